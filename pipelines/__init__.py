@@ -1,0 +1,1 @@
+"""From a data set to the best model: command line, data sets, launch, analysis."""

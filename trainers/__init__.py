@@ -1,0 +1,1 @@
+"""What a trial trains: batch-norm networks in plain NumPy."""
