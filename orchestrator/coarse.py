@@ -1,0 +1,32 @@
+"""The coarse stage: the whole cube, drawn from by a sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.events import Box
+from orchestrator.samplers import Sampler
+from orchestrator.space import Point
+
+__all__ = ["Draw", "coarse_draw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """A point to try, and where it comes from."""
+
+    point: Point
+    stage: str  #: coarse | fine | given
+    reason: str
+    zoom: int | None = None
+    box: Box | None = None
+    parents: tuple[int, ...] | None = None
+
+
+def coarse_draw(sampler: Sampler, draw: int) -> Draw | None:
+    """The draw-th point over the whole space, or None where the sampler has no more."""
+    point = sampler.point(draw)
+    if point is None:
+        return None
+    name = type(sampler).__name__.lower()
+    return Draw(point=point, stage="coarse", reason=f"draw {draw + 1} of the {name} sequence")

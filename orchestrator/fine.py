@@ -1,0 +1,141 @@
+"""The fine stage: boxes around the best region, each narrower than the one before.
+
+A zoom looks at the best trials so far and cuts every dimension to half its width around them, on
+the dimension's own scale. Where the best value lies on the border of the box it was drawn from, the
+optimum may lie beyond it: the box then keeps its width and moves (at the end of the range it stays
+as wide as it was), because narrowing there would cut off what was just found.
+
+Divergence teaches: a draw whose nearest neighbour diverged or failed is drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.coarse import Draw
+from orchestrator.events import Box
+from orchestrator.space import Choice, Point, Space
+from orchestrator.streams import Purpose, stream
+
+__all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "fine_draw", "zoom_in"]
+
+SHRINK = 0.5  #: a zoom halves each side; two zooms leave a quarter of each range
+ELITES = 8  #: the trials that make a box, at most a quarter of those that have a result
+BORDER = 0.05  #: this share of a box's side counts as its border
+AGREE = 0.75  #: a choice is settled where this share of the elites made it
+REDRAWS = 8  #: how often a draw near a diverged trial is drawn again before it is let through
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zoom:
+    """A box that fine trials are drawn from, and the trials that made it."""
+
+    number: int  #: 1, 2, …
+    box: Box
+    parents: tuple[int, ...]
+
+
+def zoom_in(
+    space: Space, *, points: Sequence[Point], trials: Sequence[int], number: int, previous: Box
+) -> Zoom:
+    """The next box, around the best trials, inside or beside the previous one.
+
+    Args:
+        space: The hyperparameters.
+        points: The elites' coordinates, best first, shape (dimensions,) each, NaN where inactive.
+        trials: Their ids, in the same order.
+        number: The new box's number.
+        previous: The box before; an empty one is the whole cube.
+    """
+    box: dict[str, tuple[float, float]] = {}
+    for i, d in enumerate(space.dimensions):
+        old = previous.get(d.name, (0.0, 1.0))
+        active = [float(p[i]) for p in points if not np.isnan(p[i])]
+        if not active:
+            box[d.name] = old
+        elif isinstance(d.domain, Choice):
+            box[d.name] = _settled(d.domain, active) or old
+        else:
+            box[d.name] = _narrowed(active, old)
+    return Zoom(number=number, box=box, parents=tuple(trials))
+
+
+def _narrowed(active: list[float], old: tuple[float, float]) -> tuple[float, float]:
+    """The side of the new box: around the elites' median, with the best of them inside."""
+    best, width = active[0], old[1] - old[0]
+    if min(best - old[0], old[1] - best) < BORDER * width:
+        middle = best  # on the border: the box moves there and stays as wide
+    else:
+        width *= SHRINK
+        middle = min(max(float(np.median(active)), best - width / 2), best + width / 2)
+    low = min(max(middle - width / 2, 0.0), 1.0 - width)
+    return low, low + width
+
+
+def _settled(domain: Choice, active: list[float]) -> tuple[float, float] | None:
+    """The share of the option that the elites agree on, or None."""
+    options = [domain.index(domain.from_unit(u)) for u in active]
+    winner = max(options, key=options.count)
+    if options.count(winner) < AGREE * len(options):
+        return None
+    return winner / len(domain.options), (winner + 1) / len(domain.options)
+
+
+def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw:
+    """A uniform point in the box, away from where trials diverged."""
+    rng = stream(seed, trial, Purpose.ZOOM)
+    low, high = np.array([zoom.box[d.name] for d in space.dimensions]).reshape(-1, 2).T
+    redrawn = 0
+    while True:
+        point = low + rng.random(len(space)) * (high - low)
+        seen = space.point(space.config(point))
+        if redrawn == REDRAWS or not history.nearest_is_bad(seen):
+            break
+        redrawn += 1
+    told = f"; drawn again {redrawn} times beside diverged trials" if redrawn else ""
+    return Draw(
+        point=point,
+        stage="fine",
+        reason=f"from box {zoom.number} around trials {', '.join(map(str, zoom.parents))}{told}",
+        zoom=zoom.number,
+        box=zoom.box,
+        parents=zoom.parents,
+    )
+
+
+class History:
+    """Where the last few hundred trials lay and which of them went bad: a bounded memory."""
+
+    SIZE = 512
+
+    def __init__(self, space: Space) -> None:
+        self._points = np.full((self.SIZE, len(space)), np.nan)
+        self._bad = np.zeros(self.SIZE, dtype=bool)
+        self._choice = np.array(
+            [isinstance(d.domain, Choice) for d in space.dimensions], dtype=bool
+        )
+        self._count = 0
+
+    def add(self, point: Point, *, bad: bool) -> None:
+        """Remember a trial's coordinates (NaN where inactive) and whether it went bad."""
+        self._points[self._count % self.SIZE] = point
+        self._bad[self._count % self.SIZE] = bad
+        self._count += 1
+
+    def nearest_is_bad(self, point: Point) -> bool:
+        """Whether the nearest remembered trial diverged or failed.
+
+        A dimension that is active in only one of the two counts as far apart as it can be, and so
+        do two different options of a choice.
+        """
+        known = min(self._count, self.SIZE)
+        if not self._bad[:known].any():
+            return False
+        gap = np.abs(self._points[:known] - point)
+        gap[:, self._choice] = gap[:, self._choice] > 0
+        both_idle = np.isnan(self._points[:known]) & np.isnan(point)
+        gap = np.where(both_idle, 0.0, np.where(np.isnan(gap), 1.0, gap))
+        return bool(self._bad[:known][np.argmin((gap**2).sum(axis=1))])

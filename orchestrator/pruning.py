@@ -1,0 +1,327 @@
+"""Who goes on, who waits, who is given up: asynchronous successive halving, the median rule, none.
+
+A pruner decides when an assignment ends. It keeps no trials, only their ids and scores at the
+epochs it compares at, and it is changed by `enter` and `leave` alone, which the search calls while
+it applies events. So it can be rebuilt from the log, and asked at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.errors import SpecError
+from orchestrator.events import Kind
+from orchestrator.trial import WORST, Score
+
+__all__ = [
+    "PRUNERS",
+    "Asha",
+    "Median",
+    "NoPruning",
+    "Promotion",
+    "Pruner",
+    "Verdict",
+    "geometric_rungs",
+    "make_pruner",
+]
+
+PRUNERS = ("asha", "median", "none")
+_Ranked = tuple[Score, int]  #: (score, trial): ties go to the older trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How an assignment ended: PAUSE, PRUNE or COMPLETE, with the comparison behind it."""
+
+    kind: Kind
+    reason: str
+    rung: int | None = None
+    rank: int | None = None
+    peers: int | None = None
+    cutoff: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """A paused trial that goes on, from the epoch it waits at to the next one compared at."""
+
+    trial: int
+    start_epoch: int
+    stop_epoch: int
+    reason: str
+    rank: int | None = None
+    peers: int | None = None
+    cutoff: float | None = None
+
+
+class Pruner(Protocol):
+    """What the search asks of every rule. Epochs are whole; a smaller score is better."""
+
+    def next_stop(self, epoch: int) -> int:
+        """Where an assignment that starts after `epoch` ends."""
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """A trial has reached `epoch` with this score; one that went bad enters with WORST."""
+
+    def leave(self, trial: int, epoch: int) -> None:
+        """A trial no longer waits at `epoch`: it was promoted, or given up."""
+
+    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """What becomes of a trial that has just entered `epoch`."""
+
+    def promotion(self, *, last_call: bool) -> Promotion | None:
+        """The paused trial that should go on now, if any.
+
+        On the last call no new trials are to come, so the most promising one that waits goes on
+        even outside its quota.
+        """
+
+    def least_promising(self) -> int | None:
+        """The waiting trial that one would give up first."""
+
+
+def make_pruner(name: str, *, rungs: Sequence[int], eta: int) -> Pruner:
+    """The pruner of that name.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    match name:
+        case "asha":
+            return Asha(rungs=rungs, eta=eta)
+        case "median":
+            return Median(max_epochs=rungs[-1])
+        case "none":
+            return NoPruning(max_epochs=rungs[-1])
+    raise SpecError(f"search.pruning needs one of {' | '.join(PRUNERS)}, got {name!r}")
+
+
+def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
+    """1, eta, eta^2, … and max_epochs.
+
+    By multiplying integers: floor(log(R) / log(eta)) loses a rung at R = 243, eta = 3.
+    """
+    rungs = [1]
+    while rungs[-1] * eta < max_epochs:
+        rungs.append(rungs[-1] * eta)
+    return (*rungs, max_epochs) if max_epochs > 1 else (1,)
+
+
+class _Rung:
+    """All scores at one epoch, best first, and those of them that wait there."""
+
+    def __init__(self) -> None:
+        self.ranked: list[_Ranked] = []
+        self.waiting: list[_Ranked] = []
+        self._score: dict[int, Score] = {}
+
+    def add(self, trial: int, score: Score) -> None:
+        insort(self.ranked, (score, trial))
+        self._score[trial] = score
+        if score[0] < math.inf:  # what went bad never waits
+            insort(self.waiting, (score, trial))
+
+    def remove(self, trial: int) -> None:
+        entry = (self._score[trial], trial)
+        place = bisect_left(self.waiting, entry)
+        if place < len(self.waiting) and self.waiting[place] == entry:
+            del self.waiting[place]
+
+    def rank(self, trial: int) -> int:
+        """Place among all that have a score here, from 1."""
+        return bisect_left(self.ranked, (self._score[trial], trial)) + 1
+
+
+class Asha:
+    """Asynchronous successive halving with pause and promotion.
+
+    Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", arXiv:1810.05934,
+    Algorithm 2 (get_job): the topmost rung with a promotable trial is served first; promotable is
+    who waits and belongs to the best 1/eta of all that reached the rung. Two things are added: one
+    that diverged counts in its rung (as worst), and there is a last call (`promotion`).
+    """
+
+    def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
+        self._eta = eta
+        self._rungs = {epoch: _Rung() for epoch in rungs}
+        self._stops = tuple(rungs)
+
+    def next_stop(self, epoch: int) -> int:
+        """The next rung."""
+        return next(stop for stop in self._stops if stop > epoch)
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """Into the rung at this epoch."""
+        self._rungs[epoch].add(trial, score)
+
+    def leave(self, trial: int, epoch: int) -> None:
+        """Out of those who wait there; the score stays."""
+        self._rungs[epoch].remove(trial)
+
+    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Complete in the last rung, else wait."""
+        rung = self._rungs[epoch]
+        rank, peers = rung.rank(trial), len(rung.ranked)
+        if epoch == self._stops[-1]:
+            return Verdict(
+                kind=Kind.COMPLETE,
+                reason=f"trained all {epoch} epochs; place {rank} of {peers} that did",
+                rung=epoch, rank=rank, peers=peers,
+            )  # fmt: skip
+        keep = peers // self._eta
+        return Verdict(
+            kind=Kind.PAUSE,
+            reason=f"waits in rung {epoch}: place {rank} of {peers}, the best {keep} go on",
+            rung=epoch, rank=rank, peers=peers, cutoff=self._cutoff(rung, keep),
+        )  # fmt: skip
+
+    def promotion(self, *, last_call: bool) -> Promotion | None:
+        """The best waiting trial of the topmost rung where it belongs to the best 1/eta."""
+        for epoch, rung in self._below_the_last():
+            if not rung.waiting:
+                continue
+            trial = rung.waiting[0][1]
+            rank, keep = rung.rank(trial), len(rung.ranked) // self._eta
+            if rank <= keep:
+                return self._promote(
+                    trial, epoch, rung, keep, f"among the best {keep} (1/{self._eta}) of them"
+                )
+        return self._last_call() if last_call else None
+
+    def least_promising(self) -> int | None:
+        """The worst that waits in the lowest rung that anyone waits in."""
+        for _, rung in reversed(list(self._below_the_last())):
+            if rung.waiting:
+                return rung.waiting[-1][1]
+        return None
+
+    def _last_call(self) -> Promotion | None:
+        heads = [(r.waiting[0], e) for e, r in self._below_the_last() if r.waiting]
+        if not heads:
+            return None
+        (_, trial), epoch = min(heads)
+        rung = self._rungs[epoch]
+        keep = len(rung.ranked) // self._eta
+        return self._promote(
+            trial, epoch, rung, keep, "the most promising that waits, with no new trials to come"
+        )
+
+    def _below_the_last(self) -> Iterator[tuple[int, _Rung]]:
+        """Rungs that one can be promoted from, topmost first."""
+        return ((epoch, self._rungs[epoch]) for epoch in reversed(self._stops[:-1]))
+
+    def _promote(self, trial: int, epoch: int, rung: _Rung, keep: int, why: str) -> Promotion:
+        rank, peers = rung.rank(trial), len(rung.ranked)
+        return Promotion(
+            trial=trial,
+            start_epoch=epoch,
+            stop_epoch=self.next_stop(epoch),
+            reason=f"place {rank} of {peers} in rung {epoch}: {why}",
+            rank=rank,
+            peers=peers,
+            cutoff=self._cutoff(rung, keep),
+        )
+
+    @staticmethod
+    def _cutoff(rung: _Rung, keep: int) -> float | None:
+        return rung.ranked[keep - 1][0][0] if keep else None
+
+
+class Median:
+    """The median stopping rule, one epoch at a time.
+
+    Golovin et al. 2017, "Google Vizier", KDD, section 3.2.1: a trial is stopped at epoch s if its
+    best loss so far is worse than the median, over the other trials, of their mean loss over
+    epochs 1 … s. The paper compares with completed trials; with many side by side there are none
+    for long, so here all others that reached epoch s count (as Ray Tune's rule does it).
+    """
+
+    GRACE = 3  #: epochs before anyone is stopped
+    PEERS = 5  #: how many others must have reached an epoch before it is compared at
+
+    def __init__(self, *, max_epochs: int) -> None:
+        self._max_epochs = max_epochs
+        self._sum: dict[int, float] = {}
+        self._best: dict[int, Score] = {}
+        self._means: list[list[float]] = [[] for _ in range(max_epochs + 1)]  # by epoch, sorted
+        self._waiting: dict[int, int] = {}  # trial -> the epoch it waits at, in order of arrival
+
+    def next_stop(self, epoch: int) -> int:
+        """The next epoch."""
+        return epoch + 1
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """Take one more epoch's loss into the trial's mean."""
+        self._sum[trial] = self._sum.get(trial, 0.0) + score[0]
+        self._best[trial] = min(score, self._best.get(trial, WORST))
+        insort(self._means[epoch], self._sum[trial] / epoch)
+        if score[0] < math.inf and epoch < self._max_epochs:
+            self._waiting[trial] = epoch
+
+    def leave(self, trial: int, epoch: int) -> None:
+        """No longer waiting for the next epoch."""
+        self._waiting.pop(trial, None)
+
+    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Complete at the last epoch, pruned if worse than the median, else on to the next."""
+        if epoch == self._max_epochs:
+            return Verdict(kind=Kind.COMPLETE, reason=f"trained all {epoch} epochs", rung=epoch)
+        others = self._means[epoch].copy()
+        others.pop(bisect_left(others, self._sum[trial] / epoch))
+        if epoch < self.GRACE or len(others) < self.PEERS:
+            return Verdict(kind=Kind.PAUSE, reason=f"epoch {epoch}: too early to compare")
+        median, best = others[len(others) // 2], self._best[trial][0]
+        worse = best > median
+        told = f"{'worse' if worse else 'not worse'} than the median of {len(others)} others"
+        return Verdict(
+            kind=Kind.PRUNE if worse else Kind.PAUSE,
+            reason=f"epoch {epoch}: its best is {told}",
+            rung=epoch, peers=len(others) + 1, cutoff=median,
+        )  # fmt: skip
+
+    def promotion(self, *, last_call: bool) -> Promotion | None:
+        """Whoever waits longest."""
+        trial = next(iter(self._waiting), None)
+        if trial is None:
+            return None
+        epoch = self._waiting[trial]
+        return Promotion(
+            trial=trial, start_epoch=epoch, stop_epoch=epoch + 1, reason="its next epoch"
+        )
+
+    def least_promising(self) -> int | None:
+        """The one with the worst best loss of those that wait."""
+        return max(self._waiting, key=lambda t: (self._best[t], t), default=None)
+
+
+class NoPruning:
+    """Every trial trains all its epochs."""
+
+    def __init__(self, *, max_epochs: int) -> None:
+        self._max_epochs = max_epochs
+
+    def next_stop(self, epoch: int) -> int:
+        """The last epoch."""
+        return self._max_epochs
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """Nothing is compared."""
+
+    def leave(self, trial: int, epoch: int) -> None:
+        """Nobody waits."""
+
+    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Complete."""
+        return Verdict(kind=Kind.COMPLETE, reason=f"trained all {epoch} epochs", rung=epoch)
+
+    def promotion(self, *, last_call: bool) -> Promotion | None:
+        """Nobody."""
+        return None
+
+    def least_promising(self) -> int | None:
+        """Nobody."""
+        return None

@@ -1,0 +1,25 @@
+"""Independent uniform points.
+
+Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13: with a few
+hyperparameters that matter and many that do not, n random points try n values of each of them
+where a grid tries n^(1/d).
+"""
+
+from __future__ import annotations
+
+from orchestrator.space import Point, Space
+from orchestrator.streams import Purpose, stream
+
+__all__ = ["Random"]
+
+
+class Random:
+    """Uniform in the cube; each draw has a stream of its own."""
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._dimensions = len(space)
+        self._seed = seed
+
+    def point(self, draw: int) -> Point:
+        """The draw-th point; the sequence never ends."""
+        return stream(self._seed, draw, Purpose.SAMPLE).random(self._dimensions)

@@ -1,0 +1,494 @@
+"""The search: a pure state machine that decides what is trained next.
+
+No Ray, no clock, no files, no global random numbers. Reports and failures go in, events come out,
+and `apply` is the only method that changes anything. So resuming a run is applying its log, and
+replaying one is deciding again and comparing.
+
+The three parts it puts together stand in files of their own: the coarse stage (coarse.py), pruning
+(pruning.py) and the fine stage (fine.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.coarse import Draw, coarse_draw
+from orchestrator.events import Event, Kind
+from orchestrator.fine import ELITES, History, Zoom, fine_draw, zoom_in
+from orchestrator.pruning import Verdict, make_pruner
+from orchestrator.samplers import make_sampler
+from orchestrator.space import Config, Point, Space
+from orchestrator.spec import SearchSpec
+from orchestrator.streams import trial_seed
+from orchestrator.trial import (
+    TRANSITIONS,
+    WORST,
+    Assignment,
+    Failure,
+    Report,
+    Score,
+    Status,
+)
+
+__all__ = ["Incumbent", "Observation", "Search", "Trial"]
+
+LAST_CALL = 0.9  #: of the budget: from here on, who waits is trained on rather than new ones begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A report as the driver took it in."""
+
+    report: Report
+    at_seconds: float  #: of the run, breaks between sessions left out
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """What the search knows of one trial; changed by `Search.apply` alone."""
+
+    id: int
+    config: Config
+    point: Point
+    seed: int
+    stage: str
+    zoom: int | None
+    parents: tuple[int, ...]
+    stop_epoch: int
+    start_epoch: int = 0
+    attempt: int = 1
+    retries: int = 0  #: of the present assignment, after a lost worker
+    status: Status = Status.RUNNING
+    epoch: int = 0  #: the last one reported
+    best: Score = WORST
+    best_epoch: int = 0
+    score: Score = WORST  #: of the last epoch
+    cause: str = ""  #: why the worker ended its assignment early
+    ended: bool = False  #: the assignment's last report is in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incumbent:
+    """The best so far."""
+
+    score: Score
+    trial: int
+    epoch: int
+
+
+class Search:
+    """Decides; see the module's docstring. Smaller scores are better throughout."""
+
+    def __init__(self, space: Space, spec: SearchSpec, *, seed: int, max_epochs: int) -> None:
+        self.space = space
+        self.spec = spec
+        self.seed = seed
+        self.max_epochs = max_epochs
+        self.trials: dict[int, Trial] = {}
+        self.incumbent: Incumbent | None = None
+        self.epochs = 0  #: reported, over all trials
+        self.zoom: Zoom | None = None
+        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
+        self._given = [space.check(c, source="given") for c in spec.given]
+        self._sampler = make_sampler(spec.sampler, space, seed=seed, grid_levels=spec.grid_levels)
+        self._pruner = make_pruner(spec.pruning, rungs=spec.rungs, eta=spec.eta)
+        self._history = History(space)
+        self._drawn = {"given": 0, "coarse": 0, "fine": 0}
+        self._interrupted: dict[int, None] = {}  # in order
+        self._budget = Event(kind=Kind.SESSION)
+        self._cycle = _Cycle()
+        self._zooms = 0
+        self._at_seconds = 0.0
+
+    # ------------------------------------------------------------------ deciding
+
+    def suggest(self) -> list[Event]:
+        """What to train next: the last event names it; nothing if nothing is to be trained now."""
+        return self._decided(self._suggest())
+
+    def observe(self, report: Report, at_seconds: float) -> list[Event] | None:
+        """Take a report in and decide what becomes of its trial.
+
+        Returns:
+            The events, or None for a report that changes nothing: of an earlier attempt, or of an
+            epoch already known.
+        """
+        if not self.accepts(report):
+            return None
+        self.apply(Observation(report=report, at_seconds=at_seconds))
+        return self._decided(self._ended(self.trials[report.trial])) if report.last else []
+
+    def undecided(self) -> list[Event]:
+        """What becomes of trials whose last report reached the disk and its decision did not."""
+        ended = (t for t in self.trials.values() if t.status is Status.RUNNING and t.ended)
+        return self._decided(event for t in list(ended) for event in self._ended(t))
+
+    def fail(self, failure: Failure) -> list[Event] | None:
+        """An assignment ended without its last report: again elsewhere, or failed."""
+        trial = self.trials.get(failure.trial)
+        if trial is None or trial.status is not Status.RUNNING or failure.attempt != trial.attempt:
+            return None
+        if failure.kind == "lost" and trial.retries < self.spec.retries:
+            told = f"{failure.message}; try {trial.retries + 2} of {self.spec.retries + 1}"
+            return self._decided([self._retry(trial, told)])
+        times = f", {trial.retries + 1} times" if failure.kind == "lost" else ""
+        return self._decided(
+            [
+                Event(
+                    kind=Kind.FAIL,
+                    trial=trial.id,
+                    attempt=trial.attempt,
+                    epoch=trial.epoch,
+                    reason=failure.message + times,
+                    details=failure.traceback or None,
+                )
+            ]
+        )
+
+    def stop(self, reason: str) -> list[Event]:
+        """The session ends: whatever runs is stopped, to go on in the next one."""
+        running = (t for t in self.trials.values() if t.status is Status.RUNNING)
+        return self._decided(
+            Event(kind=Kind.STOP, trial=t.id, epoch=t.epoch, reason=reason) for t in running
+        )
+
+    def evict(self, reason: str) -> list[Event]:
+        """Give up the least promising trial that waits."""
+        trial = self._pruner.least_promising()
+        if trial is None:
+            return []
+        epoch = self.trials[trial].epoch
+        return self._decided([Event(kind=Kind.PRUNE, trial=trial, epoch=epoch, reason=reason)])
+
+    # ------------------------------------------------------------------ asking
+
+    def accepts(self, report: Report) -> bool:
+        """Whether a report is the next one of an attempt under way; any other changes nothing."""
+        trial = self.trials.get(report.trial)
+        return (
+            trial is not None
+            and trial.status is Status.RUNNING
+            and report.attempt == trial.attempt
+            and report.epoch == trial.epoch + 1
+        )
+
+    def assignment(self, event: Event) -> Assignment:
+        """What a worker is to do after a START, PROMOTE or RETRY."""
+        assert event.trial is not None
+        trial = self.trials[event.trial]
+        return Assignment(
+            trial=trial.id,
+            config=trial.config,
+            seed=trial.seed,
+            start_epoch=trial.epoch,
+            stop_epoch=trial.stop_epoch,
+            attempt=trial.attempt,
+            explode_above=self.spec.explode_above,
+            beat=self.incumbent.score if self.incumbent else WORST,
+        )
+
+    def progress(self) -> float:
+        """The share that is used up of what was last added to the budget.
+
+        Of several budgets, the one that ends first counts.
+        """
+        b, c = self._budget, self._cycle
+        return max(
+            _share(len(self.trials), c.trials, b.budget_trials),
+            _share(self.epochs, c.epochs, b.budget_epochs),
+            _share(self._at_seconds, c.at_seconds, b.budget_seconds),
+        )
+
+    def settled(self) -> bool:
+        """Whether all trials of the budget have begun and none would be trained on."""
+        return (
+            self._all_started()
+            and not self._interrupted
+            and not self.counts[Status.RUNNING]
+            and self._pruner.promotion(last_call=self._last_call()) is None
+        )
+
+    @property
+    def budget(self) -> Event:
+        """The session event whose budget holds."""
+        return self._budget
+
+    # ------------------------------------------------------------------ the only mutator
+
+    def apply(self, entry: Event | Observation) -> None:
+        """Change the state by what happened. Nothing else does."""
+        if isinstance(entry, Observation):
+            self._apply_report(entry.report)
+            self._at_seconds = entry.at_seconds
+            return
+        match entry.kind:
+            case Kind.SESSION:
+                self._apply_session(entry)
+            case Kind.ZOOM:
+                assert entry.zoom is not None and entry.box is not None
+                self.zoom = Zoom(
+                    number=entry.zoom, box=entry.box, parents=tuple(entry.parents or ())
+                )
+                self._zooms = entry.zoom
+            case Kind.START:
+                self._apply_start(entry)
+            case Kind.END | Kind.TEST:
+                pass
+            case _:
+                self._apply_move(entry)
+
+    def _apply_session(self, event: Event) -> None:
+        """A budget that was added is searched from coarse to fine again."""
+        old, self._budget = self._budget, event
+        if _limits(old) != _limits(event):
+            self._cycle = _Cycle(
+                trials=len(self.trials),
+                epochs=self.epochs,
+                at_seconds=self._at_seconds,
+                zooms=self._zooms,
+            )
+            self.zoom = None
+
+    def _apply_report(self, report: Report) -> None:
+        trial = self.trials[report.trial]
+        self.epochs += 1
+        trial.epoch, trial.score, trial.cause = report.epoch, report.score, report.cause
+        if report.score < trial.best:
+            trial.best, trial.best_epoch = report.score, report.epoch
+        if report.score < (self.incumbent.score if self.incumbent else WORST):
+            self.incumbent = Incumbent(score=report.score, trial=trial.id, epoch=report.epoch)
+        trial.ended = report.last
+        if report.last:
+            bad = bool(report.cause)
+            self._pruner.enter(trial.id, trial.stop_epoch, WORST if bad else report.score)
+            if trial.start_epoch == 0 or bad:
+                self._history.add(trial.point, bad=bad)
+
+    def _apply_start(self, event: Event) -> None:
+        assert event.trial is not None and event.config is not None
+        assert event.stop_epoch is not None and event.seed is not None
+        stage = event.stage or "given"
+        self.trials[event.trial] = Trial(
+            id=event.trial,
+            config=event.config,
+            point=self.space.point(event.config),
+            seed=event.seed,
+            stage=stage,
+            zoom=event.zoom,
+            parents=tuple(event.parents or ()),
+            stop_epoch=event.stop_epoch,
+        )
+        self._drawn[stage] += 1
+        self.counts[TRANSITIONS[None, event.kind]] += 1
+
+    def _apply_move(self, event: Event) -> None:
+        assert event.trial is not None
+        trial = self.trials[event.trial]
+        target = TRANSITIONS.get((trial.status, event.kind))
+        assert target is not None, f"trial {trial.id} is {trial.status}, got {event.kind}"
+        self.counts[trial.status] -= 1
+        self.counts[target] += 1
+        was, trial.status = trial.status, target
+        match event.kind:
+            case Kind.PROMOTE:
+                assert event.stop_epoch is not None
+                self._pruner.leave(trial.id, trial.epoch)
+                trial.start_epoch, trial.stop_epoch = trial.epoch, event.stop_epoch
+                trial.attempt, trial.retries, trial.ended = trial.attempt + 1, 0, False
+            case Kind.RETRY:
+                self._interrupted.pop(trial.id, None)
+                trial.attempt += 1
+                trial.retries += was is Status.RUNNING
+            case Kind.STOP:
+                self._interrupted[trial.id] = None
+            case Kind.FAIL:
+                self._pruner.enter(trial.id, trial.stop_epoch, WORST)
+                self._history.add(trial.point, bad=True)
+            case Kind.PRUNE:
+                self._pruner.leave(trial.id, trial.epoch)
+            case _:
+                pass
+
+    # ------------------------------------------------------------------ how it decides
+
+    def _decided(self, events: Iterable[Event]) -> list[Event]:
+        """Apply the events one by one as they are decided, and hand them out."""
+        decided = []
+        for event in events:
+            self.apply(event)
+            decided.append(event)
+        return decided
+
+    def _suggest(self) -> Iterable[Event]:
+        if self._interrupted:
+            trial = self.trials[next(iter(self._interrupted))]
+            yield self._retry(trial, "goes on where the last session stopped")
+            return
+        promotion = self._pruner.promotion(last_call=self._last_call())
+        if promotion is not None:
+            yield Event(
+                kind=Kind.PROMOTE,
+                trial=promotion.trial,
+                attempt=self.trials[promotion.trial].attempt + 1,
+                start_epoch=promotion.start_epoch,
+                stop_epoch=promotion.stop_epoch,
+                reason=promotion.reason,
+                value=self.trials[promotion.trial].score[0],
+                rung=promotion.start_epoch,
+                rank=promotion.rank,
+                peers=promotion.peers,
+                cutoff=promotion.cutoff,
+            )
+            return
+        if self._all_started():
+            return
+        zoomed = self._zoom_due()
+        if zoomed is not None:
+            yield zoomed
+        draw = self._draw()
+        if draw is not None:
+            yield self._start(draw)
+
+    def _last_call(self) -> bool:
+        """Whether who waits goes before new trials: towards the end of a budget.
+
+        A budget of trials has no end but the last promotion, so there it is only made sure that
+        one trial, the best, trains all its epochs.
+        """
+        if self._all_started() or self._exhausted():
+            return not self.counts[Status.COMPLETED] and not self.counts[Status.RUNNING]
+        b, c = self._budget, self._cycle
+        used = max(
+            _share(self.epochs, c.epochs, b.budget_epochs),
+            _share(self._at_seconds, c.at_seconds, b.budget_seconds),
+        )
+        return used >= LAST_CALL
+
+    def _all_started(self) -> bool:
+        most = self._budget.budget_trials
+        return most is not None and len(self.trials) >= most
+
+    def _exhausted(self) -> bool:
+        """Whether the sampler has no more points (a grid ends) and no zoom is to come."""
+        return self._sampler.point(self._drawn["coarse"]) is None and not self.spec.zooms
+
+    def _zoom_due(self) -> Event | None:
+        """A new box, when its share of the budget begins and there is something to go by."""
+        done = self._zooms - self._cycle.zooms
+        if done >= self.spec.zooms:
+            return None
+        due = self.spec.coarse_share + done * (1 - self.spec.coarse_share) / self.spec.zooms
+        grid_done = self._sampler.point(self._drawn["coarse"]) is None
+        if self.progress() < due and not (grid_done and self.zoom is None):
+            return None
+        ranked = sorted(
+            (t for t in self.trials.values() if t.best[0] < math.inf),
+            key=lambda t: (t.best, t.id),
+        )
+        elites = ranked[: min(ELITES, len(ranked) // 4)]
+        if not elites:
+            return None
+        zoom = zoom_in(
+            self.space,
+            points=[t.point for t in elites],
+            trials=[t.id for t in elites],
+            number=self._zooms + 1,
+            previous=self.zoom.box if self.zoom else {},
+        )
+        return Event(
+            kind=Kind.ZOOM,
+            stage="fine",
+            zoom=zoom.number,
+            parents=zoom.parents,
+            box=zoom.box,
+            reason=f"zoom {zoom.number}: the best {len(elites)} of {len(ranked)} trials, "
+            f"{self.progress():.0%} of the budget used",
+        )
+
+    def _draw(self) -> Draw | None:
+        if self._drawn["given"] < len(self._given):
+            config = self._given[self._drawn["given"]]
+            return Draw(point=self.space.point(config), stage="given", reason="given in the spec")
+        trial = len(self.trials)
+        if self.zoom is not None:
+            return fine_draw(
+                self.space, self.zoom, seed=self.seed, trial=trial, history=self._history
+            )
+        return coarse_draw(self._sampler, self._drawn["coarse"])
+
+    def _start(self, draw: Draw) -> Event:
+        trial = len(self.trials)
+        if draw.stage == "given":
+            config = self._given[self._drawn["given"]]
+        else:
+            config = self.space.config(draw.point)
+        seen = self.space.point(config)
+        return Event(
+            kind=Kind.START,
+            trial=trial,
+            attempt=1,
+            stage=draw.stage,
+            zoom=draw.zoom,
+            parents=draw.parents,
+            box=draw.box,
+            config=config,
+            unit={
+                d.name: float(u)
+                for d, u in zip(self.space.dimensions, seen, strict=True)
+                if not np.isnan(u)
+            },
+            seed=trial_seed(self.seed, trial),
+            start_epoch=0,
+            stop_epoch=self._pruner.next_stop(0),
+            reason=draw.reason,
+        )
+
+    def _retry(self, trial: Trial, reason: str) -> Event:
+        return Event(
+            kind=Kind.RETRY,
+            trial=trial.id,
+            attempt=trial.attempt + 1,
+            start_epoch=trial.epoch,
+            stop_epoch=trial.stop_epoch,
+            reason=reason,
+        )
+
+    def _ended(self, trial: Trial) -> Iterable[Event]:
+        if trial.cause:
+            verdict = Verdict(kind=Kind.DIVERGE, reason=f"epoch {trial.epoch}: {trial.cause}")
+        else:
+            verdict = self._pruner.verdict(trial.id, trial.epoch, trial.score)
+        yield Event(
+            kind=verdict.kind,
+            trial=trial.id,
+            attempt=trial.attempt,
+            epoch=trial.epoch,
+            value=None if trial.cause else trial.score[0],
+            reason=verdict.reason,
+            rung=verdict.rung,
+            rank=verdict.rank,
+            peers=verdict.peers,
+            cutoff=verdict.cutoff,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cycle:
+    """What had been used up when the present budget began."""
+
+    trials: int = 0
+    epochs: int = 0
+    at_seconds: float = 0.0
+    zooms: int = 0
+
+
+def _share(used: float, before: float, limit: float | None) -> float:
+    return (used - before) / (limit - before) if limit is not None and limit > before else 0.0
+
+
+def _limits(session: Event) -> tuple[float | None, ...]:
+    return session.budget_seconds, session.budget_trials, session.budget_epochs

@@ -1,0 +1,367 @@
+"""Which hyperparameters there are, and on which scale each is drawn.
+
+Everything above this file works in the unit cube: one coordinate in [0, 1] for each dimension. A
+domain is a pair of functions to and from [0, 1]; nothing else knows about logarithms.
+
+Why scales matter: drawn linearly from [1e-4, 1], nine of ten learning rates lie above 0.1; drawn on
+the log scale every decade gets the same share. A decay near 1 needs the mirror image: going from
+0.9 to 0.9005 changes nothing, going from 0.999 to 0.9995 doubles the number of steps it averages
+over, so r is uniform in 1 - 10^r (Andrew Ng, "Improving Deep Neural Networks", week 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.errors import SpecError
+
+__all__ = [
+    "Choice",
+    "Config",
+    "Dimension",
+    "Domain",
+    "Fixed",
+    "Integer",
+    "Parameter",
+    "Point",
+    "Real",
+    "Space",
+    "Value",
+]
+
+Value = bool | int | float | str
+Config = dict[str, Value]  #: flat; a hyperparameter that is not active is absent
+Point = np.ndarray  #: shape (dimensions,), float64 in [0, 1]; a point in the unit cube
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Real:
+    """A real number between two bounds, uniform on its scale.
+
+    linear: v.  log: log10 v.  reverse_log: log10(1 - v), for a beta or a decay just below 1.
+    """
+
+    low: float
+    high: float
+    scale: Literal["linear", "log", "reverse_log"] = "linear"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise SpecError(f"needs finite bounds, got [{self.low}, {self.high}]")
+        if not self.low < self.high:
+            raise SpecError(f"needs low < high, got [{self.low}, {self.high}]")
+        if self.scale == "log" and self.low <= 0:
+            raise SpecError(
+                f"a log scale needs bounds above 0, got [{self.low}, {self.high}]; "
+                f"raise the low end, for example to {self.high / 1e4:g}, or use linear"
+            )
+        if self.scale == "reverse_log" and self.high >= 1:
+            raise SpecError(
+                f"a reverse_log scale (1 - 10^r) needs bounds below 1, "
+                f"got [{self.low}, {self.high}]; lower the high end, for example to 0.999"
+            )
+
+    def _stretch(self, value: float) -> float:
+        if self.scale == "log":
+            return math.log10(value)
+        if self.scale == "reverse_log":
+            return -math.log10(1 - value)  # rises with the value, so that u = 0 is the low end
+        return value
+
+    def to_unit(self, value: Value) -> float:
+        """The coordinate of a value; outside [0, 1] where the value is out of its bounds."""
+        a, b = self._stretch(self.low), self._stretch(self.high)
+        return (self._stretch(float(value)) - a) / (b - a)
+
+    def from_unit(self, u: float) -> float:
+        """The value at a coordinate, never outside the bounds."""
+        a, b = self._stretch(self.low), self._stretch(self.high)
+        x = a + u * (b - a)
+        if self.scale == "log":
+            x = 10**x
+        elif self.scale == "reverse_log":
+            x = 1 - 10**-x
+        return min(max(x, self.low), self.high)
+
+    def contains(self, value: Value) -> bool:
+        """Whether a value given by hand lies in this domain."""
+        return _is_number(value) and self.low <= float(value) <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.scale} [{self.low:g}, {self.high:g}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integer:
+    """A whole number between two bounds, both included.
+
+    linear: every number is equally likely. log2: every doubling is. Either way the cube is cut
+    into one bin a number, and a number's coordinate is the middle of its bin (on log2 the bins
+    reach from v - 1/2 to v + 1/2, so that the first and the last number are not halved).
+    """
+
+    low: int
+    high: int
+    scale: Literal["linear", "log2"] = "linear"
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise SpecError(f"needs low < high, got [{self.low}, {self.high}]")
+        if self.scale == "log2" and self.low < 1:
+            raise SpecError(
+                f"a log2 scale needs whole numbers above 0, got [{self.low}, {self.high}]; "
+                f"raise the low end to 1, or use int"
+            )
+
+    def _edges(self) -> tuple[float, float]:
+        return self.low - 0.5, self.high + 0.5
+
+    def to_unit(self, value: Value) -> float:
+        """The coordinate of a value; outside [0, 1] where the value is out of its bounds."""
+        a, b = self._edges()
+        if self.scale == "log2":
+            return math.log(float(value) / a) / math.log(b / a)
+        return (float(value) - a) / (b - a)
+
+    def from_unit(self, u: float) -> int:
+        """The value at a coordinate, never outside the bounds."""
+        a, b = self._edges()
+        x = a * (b / a) ** u if self.scale == "log2" else a + u * (b - a)
+        return min(max(math.floor(x + 0.5), self.low), self.high)
+
+    def contains(self, value: Value) -> bool:
+        """Whether a value given by hand lies in this domain."""
+        return _is_number(value) and value == int(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'int' if self.scale == 'linear' else 'int_log2'} [{self.low}, {self.high}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of several values without an order; each has an equal share of [0, 1]."""
+
+    options: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise SpecError("a choice needs at least one option, got none")
+
+    def to_unit(self, value: Value) -> float:
+        """The middle of the option's share."""
+        return (self.index(value) + 0.5) / len(self.options)
+
+    def from_unit(self, u: float) -> Value:
+        """The option whose share the coordinate lies in."""
+        return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
+
+    def index(self, value: Value) -> int:
+        """The option's place; 1, 1.0 and True are different options."""
+        same = (i for i, o in enumerate(self.options) if o == value and type(o) is type(value))
+        place = next(same, None)
+        if place is None:
+            raise SpecError(f"{value!r} is not one of {_listed(self.options)}")
+        return place
+
+    def contains(self, value: Value) -> bool:
+        """Whether a value given by hand is one of the options."""
+        return any(o == value and type(o) is type(value) for o in self.options)
+
+    def __str__(self) -> str:
+        return _listed(self.options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """A value that is not searched; it can be opened by giving it a scale."""
+
+    value: Value
+
+    def contains(self, value: Value) -> bool:
+        """Whether a value given by hand is the fixed one."""
+        return value == self.value
+
+    def __str__(self) -> str:
+        return f"fixed at {self.value}"
+
+
+Domain = Real | Integer | Choice | Fixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A hyperparameter: its domain, when it is active, and whether each layer has its own."""
+
+    name: str
+    domain: Domain
+    #: active only while each of these parameters has one of the values named
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    per: str | None = None  #: an integer parameter: one value for each of 1 … its value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """One coordinate of the cube: a searched parameter, or one layer's copy of it."""
+
+    name: str  #: as in the config and in the log: learning_rate, units_1
+    parameter: Parameter
+    copy: int = 0  #: 1, 2, … where the parameter has one value for each layer
+
+    @property
+    def domain(self) -> Real | Integer | Choice:
+        """The domain; a fixed parameter has no dimension."""
+        assert not isinstance(self.parameter.domain, Fixed)
+        return self.parameter.domain
+
+
+class Space:
+    """The hyperparameters of a search, in the order in which the spec lists them.
+
+    Raises:
+        SpecError: If a name stands twice, or `when` or `per` names what is not there, or in a ring.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        self.parameters: tuple[Parameter, ...] = tuple(parameters)
+        self._by_name = {p.name: p for p in self.parameters}
+        if len(self._by_name) != len(self.parameters):
+            raise SpecError("space: a parameter stands twice")
+        self._order = self._in_dependency_order()
+        self._copies = {p.name: _copies(p, self._by_name) for p in self.parameters}
+        #: every name a config may have, fixed ones included, with its parameter and layer
+        self.names = {d.name: d for copies in self._copies.values() for d in copies}
+        if len(self.names) != sum(map(len, self._copies.values())):
+            raise SpecError(
+                "space: a per-layer copy (units_1, …) has the name of another parameter"
+            )
+        self.dimensions: tuple[Dimension, ...] = tuple(
+            d for d in self.names.values() if not isinstance(d.parameter.domain, Fixed)
+        )
+        self.index: dict[str, int] = {d.name: i for i, d in enumerate(self.dimensions)}
+
+    def __len__(self) -> int:
+        return len(self.dimensions)
+
+    def config(self, point: Point) -> Config:
+        """The configuration at a point of the cube; what is not active there is left out."""
+        assert point.shape == (len(self),)
+        config: Config = {}
+        for p in self._order:
+            if not _active(p, config):
+                continue
+            for d in self._active_copies(p, config):
+                domain = p.domain
+                config[d.name] = (
+                    domain.value
+                    if isinstance(domain, Fixed)
+                    else domain.from_unit(float(point[self.index[d.name]]))
+                )
+        return {name: config[name] for name in self.names if name in config}
+
+    def point(self, config: Mapping[str, Value]) -> Point:
+        """The coordinates of a configuration, shape (dimensions,); NaN where it is not active."""
+        point = np.full(len(self), np.nan)
+        for i, d in enumerate(self.dimensions):
+            if d.name in config:
+                point[i] = d.domain.to_unit(config[d.name])
+        return point
+
+    def check(self, config: Mapping[str, Value], *, source: str) -> Config:
+        """A configuration given by hand, completed by the fixed values.
+
+        Raises:
+            SpecError: If a value is missing, not in its domain, or of no parameter of this space.
+        """
+        if unknown := sorted(config.keys() - self.names.keys()):
+            raise SpecError(
+                f"{source}: no hyperparameter {unknown[0]!r}; there are {', '.join(self.names)}"
+            )
+        checked: Config = {}
+        for p in self._order:
+            for d in self._active_copies(p, checked) if _active(p, checked) else ():
+                if d.name in config:
+                    checked[d.name] = config[d.name]
+                elif isinstance(p.domain, Fixed):
+                    checked[d.name] = p.domain.value
+                else:
+                    raise SpecError(f"{source}: needs a value for {d.name} ({p.domain})")
+                if not p.domain.contains(checked[d.name]):
+                    raise SpecError(
+                        f"{source}: {d.name} needs a value in {p.domain}, got {checked[d.name]!r}"
+                    )
+        if idle := sorted(config.keys() - checked.keys()):
+            raise SpecError(
+                f"{source}: {idle[0]} is not active in this configuration; leave it out"
+            )
+        return {name: checked[name] for name in self.names if name in checked}
+
+    def _active_copies(self, p: Parameter, config: Config) -> Iterator[Dimension]:
+        copies = self._copies[p.name]
+        if p.per is None:
+            yield from copies
+        elif p.per in config:
+            count = config[p.per]
+            assert isinstance(count, int)
+            yield from copies[:count]
+
+    def _in_dependency_order(self) -> tuple[Parameter, ...]:
+        """Parameters so that each stands after those that its `when` and `per` name."""
+        ordered: dict[str, Parameter] = {}
+        for p in self.parameters:
+            for name in [*p.when, *([p.per] if p.per else [])]:
+                if name not in self._by_name:
+                    raise SpecError(
+                        f"space: {p.name} depends on {name!r}, which is not in the space; "
+                        f"there are {', '.join(self._by_name)}"
+                    )
+            if p.per and not _counts(self._by_name[p.per].domain):
+                raise SpecError(
+                    f"space: {p.name} has one value per {p.per}, so {p.per} needs to be a whole "
+                    f"number of at least 1, got {self._by_name[p.per].domain}"
+                )
+        waiting = dict(self._by_name)
+        while waiting:
+            ready = [
+                p
+                for p in waiting.values()
+                if all(name in ordered for name in [*p.when, *([p.per] if p.per else [])])
+            ]
+            if not ready:
+                raise SpecError(
+                    f"space: {', '.join(sorted(waiting))} depend on each other in a ring; "
+                    f"take one `when` or `per` out"
+                )
+            for p in ready:
+                ordered[p.name] = waiting.pop(p.name)
+        return tuple(ordered.values())
+
+
+def _copies(p: Parameter, by_name: Mapping[str, Parameter]) -> list[Dimension]:
+    if p.per is None:
+        return [Dimension(name=p.name, parameter=p)]
+    count = by_name[p.per].domain
+    most = int(count.value) if isinstance(count, Fixed) else getattr(count, "high", 1)
+    return [Dimension(name=f"{p.name}_{i}", parameter=p, copy=i) for i in range(1, most + 1)]
+
+
+def _active(p: Parameter, config: Mapping[str, Value]) -> bool:
+    return all(name in config and config[name] in values for name, values in p.when.items())
+
+
+def _counts(domain: Domain) -> bool:
+    if isinstance(domain, Fixed):
+        return isinstance(domain.value, int) and domain.value >= 1
+    return isinstance(domain, Integer) and domain.low >= 1
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listed(options: tuple[Value, ...]) -> str:
+    return " | ".join(str(o) for o in options)

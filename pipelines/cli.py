@@ -1,0 +1,330 @@
+"""The command line: `caviar search`, `resume`, `show`, `predict`, `plan`, `space`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import CaviarError, RunError, SpecError
+
+if TYPE_CHECKING:
+    from orchestrator.spec import Spec
+    from pipelines.launch import Options, Workers
+    from pipelines.preprocessing import Prepared
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="caviar",
+    help="Tune batch-norm networks: train many side by side, keep the best, all in Parquet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Task(StrEnum):
+    """What the target is."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+class PoolKind(StrEnum):
+    """Where trials are trained."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+DataArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits, wine, breast_cancer, diabetes; or a .csv .tsv .data .txt .parquet .npz file; "
+        "or a folder in MNIST's IDX layout",
+    ),
+]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
+TargetOpt = Annotated[str | None, typer.Option(help="the column to predict [the last one]")]
+TestOpt = Annotated[str | None, typer.Option(help="a file with a test set of its own")]
+TaskOpt = Annotated[Task | None, typer.Option(help="guessed from the target unless given")]
+SpecOpt = Annotated[Path | None, typer.Option(help="a YAML file with what differs from default")]
+TimeOpt = Annotated[str | None, typer.Option(help="budget: 60s, 10m, 2h")]
+TrialsOpt = Annotated[int | None, typer.Option(min=1, help="budget: trials")]
+EpochsOpt = Annotated[int | None, typer.Option(min=1, help="budget: epochs of all trials")]
+MaxEpochsOpt = Annotated[int | None, typer.Option(min=1, help="of one trial [27]")]
+MetricOpt = Annotated[str | None, typer.Option(help="the metric that decides")]
+WorkersOpt = Annotated[int | None, typer.Option(min=1, help="[one for each processor]")]
+SeedOpt = Annotated[int | None, typer.Option(min=0, help="same seed, same draws [0]")]
+OutOpt = Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME-DATE-TIME]")]
+AddressOpt = Annotated[str | None, typer.Option(help="of a Ray cluster: auto or HOST:PORT")]
+PoolOpt = Annotated[PoolKind, typer.Option(help="Ray actors, or this process alone")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="one JSON object, and nothing else")]
+QuietOpt = Annotated[bool, typer.Option("--quiet", help="nothing but the last words")]
+
+
+@app.command()
+def search(
+    data: DataArg,
+    target: TargetOpt = None,
+    test: TestOpt = None,
+    task: TaskOpt = None,
+    spec: SpecOpt = None,
+    time: TimeOpt = None,
+    trials: TrialsOpt = None,
+    total_epochs: EpochsOpt = None,
+    max_epochs: MaxEpochsOpt = None,
+    metric: MetricOpt = None,
+    workers: WorkersOpt = None,
+    seed: SeedOpt = None,
+    out: OutOpt = None,
+    address: AddressOpt = None,
+    pool: PoolOpt = PoolKind.RAY,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Find good hyperparameters for DATA; on an existing --out, go on or extend it."""
+    from pipelines.launch import Workers, named_folder, new_spec
+
+    options = _options(time, trials, total_epochs, workers, pool, address)
+    folder = out or named_folder(data)
+    _writable(folder)
+    crew = Workers(options)
+    try:
+        made, ready = new_spec(
+            data,
+            spec_file=spec,
+            target=target,
+            test=test,
+            task=task.value if task else None,
+            metric=metric,
+            seed=seed,
+            max_epochs=max_epochs,
+        )
+        crew.wait()
+        _session(folder, made, ready, options, crew, as_json=as_json, quiet=quiet)
+    finally:
+        crew.close()
+
+
+@app.command()
+def resume(
+    run: RunArg,
+    time: TimeOpt = None,
+    trials: TrialsOpt = None,
+    total_epochs: EpochsOpt = None,
+    workers: WorkersOpt = None,
+    address: AddressOpt = None,
+    pool: PoolOpt = PoolKind.RAY,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Go on with RUN where it stopped; a budget given here is added to the one it had."""
+    from pipelines.analysis import opened_spec
+    from pipelines.launch import Workers, prepared
+
+    options = _options(time, trials, total_epochs, workers, pool, address)
+    spec = opened_spec(run)
+    crew = Workers(options)
+    try:
+        ready = prepared(spec)
+        crew.wait()
+        _session(run, spec, ready, options, crew, as_json=as_json, quiet=quiet)
+    finally:
+        crew.close()
+
+
+@app.command()
+def show(run: RunArg, as_json: JsonOpt = False) -> None:
+    """What RUN came to, or has come to so far."""
+    _print_summary(run, as_json=as_json)
+
+
+@app.command()
+def predict(
+    run: RunArg,
+    data: DataArg,
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="where the predictions go")],
+) -> None:
+    """Predict the rows of DATA with RUN's best model; reads only its best/ folder."""
+    from orchestrator.log import replacing
+    from pipelines.model import load_model
+    from pipelines.terms import figure
+
+    _writable(out)
+    frame, figures = load_model(run / "best").predict(data)
+    try:
+        with replacing(out) as file:
+            frame.to_parquet(file, index=False)
+    except OSError as e:
+        raise RunError(f"--out needs a file that can be written, got {out}: {e.strerror}") from e
+    told = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
+    typer.echo(f"{len(frame)} predictions in {out}" + (f": {told}" if told else ""))
+
+
+@app.command()
+def plan(
+    data: DataArg,
+    target: TargetOpt = None,
+    test: TestOpt = None,
+    task: TaskOpt = None,
+    spec: SpecOpt = None,
+    time: TimeOpt = None,
+    trials: TrialsOpt = None,
+    total_epochs: EpochsOpt = None,
+    max_epochs: MaxEpochsOpt = None,
+    metric: MetricOpt = None,
+    workers: WorkersOpt = None,
+    seed: SeedOpt = None,
+) -> None:
+    """How many trials, epochs, seconds and bytes a search would need; trains a few epochs."""
+    from orchestrator.trainer import Job, load_trainer, objective_of
+    from pipelines.launch import new_spec
+    from pipelines.plan import measured, plan_lines
+
+    options = _options(time, trials, total_epochs, workers, PoolKind.INLINE, None)
+    made, ready = new_spec(
+        data,
+        spec_file=spec,
+        target=target,
+        test=test,
+        task=task.value if task else None,
+        metric=metric,
+        seed=seed,
+        max_epochs=max_epochs,
+    )
+    job = Job(
+        trainer=made.trainer,
+        data=ready.data,
+        max_epochs=made.max_epochs,
+        objective=objective_of(load_trainer(made.trainer), made.metric),
+    )
+    count = workers or os.cpu_count() or 1
+    for line in plan_lines(made, ready, options, measured(made, job), workers=count):
+        typer.echo(line)
+
+
+@app.command()
+def space(spec: SpecOpt = None, seed: SeedOpt = None) -> None:
+    """What a search will draw from: each range, a histogram of draws, and warnings."""
+    from pipelines.launch import space_spec
+    from pipelines.preview import preview_lines
+
+    for line in preview_lines(space_spec(spec, seed=seed)):
+        typer.echo(line)
+
+
+def main() -> None:
+    """Run the command; an error of the user's is one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except CaviarError as e:
+        sys.exit(_told(e))
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
+        sys.exit(141)
+    except Exception as e:
+        if hasattr(e, "format_message"):  # the command line itself was wrong
+            sys.stderr.write(f"caviar: {e.format_message()}\n")
+            sys.exit(2)
+        raise
+    sys.exit(code or 0)
+
+
+def _told(error: CaviarError) -> int:
+    sys.stderr.write(f"caviar: {' '.join(str(error).split())}\n")
+    return error.exit_code
+
+
+def _options(
+    time: str | None,
+    trials: int | None,
+    epochs: int | None,
+    workers: int | None,
+    pool: PoolKind,
+    address: str | None,
+) -> Options:
+    from pipelines.launch import Options
+    from pipelines.terms import seconds_of
+
+    if pool is PoolKind.INLINE and workers not in (None, 1):
+        raise SpecError(f"--pool inline has one worker, this process; got --workers {workers}")
+    if pool is PoolKind.INLINE and address is not None:
+        raise SpecError("--pool inline has no cluster; leave --address out, or take --pool ray")
+    return Options(
+        seconds=None if time is None else seconds_of(time),
+        trials=trials,
+        epochs=epochs,
+        workers=workers,
+        pool=pool.value,
+        address=address,
+    )
+
+
+def _writable(path: Path) -> None:
+    """Fail before the work, not after it, where nothing could be written."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise RunError(f"--out needs a place that can be written to, got {path}: {existing} is not")
+
+
+def _session(
+    folder: Path,
+    spec: Spec,
+    ready: Prepared,
+    options: Options,
+    crew: Workers,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from pipelines.launch import open_run, stopped_by_signals
+    from pipelines.terminal import make_watcher
+
+    for note in ready.notes:
+        if not as_json:
+            typer.echo(f"note: {note}")
+    with open_run(folder, spec, ready) as run:
+        watcher = make_watcher(run.job.objective, str(folder), silent=as_json or quiet)
+        ending = run.train(options, watcher, crew.pool, guard=stopped_by_signals)
+    _print_summary(folder, as_json=as_json)
+    if ending.status == "failed":
+        sys.stderr.write(f"caviar: {ending.reason}; `caviar show {folder}` has the rest\n")
+        raise typer.Exit(1)
+    if ending.status == "interrupted":
+        if not as_json:
+            typer.echo(f"stopped; `caviar resume {folder}` goes on")
+        raise typer.Exit(130)
+
+
+def _print_summary(folder: Path, *, as_json: bool) -> None:
+    from pipelines.analysis import load, opened_spec, placed, summary
+    from pipelines.terminal import report_lines
+
+    spec = opened_spec(folder)
+    run = load(folder)
+    found = summary(run)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    places = placed(spec, found["best"]) if found["best"] else []
+    for line in report_lines(found, places, run.objective):
+        typer.echo(line)
+
+
+if __name__ == "__main__":
+    main()

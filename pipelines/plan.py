@@ -1,0 +1,134 @@
+"""`caviar plan`: what a search would do and cost, before it does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.events import Event, Kind
+from orchestrator.search import Search
+from orchestrator.simulate import Simulated, simulate
+from orchestrator.space import Config
+from orchestrator.spec import Spec
+from orchestrator.streams import trial_seed
+from orchestrator.trainer import Job
+from orchestrator.worker import Held
+from pipelines.launch import DEFAULT_SECONDS, Options
+from pipelines.preprocessing import Prepared
+from pipelines.terms import told_seconds
+
+__all__ = ["Cost", "expected", "measured", "plan_lines"]
+
+SAMPLES = 12  #: configurations trained for an epoch to learn what one costs
+SAMPLE_SECONDS = 5.0  #: for all of them, about
+MOST_SIMULATED = 2_000  #: trials; what lies beyond is scaled up
+ROW_BYTES = 160  #: of Parquet for an epoch and its share of events, measured on digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an epoch costs, over sampled configurations."""
+
+    epoch_seconds: tuple[float, ...]
+    state_bytes: tuple[int, ...]
+
+
+def measured(spec: Spec, job: Job) -> Cost:
+    """Train one epoch of some configurations, drawn as the search would draw them."""
+    search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
+    search.apply(Event(kind=Kind.SESSION))
+    seconds: list[float] = []
+    sizes: list[int] = []
+    begin = time.perf_counter()
+    while len(seconds) < SAMPLES and time.perf_counter() - begin < SAMPLE_SECONDS:
+        events = search.suggest()
+        if not events:
+            break
+        config = events[-1].config or {}
+        trainer = job.make(config, trial_seed(spec.seed, len(seconds)))
+        start = time.perf_counter()
+        trainer.epoch()
+        seconds.append(time.perf_counter() - start)
+        held = Held(epoch=1, state=trainer.state())
+        sizes.append(sum(v.nbytes for v in held.state.values() if isinstance(v, np.ndarray)))
+    return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
+
+
+def expected(spec: Spec, options: Options, cost: Cost, *, workers: int) -> tuple[Simulated, float]:
+    """A simulated run under this budget, and by how much its counts are to be multiplied.
+
+    Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
+    same shape.
+    """
+    mean = float(np.mean(cost.epoch_seconds)) if cost.epoch_seconds else 1.0
+    limits = [
+        float(options.trials) if options.trials else np.inf,
+        options.epochs / 2 if options.epochs else np.inf,
+        options.seconds * workers / mean / 2 if options.seconds else np.inf,
+    ]
+    scale = max(min(limits) / MOST_SIMULATED, 1.0)
+    budget = Event(
+        kind=Kind.SESSION,
+        budget_seconds=options.seconds / scale if options.seconds else None,
+        budget_trials=max(int(options.trials / scale), 1) if options.trials else None,
+        budget_epochs=max(int(options.epochs / scale), 1) if options.epochs else None,
+    )
+    search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
+    costs = iter(np.random.default_rng(0).choice(cost.epoch_seconds or (1.0,), size=1 << 16))
+    known: dict[int, float] = {}
+
+    def epoch_seconds(config: Config) -> float:
+        return known.setdefault(id(config), float(next(costs)))
+
+    found = simulate(search, budget=budget, workers=workers, epoch_seconds=epoch_seconds)
+    return found, scale
+
+
+def plan_lines(
+    spec: Spec, data: Prepared, options: Options, cost: Cost, *, workers: int
+) -> list[str]:
+    """Trials x rungs x epochs, time and disk."""
+    if options.seconds is options.trials is options.epochs is None:
+        options = Options(seconds=DEFAULT_SECONDS)
+    found, scale = expected(spec, options, cost, workers=workers)
+    trials, epochs = round(found.trials * scale), round(found.epochs * scale)
+    each = sorted(cost.epoch_seconds)
+    reached = "  ".join(f"{round(n * scale)} to epoch {e}" for e, n in found.reached.items())
+    states = np.mean(cost.state_bytes) * trials if cost.state_bytes else 0.0
+    disk = ROW_BYTES * epochs + min(states, spec.search.state_budget_bytes)
+    d = data.data
+    outputs = f"{d.outputs} classes" if data.task == "classification" else "a number"
+    return [
+        f"data      {len(d.x_train)} rows to train, {len(d.x_validation)} to validate, "
+        f"{len(data.x_test)} to test; {d.x_train.shape[1]} inputs; {outputs}",
+        f"decides   validation {spec.metric}",
+        f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_rule(spec)}",
+        f"budget    {_budget(options)}, {workers} workers",
+        f"an epoch  {told_seconds(float(np.median(each)))} "
+        f"({told_seconds(each[0])} to {told_seconds(each[-1])}, {len(each)} configurations tried)",
+        f"expected  {trials} trials, {epochs} epochs, {told_seconds(found.seconds * scale)}",
+        f"          {reached}",
+        f"disk      up to {disk / 1e6:.0f} MB, most of it states of trials that wait",
+    ]
+
+
+def _rule(spec: Spec) -> str:
+    rules = {
+        "asha": f"about 1/{spec.search.eta} goes on at each",
+        "median": "whoever is worse than the median is given up",
+        "none": "everyone goes on",
+    }
+    return rules[spec.search.pruning]
+
+
+def _budget(options: Options) -> str:
+    told = [
+        told_seconds(options.seconds) if options.seconds else "",
+        f"{options.trials} trials" if options.trials else "",
+        f"{options.epochs} epochs" if options.epochs else "",
+    ]
+    return " or ".join(t for t in told if t) + (
+        ", whichever ends first" if len([t for t in told if t]) > 1 else ""
+    )

@@ -1,0 +1,46 @@
+"""How people write times, and how numbers are written for people."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.errors import SpecError
+
+__all__ = ["figure", "seconds_of", "told_seconds"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> float:
+    """60s, 10m, 2h or 1h30m as seconds; a bare number is seconds.
+
+    Raises:
+        SpecError: If it is none of these, or not above 0.
+    """
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)([smhd]))+|\d+(?:\.\d+)?", text.strip())
+    found = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    total = sum(float(number) * _UNITS[unit or "s"] for number, unit in found) if parts else 0.0
+    if not total > 0:
+        raise SpecError(f"--time needs something like 60s, 10m or 2h, got {text!r}")
+    return total
+
+
+def told_seconds(seconds: float) -> str:
+    """Seconds for a person: 0.4 s, 59 s, 2 min 5 s, 1 h 2 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def figure(value: object) -> str:
+    """A number in four digits, 0.9722, 52310, 3.1e-05; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value)) if abs(value) >= 1000 else f"{value:g}"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import textbook_network as textbook
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.arrays import Array
+from trainers.batchnorm import BatchNorm, RunningStatistics
+
+
+def fast_both_ways(z: Array, gamma: Array, beta: Array, dy: Array) -> tuple[Array, ...]:
+    d_gamma, d_beta, mean, variance = (np.empty_like(gamma) for _ in range(4))
+    norm = BatchNorm(
+        gamma,
+        beta,
+        gamma_gradient=d_gamma,
+        beta_gradient=d_beta,
+        mean=mean,
+        variance=variance,
+        rows=len(z),
+        epsilon=1e-5,
+    )
+    centred, out, gradient = z.copy(), np.empty_like(z), dy.copy()
+    norm.forward(centred, out)
+    norm.backward(centred, gradient, np.empty_like(z))
+    return out, gradient, d_gamma, d_beta, mean, variance
+
+
+@given(
+    rows=st.integers(2, 9),
+    units=st.integers(1, 5),
+    offset=st.sampled_from([0.0, 1e3]),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_fast_batchnorm_equals_the_textbook_one(
+    rows: int, units: int, offset: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    z, dy = rng.normal(size=(2, rows, units))
+    z += offset
+    gamma, beta = rng.normal(size=(2, units))
+    y, cache = textbook.batchnorm_forward(z, gamma, beta, 1e-5)
+    dz, d_gamma, d_beta = textbook.batchnorm_backward(dy, cache)
+    expected = (y, dz, d_gamma, d_beta, cache["mean"], cache["variance"])
+    for got, wanted in zip(fast_both_ways(z, gamma, beta, dy), expected, strict=True):
+        # Two rows that are close make dz a small difference of large numbers.
+        np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8)
+
+
+def test_a_large_mean_does_not_spoil_the_variance_in_float32() -> None:
+    z = (1e4 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
+    ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
+    *_, variance = fast_both_ways(z, ones, zeros, np.zeros_like(z))
+    np.testing.assert_allclose(variance, z.astype(np.float64).var(axis=0), rtol=1e-3)
+
+
+def test_a_constant_column_becomes_the_shift() -> None:
+    z = np.full((4, 2), 5.0)
+    y, dz, *_ = fast_both_ways(z, np.ones(2), np.array([3.0, -1.0]), np.ones((4, 2)))
+    np.testing.assert_allclose(y, [[3.0, -1.0]] * 4, atol=1e-9)
+    np.testing.assert_allclose(dz, 0.0, atol=1e-9)
+
+
+def batches_seen(batches: Array, decay: float) -> RunningStatistics:
+    statistics = RunningStatistics(batches.shape[2], np.float64)
+    for batch in batches:
+        statistics.batch[0], statistics.batch[1] = batch.mean(axis=0), batch.var(axis=0)
+        statistics.update(rows=len(batch), decay=decay)
+    return statistics
+
+
+def test_early_running_statistics_are_the_plain_mean_over_the_batches() -> None:
+    batches = np.random.default_rng(1).normal(3.0, 2.0, size=(20, 8, 4))
+    statistics = batches_seen(batches, decay=0.999)
+    np.testing.assert_allclose(statistics.running[0], batches.mean(axis=(0, 1)))
+    unbiased = batches.var(axis=1, ddof=1).mean(axis=0)
+    np.testing.assert_allclose(statistics.running[1], unbiased)
+
+
+def test_late_running_statistics_keep_the_share_decay_of_the_old_value() -> None:
+    batches = np.random.default_rng(2).normal(size=(30, 8, 4))
+    before, after = batches_seen(batches[:-1], 0.9), batches_seen(batches, 0.9)
+    expected = 0.9 * before.running[0] + 0.1 * batches[-1].mean(axis=0)
+    np.testing.assert_allclose(after.running[0], expected)
+    expected = 0.9 * before.running[1] + 0.1 * batches[-1].var(axis=0, ddof=1)
+    np.testing.assert_allclose(after.running[1], expected)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.999])
+def test_the_first_batch_replaces_the_start_values(decay: float) -> None:
+    batch = np.random.default_rng(3).normal(size=(1, 6, 2))
+    np.testing.assert_allclose(batches_seen(batch, decay).running[0], batch[0].mean(axis=0))
