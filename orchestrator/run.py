@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from orchestrator.budget import Budget
 from orchestrator.events import Event, Kind
 from orchestrator.log import Log
 from orchestrator.pool import Pool
@@ -16,20 +17,11 @@ from orchestrator.states import States
 from orchestrator.trial import Failure, Report, State, Status
 from orchestrator.worker import Held, Message
 
-__all__ = ["Budget", "Ending", "Session", "Watcher"]
+__all__ = ["Ending", "Session", "Watcher"]
 
 WAIT_SECONDS = 0.1  #: for a message, before the clock and the stop flag are looked at again
 HOPELESS = 8  #: trials that may fail at the start, before the run is given up
 _TRAINS = (Kind.START, Kind.PROMOTE, Kind.RETRY)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What a run may use in all; the limit that is reached first ends it."""
-
-    seconds: float = math.inf
-    trials: float = math.inf
-    epochs: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

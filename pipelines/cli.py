@@ -14,9 +14,12 @@ import typer
 from orchestrator.errors import CaviarError, RunError, SpecError
 
 if TYPE_CHECKING:
-    from orchestrator.spec import Spec
-    from pipelines.launch import Options, Workers
+    from orchestrator.budget import Added
+    from orchestrator.run import Watcher
+    from orchestrator.trial import Objective
+    from pipelines.launch import MakeWatcher, Result
     from pipelines.preprocessing import Prepared
+    from pipelines.workers import Crew
 
 __all__ = ["app", "main"]
 
@@ -71,8 +74,8 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="one JSON object, and noth
 QuietOpt = Annotated[bool, typer.Option("--quiet", help="nothing but the last words")]
 
 
-@app.command()
-def search(
+@app.command("search")
+def search_command(
     data: DataArg,
     target: TargetOpt = None,
     test: TestOpt = None,
@@ -92,31 +95,29 @@ def search(
     quiet: QuietOpt = False,
 ) -> None:
     """Find good hyperparameters for DATA; on an existing --out, go on or extend it."""
-    from pipelines.launch import Workers, named_folder, new_spec
+    from pipelines.launch import named_folder, search
 
-    options = _options(time, trials, total_epochs, workers, pool, address)
     folder = out or named_folder(data)
     _writable(folder)
-    crew = Workers(options)
-    try:
-        made, ready = new_spec(
-            data,
-            spec_file=spec,
-            target=target,
-            test=test,
-            task=task.value if task else None,
-            metric=metric,
-            seed=seed,
-            max_epochs=max_epochs,
-        )
-        crew.wait()
-        _session(folder, made, ready, options, crew, as_json=as_json, quiet=quiet)
-    finally:
-        crew.close()
+    result = search(
+        data,
+        out=folder,
+        added=_added(time, trials, total_epochs),
+        crew=_crew(pool, workers, address),
+        watch=_watch(silent=as_json or quiet, notes=not as_json),
+        spec_file=spec,
+        target=target,
+        test=test,
+        task=task and task.value,
+        metric=metric,
+        seed=seed,
+        max_epochs=max_epochs,
+    )
+    _ended(result, as_json=as_json)
 
 
-@app.command()
-def resume(
+@app.command("resume")
+def resume_command(
     run: RunArg,
     time: TimeOpt = None,
     trials: TrialsOpt = None,
@@ -128,18 +129,15 @@ def resume(
     quiet: QuietOpt = False,
 ) -> None:
     """Go on with RUN where it stopped; a budget given here is added to the one it had."""
-    from pipelines.analysis import opened_spec
-    from pipelines.launch import Workers, prepared
+    from pipelines.launch import resume
 
-    options = _options(time, trials, total_epochs, workers, pool, address)
-    spec = opened_spec(run)
-    crew = Workers(options)
-    try:
-        ready = prepared(spec)
-        crew.wait()
-        _session(run, spec, ready, options, crew, as_json=as_json, quiet=quiet)
-    finally:
-        crew.close()
+    result = resume(
+        run,
+        added=_added(time, trials, total_epochs),
+        crew=_crew(pool, workers, address),
+        watch=_watch(silent=as_json or quiet, notes=not as_json),
+    )
+    _ended(result, as_json=as_json)
 
 
 @app.command()
@@ -186,37 +184,32 @@ def plan(
     seed: SeedOpt = None,
 ) -> None:
     """How many trials, epochs, seconds and bytes a search would need; trains a few epochs."""
-    from orchestrator.trainer import Job, load_trainer, objective_of
-    from pipelines.launch import new_spec
+    from pipelines.launch import job_of
     from pipelines.plan import measured, plan_lines
+    from pipelines.specs import new_spec
 
-    options = _options(time, trials, total_epochs, workers, PoolKind.INLINE, None)
     made, ready = new_spec(
         data,
         spec_file=spec,
         target=target,
         test=test,
-        task=task.value if task else None,
+        task=task and task.value,
         metric=metric,
         seed=seed,
         max_epochs=max_epochs,
     )
-    job = Job(
-        trainer=made.trainer,
-        data=ready.data,
-        max_epochs=made.max_epochs,
-        objective=objective_of(load_trainer(made.trainer), made.metric),
-    )
+    cost = measured(made, job_of(made, ready))
+    added = _added(time, trials, total_epochs)
     count = workers or os.cpu_count() or 1
-    for line in plan_lines(made, ready, options, measured(made, job), workers=count):
+    for line in plan_lines(made, ready, added, cost, workers=count):
         typer.echo(line)
 
 
 @app.command()
 def space(spec: SpecOpt = None, seed: SeedOpt = None) -> None:
     """What a search will draw from: each range, a histogram of draws, and warnings."""
-    from pipelines.launch import space_spec
     from pipelines.preview import preview_lines
+    from pipelines.specs import space_spec
 
     for line in preview_lines(space_spec(spec, seed=seed)):
         typer.echo(line)
@@ -250,29 +243,22 @@ def _told(error: CaviarError) -> int:
     return error.exit_code
 
 
-def _options(
-    time: str | None,
-    trials: int | None,
-    epochs: int | None,
-    workers: int | None,
-    pool: PoolKind,
-    address: str | None,
-) -> Options:
-    from pipelines.launch import Options
+def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
+    from orchestrator.budget import Added
     from pipelines.terms import seconds_of
+
+    seconds = None if time is None else seconds_of(time)
+    return Added(seconds=seconds, trials=trials, epochs=epochs)
+
+
+def _crew(pool: PoolKind, workers: int | None, address: str | None) -> Crew:
+    from pipelines.workers import Crew
 
     if pool is PoolKind.INLINE and workers not in (None, 1):
         raise SpecError(f"--pool inline has one worker, this process; got --workers {workers}")
     if pool is PoolKind.INLINE and address is not None:
         raise SpecError("--pool inline has no cluster; leave --address out, or take --pool ray")
-    return Options(
-        seconds=None if time is None else seconds_of(time),
-        trials=trials,
-        epochs=epochs,
-        workers=workers,
-        pool=pool.value,
-        address=address,
-    )
+    return Crew(pool=pool.value, workers=workers, address=address)
 
 
 def _writable(path: Path) -> None:
@@ -282,25 +268,19 @@ def _writable(path: Path) -> None:
         raise RunError(f"--out needs a place that can be written to, got {path}: {existing} is not")
 
 
-def _session(
-    folder: Path,
-    spec: Spec,
-    ready: Prepared,
-    options: Options,
-    crew: Workers,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from pipelines.launch import open_run, stopped_by_signals
+def _watch(*, silent: bool, notes: bool) -> MakeWatcher:
     from pipelines.terminal import make_watcher
 
-    for note in ready.notes:
-        if not as_json:
+    def make(objective: Objective, folder: Path, data: Prepared) -> Watcher:
+        for note in data.notes if notes else ():
             typer.echo(f"note: {note}")
-    with open_run(folder, spec, ready) as run:
-        watcher = make_watcher(run.job.objective, str(folder), silent=as_json or quiet)
-        ending = run.train(options, watcher, crew.pool, guard=stopped_by_signals)
+        return make_watcher(objective, str(folder), silent=silent)
+
+    return make
+
+
+def _ended(result: Result, *, as_json: bool) -> None:
+    folder, ending = result.folder, result.ending
     _print_summary(folder, as_json=as_json)
     if ending.status == "failed":
         sys.stderr.write(f"caviar: {ending.reason}; `caviar show {folder}` has the rest\n")

@@ -735,8 +735,8 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]], known: Seque
     """Whether the first row names the columns.
 
     It does if it holds most of the names that are known; if it has text over a column of numbers;
-    if its numbers count 0, 1, 2, ... or are years in a row; or if, over columns of text, nothing
-    of it comes again below although the values below do come again.
+    if no name is known and its numbers count from 0 or by years; or if, over columns of text,
+    nothing of it comes again below although the values below do.
     """
     named = bool(known) and not _positional(known[:1])
     if named and 2 * len(set(first) & set(known)) >= min(len(known), len(first)):
@@ -745,13 +745,21 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]], known: Seque
     for name, values in zip(first, columns, strict=False):
         if name not in MISSING and not _number(name) and values and all(map(_number, values)):
             return True
-    counted = [float(name) for name in first if name.isdecimal()]
-    if len(counted) > 2 and set(np.diff(counted)) == {1.0}:
+    if not named and _counts([name for name in first if _number(name)]):
         return True
     if any(map(_number, first)) or len(set(first)) < len(first) or not columns:
         return False
     again = any(name in values for name, values in zip(first, columns, strict=False))
     return not again and any(2 * len(set(values)) <= len(values) for values in columns)
+
+
+def _counts(fields: Sequence[str]) -> bool:
+    """Whether these are 0, 1, 2, ..., as pandas names columns, or at least three years in a row."""
+    if len(fields) < 3 or not all(field.isdecimal() for field in fields):
+        return False
+    start = int(fields[0])
+    in_a_row = [int(field) - start for field in fields] == list(range(len(fields)))
+    return in_a_row and (start == 0 or 1800 <= start <= 2200)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.budget import DEFAULT_SECONDS, Added
 from orchestrator.events import Event, Kind
 from orchestrator.search import Search
 from orchestrator.simulate import Simulated, simulate
@@ -15,7 +16,6 @@ from orchestrator.spec import Spec
 from orchestrator.streams import trial_seed
 from orchestrator.trainer import Job
 from orchestrator.worker import Held
-from pipelines.launch import DEFAULT_SECONDS, Options
 from pipelines.preprocessing import Prepared
 from pipelines.terms import told_seconds
 
@@ -56,7 +56,7 @@ def measured(spec: Spec, job: Job) -> Cost:
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
-def expected(spec: Spec, options: Options, cost: Cost, *, workers: int) -> tuple[Simulated, float]:
+def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Simulated, float]:
     """A simulated run under this budget, and by how much its counts are to be multiplied.
 
     Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
@@ -64,16 +64,16 @@ def expected(spec: Spec, options: Options, cost: Cost, *, workers: int) -> tuple
     """
     mean = float(np.mean(cost.epoch_seconds)) if cost.epoch_seconds else 1.0
     limits = [
-        float(options.trials) if options.trials else np.inf,
-        options.epochs / 2 if options.epochs else np.inf,
-        options.seconds * workers / mean / 2 if options.seconds else np.inf,
+        float(added.trials) if added.trials else np.inf,
+        added.epochs / 2 if added.epochs else np.inf,
+        added.seconds * workers / mean / 2 if added.seconds else np.inf,
     ]
     scale = max(min(limits) / MOST_SIMULATED, 1.0)
     budget = Event(
         kind=Kind.SESSION,
-        budget_seconds=options.seconds / scale if options.seconds else None,
-        budget_trials=max(int(options.trials / scale), 1) if options.trials else None,
-        budget_epochs=max(int(options.epochs / scale), 1) if options.epochs else None,
+        budget_seconds=added.seconds / scale if added.seconds else None,
+        budget_trials=max(int(added.trials / scale), 1) if added.trials else None,
+        budget_epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
     )
     search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
     costs = iter(np.random.default_rng(0).choice(cost.epoch_seconds or (1.0,), size=1 << 16))
@@ -86,13 +86,11 @@ def expected(spec: Spec, options: Options, cost: Cost, *, workers: int) -> tuple
     return found, scale
 
 
-def plan_lines(
-    spec: Spec, data: Prepared, options: Options, cost: Cost, *, workers: int
-) -> list[str]:
+def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers: int) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
-    if options.seconds is options.trials is options.epochs is None:
-        options = Options(seconds=DEFAULT_SECONDS)
-    found, scale = expected(spec, options, cost, workers=workers)
+    if added.seconds is added.trials is added.epochs is None:
+        added = Added(seconds=DEFAULT_SECONDS)
+    found, scale = expected(spec, added, cost, workers=workers)
     trials, epochs = round(found.trials * scale), round(found.epochs * scale)
     each = sorted(cost.epoch_seconds)
     reached = "  ".join(f"{round(n * scale)} to epoch {e}" for e, n in found.reached.items())
@@ -105,7 +103,7 @@ def plan_lines(
         f"{len(data.x_test)} to test; {d.x_train.shape[1]} inputs; {outputs}",
         f"decides   validation {spec.metric}",
         f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_rule(spec)}",
-        f"budget    {_budget(options)}, {workers} workers",
+        f"budget    {_budget(added)}, {workers} workers",
         f"an epoch  {told_seconds(float(np.median(each)))} "
         f"({told_seconds(each[0])} to {told_seconds(each[-1])}, {len(each)} configurations tried)",
         f"expected  {trials} trials, {epochs} epochs, {told_seconds(found.seconds * scale)}",
@@ -123,11 +121,11 @@ def _rule(spec: Spec) -> str:
     return rules[spec.search.pruning]
 
 
-def _budget(options: Options) -> str:
+def _budget(added: Added) -> str:
     told = [
-        told_seconds(options.seconds) if options.seconds else "",
-        f"{options.trials} trials" if options.trials else "",
-        f"{options.epochs} epochs" if options.epochs else "",
+        told_seconds(added.seconds) if added.seconds else "",
+        f"{added.trials} trials" if added.trials else "",
+        f"{added.epochs} epochs" if added.epochs else "",
     ]
     return " or ".join(t for t in told if t) + (
         ", whichever ends first" if len([t for t in told if t]) > 1 else ""

@@ -401,14 +401,12 @@ def _categorical(steps: dict[str, Any]) -> tuple[CategoryColumn, ...]:
     columns = zip(
         encoder.feature_names_in_, encoder.categories_, encoder.infrequent_categories_, strict=True
     )
-    return tuple(
-        CategoryColumn(
-            name=name,
-            categories=tuple(c for c in found if rare is None or c not in set(rare)),
-            has_rest=rare is not None,
-        )
-        for name, found, rare in columns
-    )
+    found = []
+    for name, categories, rare in columns:
+        rest = frozenset() if rare is None else frozenset(rare)
+        kept = tuple(c for c in categories if c not in rest)
+        found.append(CategoryColumn(name=name, categories=kept, has_rest=rare is not None))
+    return tuple(found)
 
 
 def _standardised(

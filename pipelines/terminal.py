@@ -164,14 +164,15 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
         f"{waste:.0%} of the workers' time was not training"
     )
     lines.append(f"folder   {run} ({found['status']})")
-    column = objective.metric
+    column, unfinished = objective.metric, found["status"] in ("interrupted", "killed")
     order = "desc" if objective.maximize else "asc"
     lines += [
         "",
         f"pandas   pandas.read_parquet({f'{run}/trials'!r}).sort_values({column!r}"
         f"{', ascending=False' if objective.maximize else ''})",
-        f"duckdb   select * from '{run}/trials/*.parquet' order by {column} {order} limit 9",
-        f"next     caviar resume {run} --time 60s",
+        f"duckdb   select * from '{run}/trials/*.parquet' "  # noqa: S608 # to be typed, not run
+        f"order by {column} {order} limit 9",
+        f"next     caviar resume {run}{'' if unfinished else ' --time 60s'}",
     ]
     if top is not None and top["model"]:
         lines.append(f"         caviar predict {run} NEW_DATA --out predictions.parquet")

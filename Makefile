@@ -1,0 +1,42 @@
+# Every target works alone on a fresh machine with git, make and Python 3.11 or newer.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+# The first of these that is there and new enough; a name on the PATH may be a shim that leads nowhere.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "caviar needs Python 3.11 or newer; none was found on the PATH" >&2; exit 2; }
+	@echo "setting up $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed ## make .venv and install the project under exact versions
+
+search: setup ## tune a network for the digits data in a minute, on a local Ray cluster
+	@$(BIN)/caviar search digits --time 60s
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## the tests without a mark
+	@$(BIN)/python -m pytest -m "not ray and not slow"
+
+check: lint test ## what has to pass before every commit
+
+format: setup ## let ruff write what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: help setup search lint test test-fast check format

@@ -1,0 +1,135 @@
+"""The spec of a run and its data: defaults, then a file, then what was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import RunError, SpecError
+from orchestrator.pruning import geometric_rungs
+from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
+from orchestrator.trainer import load_trainer, objective_of
+from pipelines.datasets import BUILT_IN, Table, fingerprint, read
+from pipelines.preprocessing import Prepared, prepare
+
+__all__ = ["TRAINERS", "module_paths", "new_spec", "prepared", "space_spec"]
+
+#: Our own trainers, by task.
+TRAINERS = {
+    "classification": "trainers.batchnorm_mlp:BatchNormClassifier",
+    "regression": "trainers.batchnorm_mlp:BatchNormRegressor",
+}
+
+
+def new_spec(
+    source: str,
+    *,
+    spec_file: Path | None = None,
+    target: str | None = None,
+    test: str | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+    seed: int | None = None,
+    max_epochs: int | None = None,
+) -> tuple[Spec, Prepared]:
+    """The spec of a run, and its data: defaults, then the file, then what was typed.
+
+    Raises:
+        InputError: If any of it is wrong; nothing has been written.
+    """
+    content, ours = _content(spec_file)
+    _type(content, metric=metric, seed=seed, max_epochs=max_epochs)
+    _type(content["data"], target=target, task=task, test=test and _absolute(test))
+    content["data"]["source"] = _absolute(source)
+    checked = _checked(content, spec_file)
+    table = read(source, target=checked.data.target, test=checked.data.test)
+    ready = _prepare(checked, table)
+    trainer = TRAINERS[ready.task] if ours else checked.trainer
+    full = replace(
+        checked,
+        trainer=trainer,
+        data=replace(
+            checked.data, target=table.target_name, task=ready.task, fingerprint=ready.fingerprint
+        ),
+    )
+    objective = objective_of(load_trainer(full.trainer, module_paths()), full.metric)
+    return replace(full, metric=objective.metric.removeprefix("validation_")), ready
+
+
+def space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
+    """A spec without data, for a look at its space."""
+    content, _ = _content(spec_file)
+    _type(content, seed=seed)
+    content["data"]["source"] = "none"
+    return _checked(content, spec_file)
+
+
+def prepared(spec: Spec) -> Prepared:
+    """The data of an existing run, read again.
+
+    Raises:
+        InputError: If it cannot be read, or its values are no longer those the run was made with.
+    """
+    table = read(spec.data.source, target=spec.data.target, test=spec.data.test)
+    if fingerprint(table) != spec.data.fingerprint:
+        raise RunError(
+            f"{spec.data.source}: its values are not those this run was made with; "
+            f"put the old file back, or begin a new run with `caviar search`"
+        )
+    return _prepare(spec, table)
+
+
+def _prepare(spec: Spec, table: Table) -> Prepared:
+    return prepare(
+        table,
+        task=spec.data.task,
+        seed=spec.seed,
+        validation_share=spec.data.validation_share,
+        test_share=spec.data.test_share,
+    )
+
+
+def _content(spec_file: Path | None) -> tuple[dict[str, Any], bool]:
+    """The defaults under what the file says; and whether the trainer is ours."""
+    default = files("pipelines").joinpath("default.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = parse_yaml(default, source="default.yaml") | {"data": {}}
+    given = read_yaml(spec_file) if spec_file else {}
+    ours = "trainer" not in given
+    if not ours:
+        content["space"] = {}  # the default space is our own trainer's
+    for section in ("space", "search", "data"):
+        part = given.pop(section, {})
+        if not isinstance(part, Mapping):
+            raise SpecError(f"{spec_file}: {section} needs a mapping, got {part!r}")
+        content[section] |= part
+    content = {"trainer": TRAINERS["classification"], **content, **given}
+    return content, ours
+
+
+def _type(content: dict[str, Any], **typed: object) -> None:
+    """What was typed goes over what the file says."""
+    content |= {key: value for key, value in typed.items() if value is not None}
+
+
+def _checked(content: dict[str, Any], spec_file: Path | None) -> Spec:
+    _fill_rungs(content)
+    return load_spec(content, source=str(spec_file or "the command line"))
+
+
+def _fill_rungs(content: dict[str, Any]) -> None:
+    search = content["search"]
+    eta, last = search.get("eta"), content.get("max_epochs")
+    if "rungs" not in search and isinstance(eta, int) and isinstance(last, int):
+        search["rungs"] = list(geometric_rungs(max_epochs=max(last, 1), eta=max(eta, 2)))
+
+
+def _absolute(source: str) -> str:
+    return source if source in BUILT_IN else str(Path(source).absolute())
+
+
+def module_paths() -> tuple[str, ...]:
+    """Where a trainer of the user's own is looked for: beside where the command was typed."""
+    return (str(Path.cwd()),)

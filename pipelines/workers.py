@@ -1,0 +1,95 @@
+"""The workers of a session, and the signals that end it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.pool import InlinePool, Pool
+from orchestrator.run import Session
+from orchestrator.trainer import Job
+
+__all__ = ["Crew", "Workers", "stopped_by_signals"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Where a session's trials are trained; may differ from session to session."""
+
+    pool: str = "ray"  #: ray | inline
+    workers: int | None = None  #: one for each processor of the cluster, unless given
+    address: str | None = None  #: of a Ray cluster; None = one of our own, on this machine
+
+
+class Workers:
+    """Brings up the workers; Ray starts in a thread of its own while the data is read.
+
+    That thread stays until the end: Linux kills a child when the thread that forked it ends
+    (PR_SET_PDEATHSIG, which Ray sets on its processes), not only when its process does.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._failed: Exception | None = None
+        self._connected, self._leave = threading.Event(), threading.Event()
+        if crew.pool == "ray":
+            threading.Thread(target=self._stay_connected, daemon=True).start()
+
+    def _stay_connected(self) -> None:
+        try:
+            from orchestrator.ray_pool import connect  # half a second, and not needed inline
+
+            connect(self._crew.address, cpus=self._crew.workers)
+        except Exception as e:
+            self._failed = e  # raised again where it is waited for
+        self._connected.set()
+        self._leave.wait()
+
+    def wait(self) -> None:
+        """Until Ray is there.
+
+        Raises:
+            InputError: If nobody answers at the address.
+        """
+        if self._crew.pool == "ray":
+            self._connected.wait()
+        if self._failed is not None:
+            raise self._failed
+
+    def pool(self, job: Job) -> Pool:
+        """The pool the user asked for."""
+        if self._crew.pool == "inline":
+            return InlinePool(job)
+        self.wait()
+        from orchestrator.ray_pool import RayPool, processors
+
+        return RayPool(job, workers=self._crew.workers or processors())
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if it was ours."""
+        if self._crew.pool == "ray":
+            from orchestrator.ray_pool import disconnect
+
+            self._connected.wait()
+            disconnect()
+        self._leave.set()
+
+
+@contextlib.contextmanager
+def stopped_by_signals(session: Session) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once: stop cleanly, keep everything. Ctrl-C twice: at once."""
+
+    def stop(number: int, _: object) -> None:
+        if session.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        session.stopping = f"stopped by {signal.Signals(number).name}"
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
