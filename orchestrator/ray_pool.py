@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -46,12 +47,10 @@ def connect(address: str | None, *, cpus: int | None) -> None:
     Raises:
         InputError: If nobody answers at the address.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of 2.60
     if address and address != "auto":
         _knock(address)
-    chatter = io.StringIO()
     try:
-        with contextlib.redirect_stderr(chatter), contextlib.redirect_stdout(chatter):
+        with _silenced():
             ray.init(
                 address=address or "local",
                 num_cpus=None if address else cpus,
@@ -63,8 +62,25 @@ def connect(address: str | None, *, cpus: int | None) -> None:
         first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise InputError(
             f"--address needs a running Ray cluster, got {address or 'a local one'}: {first} "
-            f"Start one with `ray start --head`, or leave --address out"
+            f"(RAY_AUTH_MODE is {os.environ.get('RAY_AUTH_MODE', 'not set')}; it has to be the "
+            f"cluster's). Start one with `ray start --head`, or leave --address out"
         ) from e
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Ray's chatter goes nowhere: its C++ side writes past sys.stderr, to the descriptor."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def disconnect() -> None:
@@ -196,7 +212,10 @@ class RayPool:
         try:
             ray.get(done)
         except ray.exceptions.RayError as e:
-            raise PoolError(f"no worker could start: {str(e).splitlines()[0]}") from e
+            raise PoolError(
+                f"no worker could start: {str(e).splitlines()[0]} (RAY_AUTH_MODE is "
+                f"{os.environ.get('RAY_AUTH_MODE', 'not set')}; it has to be the cluster's)"
+            ) from e
         if not done:
             raise PoolError(
                 f"no worker came up within 60 s: {self.workers} need one processor each; "

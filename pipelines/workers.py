@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.pool import InlinePool, Pool
 from orchestrator.run import Session
@@ -40,6 +42,7 @@ class Workers:
 
     def _stay_connected(self) -> None:
         try:
+            _prepare_environment(joining=self._crew.address is not None)
             from orchestrator.ray_pool import connect  # half a second, and not needed inline
 
             connect(self._crew.address, cpus=self._crew.workers)
@@ -76,6 +79,16 @@ class Workers:
             self._connected.wait()
             disconnect()
         self._leave.set()
+
+
+def _prepare_environment(*, joining: bool) -> None:
+    """What Ray reads from the environment when it is imported; what the user has set stays."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of 2.60
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if joining and (Path.home() / ".ray" / "auth_token").exists():
+        # `ray start` turns token authentication on where it finds this file; a driver that is
+        # given an address does not, and then waits in vain
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextlib.contextmanager
