@@ -35,6 +35,10 @@ FLUSH_SHARE = 0.05  #: of the time may go into flushing; beyond it the interval 
 TRIALS_SHARE = 0.02  #: of the time may go into rewriting parts of the trials table
 
 
+#: Events that reports lean on: on disk before them.
+_FIRST = (Kind.SESSION, Kind.START)
+
+
 class Lock:
     """One writer at a time: an flock on run.lock, gone with its process however that ends.
 
@@ -149,7 +153,7 @@ class Log:
         """One more row; on disk with the next flush."""
         if isinstance(entry, Event):
             row = self._tables.event_row(self._seq, at_seconds, entry)
-            (self._starts if entry.kind is Kind.START else self._others).append(row)
+            (self._starts if entry.kind in _FIRST else self._others).append(row)
         elif (entry.report.trial, entry.report.epoch) not in self._ahead:
             self._reports.append(self._tables.epoch_row(self._seq, entry))
         self._seq += 1

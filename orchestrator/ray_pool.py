@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+import ray._private.worker
 from threadpoolctl import threadpool_limits
 
 from orchestrator.errors import InputError, PoolError
@@ -58,6 +59,9 @@ def connect(address: str | None, *, cpus: int | None) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
+        # A worker's death is told in our own words; Ray has no switch for its own, which it prints
+        # to standard output, where --json has one object and nothing else.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
     except Exception as e:
         first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise InputError(

@@ -109,6 +109,7 @@ class Session:
         self._happened(self.search.undecided())
         self._happened([self.opening], apply=True)
         self._happened(self.search.stop("the last session ended without a word"))
+        self._flush()  # whoever looks from outside sees that the session has begun
         self._begun = self._ticked = self._clock()
         status, reason = "failed", "an error of the program"
         try:
@@ -133,10 +134,12 @@ class Session:
                 return "finished", ended
             self._assign()
             if not self.pool.busy():
+                if self._all_failed():
+                    return "failed", f"every trial failed: {self._first_failure}"
                 return "finished", "all trials have ended"
             self._take(self.pool.poll(min(WAIT_SECONDS, max(self.remaining_seconds(), 0.0))))
             self._tick()
-            if self._hopeless():
+            if self.search.counts[Status.FAILED] >= HOPELESS and self._all_failed():
                 return "failed", f"every trial failed: {self._first_failure}"
             if self.log.due():
                 self._flush()
@@ -220,9 +223,8 @@ class Session:
         self._ticked = now
         self.watcher.tick(self)
 
-    def _hopeless(self) -> bool:
-        failed = self.search.counts[Status.FAILED]
-        return failed >= HOPELESS and failed == len(self.search.trials) and not self.search.epochs
+    def _all_failed(self) -> bool:
+        return 0 < len(self.search.trials) == self.search.counts[Status.FAILED]
 
     def _flush(self) -> None:
         """States and the best model before the rows that speak of them."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from orchestrator.events import Event, Kind
 from orchestrator.search import Observation
 from orchestrator.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
-from orchestrator.trial import Objective, Report
+from orchestrator.trial import WORST, Objective, Report
 
 __all__ = ["SCHEMA_VERSION", "Tables"]
 
@@ -171,7 +171,7 @@ class Tables:
                 attempt=row["attempt"],
                 epoch=row["epoch"],
                 metrics=metrics,
-                score=self.objective.score(metrics),
+                score=WORST if row["cause"] else self.objective.score(metrics),
                 seconds=row["epoch_seconds"],
                 worker=row["worker"],
                 cause=row["cause"] or "",

@@ -120,7 +120,7 @@ class Report:
     attempt: int
     epoch: int  #: from 1
     metrics: Mapping[str, float]
-    score: Score
+    score: Score  #: WORST where there is a cause: what went bad is never the best
     seconds: float  #: wall time the epoch took in its worker
     worker: int
     cause: str = ""  #: why the worker ended the assignment here: not finite, or exploded

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.space import Config
 from orchestrator.trainer import Job, Trainer, load_trainer
-from orchestrator.trial import Assignment, Failure, Report, State
+from orchestrator.trial import WORST, Assignment, Failure, Report, State
 
 __all__ = ["Held", "Message", "resumed", "train"]
 
@@ -62,10 +62,10 @@ def _train(
         begin = clock()
         metrics = _checked(trainer.epoch(), declared)
         seconds = clock() - begin
-        score = job.objective.score(metrics)
         cause = _cause(metrics, a.explode_above)
+        score = WORST if cause else job.objective.score(metrics)
         last = bool(cause) or epoch == a.stop_epoch
-        best = not cause and score < beat
+        best = score < beat
         beat = min(beat, score)
         yield Report(
             trial=a.trial,

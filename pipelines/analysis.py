@@ -101,16 +101,15 @@ def summary(run: Run) -> dict[str, Any]:
 
 def best(run: Run) -> dict[str, Any] | None:
     """The best epoch of the run with its config and figures, or None before the first."""
-    if run.epochs.empty:
+    sound = run.epochs[run.epochs["cause"].isna()] if len(run.epochs) else run.epochs
+    if sound.empty:
         return None
     o = run.objective
-    keys = pd.DataFrame({"loss": _loss(run.epochs[o.metric], maximize=o.maximize)})
+    keys = pd.DataFrame({"loss": _loss(sound[o.metric], maximize=o.maximize)})
     if o.tie_metric:
-        keys["tie"] = _loss(run.epochs[o.tie_metric], maximize=o.tie_maximize)
-    keys["seq"] = run.epochs["seq"]
-    row = run.epochs.loc[keys.sort_values(list(keys.columns)).index[0]]
-    if not np.isfinite(row[o.metric]):
-        return None
+        keys["tie"] = _loss(sound[o.tie_metric], maximize=o.tie_maximize)
+    keys["seq"] = sound["seq"]
+    row = sound.loc[keys.sort_values(list(keys.columns)).index[0]]
     trial = run.trials.set_index("trial").loc[row["trial"]]
     tested = run.events[(run.events["kind"] == Kind.TEST) & (run.events["trial"] == row["trial"])]
     tested = tested[tested["epoch"] == row["epoch"]]
@@ -121,7 +120,6 @@ def best(run: Run) -> dict[str, Any] | None:
         "stage": trial["stage"],
         "metric": o.metric,
         "config": _prefixed(trial, "config_"),
-        "unit": _prefixed(trial, "unit_"),
         "validation": _prefixed(row, "validation_"),
         "test": _prefixed(tested.iloc[-1], "test_") if len(tested) else {},
         "model": str(model) if model.is_dir() else None,
@@ -139,11 +137,15 @@ class Placed:
     border: str  #: low | high, or nothing
 
 
-def placed(spec: Spec, found: dict[str, Any]) -> list[Placed]:
+def placed(spec: Spec, run: Run) -> list[Placed]:
     """The best config's searched values, each in its range; a choice has no border."""
+    found = best(run)
+    if found is None:
+        return []
     dimensions = {d.name: d for d in spec.parameters().dimensions}
+    trial = run.trials.set_index("trial").loc[found["trial"]]
     rows = []
-    for name, u in found["unit"].items():
+    for name, u in _prefixed(trial, "unit_").items():
         domain = dimensions[name].domain
         near = "low" if u < BORDER else "high" if u > 1 - BORDER else ""
         rows.append(

@@ -61,12 +61,12 @@ TestOpt = Annotated[str | None, typer.Option(help="a file with a test set of its
 TaskOpt = Annotated[Task | None, typer.Option(help="guessed from the target unless given")]
 SpecOpt = Annotated[Path | None, typer.Option(help="a YAML file with what differs from default")]
 TimeOpt = Annotated[str | None, typer.Option(help="budget: 60s, 10m, 2h")]
-TrialsOpt = Annotated[int | None, typer.Option(min=1, help="budget: trials")]
-EpochsOpt = Annotated[int | None, typer.Option(min=1, help="budget: epochs of all trials")]
-MaxEpochsOpt = Annotated[int | None, typer.Option(min=1, help="of one trial [27]")]
+TrialsOpt = Annotated[int | None, typer.Option(help="budget: trials")]
+EpochsOpt = Annotated[int | None, typer.Option(help="budget: epochs of all trials")]
+MaxEpochsOpt = Annotated[int | None, typer.Option(help="of one trial [27]")]
 MetricOpt = Annotated[str | None, typer.Option(help="the metric that decides")]
-WorkersOpt = Annotated[int | None, typer.Option(min=1, help="[one for each processor]")]
-SeedOpt = Annotated[int | None, typer.Option(min=0, help="same seed, same draws [0]")]
+WorkersOpt = Annotated[int | None, typer.Option(help="[one for each processor]")]
+SeedOpt = Annotated[int | None, typer.Option(help="same seed, same draws [0]")]
 OutOpt = Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME-DATE-TIME]")]
 AddressOpt = Annotated[str | None, typer.Option(help="of a Ray cluster: auto or HOST:PORT")]
 PoolOpt = Annotated[PoolKind, typer.Option(help="Ray actors, or this process alone")]
@@ -200,7 +200,7 @@ def plan(
     )
     cost = measured(made, job_of(made, ready))
     added = _added(time, trials, total_epochs)
-    count = workers or os.cpu_count() or 1
+    count = _crew(PoolKind.RAY, workers, None).workers or os.cpu_count() or 1
     for line in plan_lines(made, ready, added, cost, workers=count):
         typer.echo(line)
 
@@ -248,17 +248,25 @@ def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
     from pipelines.terms import seconds_of
 
     seconds = None if time is None else seconds_of(time)
+    _at_least(1, trials=trials, total_epochs=epochs)
     return Added(seconds=seconds, trials=trials, epochs=epochs)
 
 
 def _crew(pool: PoolKind, workers: int | None, address: str | None) -> Crew:
     from pipelines.workers import Crew
 
+    _at_least(1, workers=workers)
     if pool is PoolKind.INLINE and workers not in (None, 1):
         raise SpecError(f"--pool inline has one worker, this process; got --workers {workers}")
     if pool is PoolKind.INLINE and address is not None:
         raise SpecError("--pool inline has no cluster; leave --address out, or take --pool ray")
     return Crew(pool=pool.value, workers=workers, address=address)
+
+
+def _at_least(least: int, **given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < least:
+            raise SpecError(f"--{name.replace('_', '-')} needs at least {least}, got {value}")
 
 
 def _writable(path: Path) -> None:
@@ -301,8 +309,7 @@ def _print_summary(folder: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    places = placed(spec, found["best"]) if found["best"] else []
-    for line in report_lines(found, places, run.objective):
+    for line in report_lines(found, placed(spec, run), run.objective):
         typer.echo(line)
 
 

@@ -1,0 +1,39 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("caviar", deadline=None, print_blob=True)
+settings.load_profile("caviar")
+
+Caviar = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = [sys.executable, "-m", "pipelines.cli"]
+
+
+@pytest.fixture
+def caviar(tmp_path: Path) -> Caviar:
+    """The command in a process of its own, typed in an empty folder."""
+
+    def run(*words: str, code: int = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONWARNINGS": "default", "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        told = f"caviar {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, told
+        return done
+
+    return run

@@ -1,0 +1,220 @@
+"""What every pool must keep: the same tests for this process and for Ray actors."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import threadpoolctl
+
+from orchestrator.pool import InlinePool, Pool
+from orchestrator.trainer import Job
+from orchestrator.trial import WORST, Assignment, Failure, Objective, Report
+from orchestrator.worker import Held, Message
+
+HERE = (str(Path(__file__).parents[1]),)
+JOB = Job(
+    trainer="toy_trainers:Toy",
+    data=None,
+    max_epochs=9,
+    objective=Objective(metric="validation_loss", maximize=False),
+    paths=HERE,
+)
+MakePool = Callable[[str], Pool]
+
+
+def assignment(trial: int = 0, *, start: int = 0, stop: int = 3, **changes: object) -> Assignment:
+    whole = Assignment(
+        trial=trial,
+        config={"floor": 1.0},
+        seed=trial,
+        start_epoch=start,
+        stop_epoch=stop,
+        attempt=1,
+        explode_above=1e4,
+        beat=(-math.inf, -math.inf),
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type] # fields by name
+
+
+def finished(pool: Pool, expected: int, seconds: float = 60) -> list[Message]:
+    """Messages until that many assignments have ended."""
+    messages: list[Message] = []
+    deadline = time.monotonic() + seconds
+    while sum(isinstance(m, Failure) or m.last for m in messages) < expected:
+        assert time.monotonic() < deadline, f"only {messages} came in"
+        messages += pool.poll(0.5)
+    return messages
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    import ray
+
+    from orchestrator.ray_pool import connect, disconnect
+
+    connect(None, cpus=2)
+    assert ray.is_initialized()
+    yield
+    disconnect()
+
+
+@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def make_pool(request: pytest.FixtureRequest) -> Iterator[MakePool]:
+    made: list[Pool] = []
+
+    def make(trainer: str) -> Pool:
+        job = replace(JOB, trainer=f"toy_trainers:{trainer}")
+        if request.param == "inline":
+            made.append(InlinePool(job))
+        else:
+            request.getfixturevalue("cluster")
+            from orchestrator.ray_pool import RayPool
+
+            made.append(RayPool(job, workers=2))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+def reports_of(messages: list[Message]) -> list[Report]:
+    assert all(isinstance(m, Report) for m in messages), messages
+    return [m for m in messages if isinstance(m, Report)]
+
+
+def test_an_assignment_ends_with_its_last_report_and_the_state_on_it(make_pool: MakePool) -> None:
+    pool = make_pool("Toy")
+    pool.submit(assignment(), None)
+    reports = reports_of(finished(pool, 1))
+    assert [r.epoch for r in reports] == [1, 2, 3]
+    assert [r.last for r in reports] == [False, False, True]
+    assert [r.state is not None for r in reports] == [False, False, True]
+    assert pool.busy() == 0
+
+
+def test_a_trial_goes_on_from_its_state_as_if_it_had_never_stopped(make_pool: MakePool) -> None:
+    pool = make_pool("Toy")
+    pool.submit(assignment(stop=6), None)
+    whole = [r.metrics for r in reports_of(finished(pool, 1))]
+    pool.submit(assignment(stop=3), None)
+    first = reports_of(finished(pool, 1))
+    assert first[-1].state is not None
+    held = Held(epoch=3, state=first[-1].state)
+    pool.submit(assignment(start=3, stop=6, attempt=2), held)
+    second = reports_of(finished(pool, 1))
+    assert [r.metrics for r in first + second] == whole
+
+
+def test_a_trial_whose_state_is_lost_trains_again_without_reporting_again(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool("Toy")
+    pool.submit(assignment(stop=6), None)
+    whole = [r.metrics for r in reports_of(finished(pool, 1))]
+    pool.submit(assignment(start=3, stop=6), None)
+    reports = reports_of(finished(pool, 1))
+    assert [r.epoch for r in reports] == [4, 5, 6]
+    assert [r.metrics for r in reports] == whole[3:]
+
+
+def test_a_new_best_brings_its_state_along(make_pool: MakePool) -> None:
+    pool = make_pool("Toy")
+    pool.submit(assignment(beat=WORST), None)
+    assert all(r.state is not None for r in reports_of(finished(pool, 1)))
+
+
+def test_many_assignments_all_end_each_with_its_own_epochs(make_pool: MakePool) -> None:
+    pool = make_pool("Toy")
+    waiting = [assignment(trial, stop=1 + trial % 4) for trial in range(20)]
+    messages: list[Message] = []
+    while sum(m.last for m in reports_of(messages)) < 20:
+        while waiting and pool.free() > 0:
+            pool.submit(waiting.pop(), None)
+        messages += pool.poll(0.5)
+    for trial in range(20):
+        epochs = [r.epoch for r in reports_of(messages) if r.trial == trial]
+        assert epochs == list(range(1, 2 + trial % 4))
+
+
+def test_what_a_trainer_raises_is_a_failure_with_its_traceback(make_pool: MakePool) -> None:
+    pool = make_pool("Raising")
+    pool.submit(assignment(config={"floor": 0.0}), None)
+    messages = finished(pool, 1)
+    assert isinstance(messages[0], Report)
+    failure = messages[-1]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "raised"
+    assert "the second epoch is not for me" in failure.message
+    assert "Traceback" in failure.traceback
+
+
+def test_a_metric_that_was_not_declared_is_a_failure_that_names_it(make_pool: MakePool) -> None:
+    pool = make_pool("Undeclared")
+    pool.submit(assignment(), None)
+    failure = finished(pool, 1)[-1]
+    assert isinstance(failure, Failure)
+    assert "surprise" in failure.message
+
+
+def test_a_loss_that_is_not_finite_ends_the_assignment_at_once(make_pool: MakePool) -> None:
+    pool = make_pool("Diverging")
+    pool.submit(assignment(stop=9), None)
+    reports = reports_of(finished(pool, 1))
+    assert [r.epoch for r in reports] == [1, 2]
+    assert reports[-1].last
+    assert reports[-1].cause == "validation_loss is nan"
+    assert reports[-1].state is None
+
+
+def test_a_pool_without_work_has_nothing_to_say_and_room_for_more(make_pool: MakePool) -> None:
+    pool = make_pool("Toy")
+    assert pool.poll(0.01) == []
+    assert pool.drain() == []
+    assert pool.busy() == 0
+    assert pool.free() >= pool.workers >= 1
+
+
+def test_an_inline_pool_trains_with_one_blas_thread_and_gives_them_back() -> None:
+    def most() -> int:
+        return max(found["num_threads"] for found in threadpoolctl.threadpool_info())
+
+    before = most()
+    pool = InlinePool(JOB)
+    assert most() == 1
+    pool.close()
+    assert most() == before
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_dead_worker_is_a_failure_and_another_takes_its_place(cluster: None) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:KillsItsWorker"), workers=1)
+    pool.submit(assignment(config={"deadly": True}), None)
+    failure = finished(pool, 1)[-1]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "lost"
+    pool.submit(assignment(1), None)
+    assert [r.epoch for r in reports_of(finished(pool, 1))] == [1, 2, 3]
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_long_assignments_stream_their_reports(cluster: None) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
+    pool.submit(assignment(stop=9), None)
+    batches = []
+    while not any(m.last for m in reports_of([m for b in batches for m in b])):
+        batches.append(pool.poll(1.0))
+    pool.close()
+    assert len([b for b in batches if b]) >= 5

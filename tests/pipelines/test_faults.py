@@ -1,0 +1,226 @@
+"""Real processes, killed: whatever reached the disk is kept, and nothing stands twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars
+import pytest
+from test_runs import TOYS, check_tables, toy_spec, values
+
+import caviar
+from caviar import Added, Crew
+from orchestrator.errors import RunError
+from pipelines.analysis import load, summary
+from pipelines.model import load_model
+
+INLINE = Crew(pool="inline")
+COMMAND = [sys.executable, "-m", "pipelines.cli"]
+
+
+@contextmanager
+def started(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, in a process group of its own."""
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if len(load(folder).epochs) >= rows:
+                return
+        except RunError:
+            pass
+        time.sleep(0.05)
+    out, err = process.communicate() if process.poll() is not None else ("", "still running")
+    raise AssertionError(f"{rows} rows never came: {out}\n{err}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    folder = tmp_path / "run"
+    first = f"search digits --pool inline --total-epochs 1500 --out {folder} --quiet"
+    again = f"resume {folder} --pool inline --quiet"
+    known = pd.DataFrame()
+    for kill in range(6):
+        with started(*(again if kill else first).split()) as process:
+            wait_for_rows(folder, len(known) + 10, process)
+            time.sleep(0.5 * rng.random())
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        run = load(folder)
+        assert run.status == "killed"
+        now = run.epochs[["trial", "epoch", "validation_log_loss"]]
+        assert not now.duplicated(["trial", "epoch"]).any()
+        if kill:
+            pd.testing.assert_frame_equal(now.head(len(known)), known)  # nothing is lost
+        known = now
+    assert len(known) < 1500
+    caviar.resume(folder, crew=INLINE)
+    check_tables(folder)
+    run = load(folder)
+    assert run.status == "finished"
+    assert len(run.epochs) == 1500
+    best = summary(run)["best"]
+    assert best is not None
+    model = load_model(folder / "best")
+    assert (model.trial, model.epoch) == (best["trial"], best["epoch"])
+    assert best["test"]["accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """With one worker and a budget of trials, no decision depends on time."""
+    words = ["wine", "--pool", "inline", "--trials", "400", "--seed", "3", "--quiet"]
+    whole = tmp_path / "whole"
+    caviar.search("wine", out=whole, added=Added(trials=400), crew=INLINE, seed=3)
+    folder = tmp_path / "killed"
+    with started("search", *words, "--out", str(folder)) as process:
+        wait_for_rows(folder, 100, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    caviar.resume(folder, crew=INLINE)
+    check_tables(folder)
+    a, b = values(whole)["epochs"], values(folder)["epochs"]
+    shared = ["trial", "epoch", "validation_accuracy", "validation_log_loss", "train_loss"]
+    pd.testing.assert_frame_equal(
+        a[shared].sort_values(shared[:2], ignore_index=True),
+        b[shared].sort_values(shared[:2], ignore_index=True),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    words = f"search wine --pool inline --time 60s --out {folder}".split()
+    with started(*words) as process:
+        wait_for_rows(folder, 20, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"caviar resume {folder}" in out
+    assert err == ""
+    assert "\x1b" not in out
+    check_tables(folder)
+    assert load(folder).status == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_second_writer_exits_2_and_the_first_goes_on(tmp_path: Path, caviar: Any) -> None:
+    folder = tmp_path / "run"
+    words = f"search wine --pool inline --time 60s --out {folder}".split()
+    with started(*words) as process:
+        wait_for_rows(folder, 5, process)
+        done = caviar("resume", str(folder), "--pool", "inline", code=2)
+        assert f"process {process.pid} on" in done.stderr
+        assert done.stderr.count("\n") == 1
+        shown = caviar("show", str(folder))
+        assert "(running)" in shown.stdout
+        assert process.poll() is None
+
+
+@pytest.mark.slow
+def test_pandas_duckdb_and_polars_read_while_the_run_writes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = f"search wine --pool inline --time 6s --out {folder} --quiet".split()
+    with started(*words) as process:
+        wait_for_rows(folder, 1, process)
+        counts = []
+        while process.poll() is None:
+            counts.append(len(pd.read_parquet(folder / "epochs")))
+            query = f"select count(*) from '{folder}/epochs/*.parquet'"
+            counts.append(duckdb.sql(query).fetchall()[0][0])
+            counts.append(polars.read_parquet(folder / "epochs" / "*.parquet").height)
+            time.sleep(0.02)
+    assert counts == sorted(counts)
+    assert len(set(counts)) >= 3
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    spec = toy_spec(tmp_path, "Slow")
+    words = f"search wine --spec {spec} --trials 60 --workers 2 --out {folder}".split()
+    with started(*words, PYTHONPATH=TOYS) as process:
+        wait_for_rows(folder, 10, process)
+        workers = subprocess.run(["pgrep", "-f", "ray::_Actor"], capture_output=True, text=True)
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+        wait_for_rows(folder, 40, process)
+        retried = load(folder).events
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert (retried["kind"] == "retry").any()
+    before = load(folder).epochs[["trial", "epoch"]]
+    with started("resume", str(folder), PYTHONPATH=TOYS) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    check_tables(folder)
+    run = load(folder)
+    assert len(run.trials) == 60
+    pd.testing.assert_frame_equal(run.epochs[["trial", "epoch"]].head(len(before)), before)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_on_ray_a_config_that_kills_its_worker_fails_after_its_retries(tmp_path: Path) -> None:
+    space = {"floor": {"linear": [0, 1]}, "deadly": {"choice": [False, False, False, True]}}
+    given = [{"floor": 0.5, "deadly": True}]
+    search = {"given": given, "retries": 1, "sampler": "random"}
+    spec = toy_spec(tmp_path, "KillsItsWorker", space=space, search=search)
+    folder = tmp_path / "run"
+    words = f"search wine --spec {spec} --trials 4 --workers 1 --out {folder} --json".split()
+    with started(*words, PYTHONPATH=TOYS) as process:
+        out, err = process.communicate(timeout=150)
+    assert (process.returncode, err) == (0, ""), out + err
+    assert json.loads(out)["failed"] >= 1  # and nothing else on standard output
+    check_tables(folder)
+    first = load(folder).trials.iloc[0]
+    assert (first["status"], first["attempts"]) == ("FAILED", 2)
+    assert "died" in first["reason"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_on_ray_ctrl_c_once_stops_cleanly(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started(*f"search digits --time 60s --out {folder}".split()) as process:
+        wait_for_rows(folder, 5, process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert err == ""
+    assert f"caviar resume {folder}" in out
+    check_tables(folder)
