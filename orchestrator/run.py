@@ -238,6 +238,8 @@ class Session:
         self._tick()
         self._happened(self.search.stop(reason))
         self.pool.close()
+        if status == "finished":
+            self.states.trim()
         self._flush()
         ending = Event(kind=Kind.END, reason=f"{status}: {reason}")
         self._happened([ending, *self._last_words()], apply=True)

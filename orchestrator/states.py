@@ -22,6 +22,7 @@ from orchestrator.worker import Held
 
 __all__ = ["States", "from_tensors", "to_tensors"]
 
+KEPT_SHARE = 0.1  #: of the budget, once a run has ended
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
 
@@ -99,9 +100,14 @@ class States:
         self._live[path] = len(self._new)
         self._new.clear()
 
-    def trim(self, keep: Mapping[int, Any]) -> None:
-        """Forget all but these trials' states."""
-        for trial in self._epoch.keys() - keep.keys():
+    def trim(self) -> None:
+        """Keep a tenth of the budget for a run that has ended and may be extended.
+
+        What is cheapest to train again, the lowest epochs, goes first.
+        """
+        for trial in sorted(self._epoch, key=lambda t: (self._epoch[t], t)):
+            if self.used_bytes <= self._budget * KEPT_SHARE:
+                return
             self.drop(trial)
 
     def _dissolve(self) -> None:

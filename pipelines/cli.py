@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,20 +101,22 @@ def search_command(
 
     folder = out or named_folder(data)
     _writable(folder)
-    result = search(
-        data,
-        out=folder,
-        added=_added(time, trials, total_epochs),
-        crew=_crew(pool, workers, address),
-        watch=_watch(silent=as_json or quiet, notes=not as_json),
-        spec_file=spec,
-        target=target,
-        test=test,
-        task=task and task.value,
-        metric=metric,
-        seed=seed,
-        max_epochs=max_epochs,
-    )
+    added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
+    with _starting(shown=not (as_json or quiet)) as started:
+        result = search(
+            data,
+            out=folder,
+            added=added,
+            crew=crew,
+            watch=_watch(started, silent=as_json or quiet, notes=not as_json),
+            spec_file=spec,
+            target=target,
+            test=test,
+            task=task and task.value,
+            metric=metric,
+            seed=seed,
+            max_epochs=max_epochs,
+        )
     _ended(result, as_json=as_json)
 
 
@@ -131,12 +135,10 @@ def resume_command(
     """Go on with RUN where it stopped; a budget given here is added to the one it had."""
     from pipelines.launch import resume
 
-    result = resume(
-        run,
-        added=_added(time, trials, total_epochs),
-        crew=_crew(pool, workers, address),
-        watch=_watch(silent=as_json or quiet, notes=not as_json),
-    )
+    added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
+    with _starting(shown=not (as_json or quiet)) as started:
+        watch = _watch(started, silent=as_json or quiet, notes=not as_json)
+        result = resume(run, added=added, crew=crew, watch=watch)
     _ended(result, as_json=as_json)
 
 
@@ -276,10 +278,27 @@ def _writable(path: Path) -> None:
         raise RunError(f"--out needs a place that can be written to, got {path}: {existing} is not")
 
 
-def _watch(*, silent: bool, notes: bool) -> MakeWatcher:
+@contextmanager
+def _starting(*, shown: bool) -> Iterator[Callable[[], None]]:
+    """On a terminal: say that the workers are starting, until they have."""
+    if not (shown and sys.stdout.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+
+    status = Console().status("reading the data, starting the workers …")
+    status.start()
+    try:
+        yield status.stop
+    finally:
+        status.stop()
+
+
+def _watch(started: Callable[[], None], *, silent: bool, notes: bool) -> MakeWatcher:
     from pipelines.terminal import make_watcher
 
     def make(objective: Objective, folder: Path, data: Prepared) -> Watcher:
+        started()
         for note in data.notes if notes else ():
             typer.echo(f"note: {note}")
         return make_watcher(objective, str(folder), silent=silent)

@@ -72,6 +72,6 @@ def _edges(domain: Real | Integer) -> tuple[np.ndarray, str]:
         return decades, "by decade"
     if isinstance(domain, Integer):
         if domain.scale == "log2":
-            return np.geomspace(low - 0.5, high + 0.5, 9), "by doubling"
+            return np.geomspace(low - 0.5, high + 0.5, 9), "evenly on log2"
         return np.linspace(low - 0.5, high + 0.5, min(int(high - low) + 1, 10) + 1), ""
     return np.linspace(low, high, 11), ""

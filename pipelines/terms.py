@@ -26,7 +26,9 @@ def seconds_of(text: str) -> float:
 
 
 def told_seconds(seconds: float) -> str:
-    """Seconds for a person: 0.4 s, 59 s, 2 min 5 s, 1 h 2 min."""
+    """Seconds for a person: 20 ms, 4.2 s, 59 s, 2 min 5 s, 1 h 2 min."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -39,8 +41,6 @@ def told_seconds(seconds: float) -> str:
 
 def figure(value: object) -> str:
     """A number in four digits, 0.9722, 52310, 3.1e-05; anything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
-    if value == int(value) and abs(value) < 1e6:
-        return str(int(value)) if abs(value) >= 1000 else f"{value:g}"
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
+    return str(value)
