@@ -16,7 +16,7 @@ from orchestrator.trainer import Job
 from orchestrator.trial import WORST, Assignment, Failure, Objective, Report
 from orchestrator.worker import Held, Message
 
-HERE = (str(Path(__file__).parents[1]),)
+HERE = (str(Path(__file__).parents[1] / "toys"),)
 JOB = Job(
     trainer="toy_trainers:Toy",
     data=None,

@@ -99,7 +99,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(tmp_p
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """With one worker and a budget of trials, no decision depends on time."""
-    words = ["wine", "--pool", "inline", "--trials", "400", "--seed", "3", "--quiet"]
+    words = "wine --pool inline --trials 400 --seed 3 --quiet".split()
     whole = tmp_path / "whole"
     caviar.search("wine", out=whole, added=Added(trials=400), crew=INLINE, seed=3)
     folder = tmp_path / "killed"

@@ -25,7 +25,7 @@ from pipelines.model import load_model
 from pipelines.splits import split
 
 INLINE = Crew(pool="inline")
-TOYS = str(Path(__file__).parents[1])
+TOYS = str(Path(__file__).parents[1] / "toys")
 
 
 def searched(folder: Path, source: str = "wine", *, trials: int = 12, **typed: Any) -> Path:

@@ -44,7 +44,7 @@ def on_a_terminal(folder: Path, *words: str) -> str:
 
 @pytest.mark.slow
 def test_on_a_terminal_one_panel_refreshes_and_is_gone_at_the_end(tmp_path: Path) -> None:
-    seen = on_a_terminal(tmp_path, *["search", "wine", "--pool", "inline", "--time", "2s", "--out", "run"])
+    seen = on_a_terminal(tmp_path, *"search wine --pool inline --time 2s --out run".split())
     panel, _, last_words = seen.rpartition("best by validation accuracy")
     for row in ("best", "stage", "trials", "workers", "time"):
         assert re.search(rf"│ {row} ", panel), row
@@ -54,7 +54,7 @@ def test_on_a_terminal_one_panel_refreshes_and_is_gone_at_the_end(tmp_path: Path
 
 
 def test_into_a_pipe_go_plain_lines_without_colours(tmp_path: Path, caviar: Any) -> None:
-    told = caviar(*["search", "wine", "--pool", "inline", "--trials", "30", "--out", "run"])
+    told = caviar(*"search wine --pool inline --trials 30 --out run".split())
     assert told.stderr == ""
     assert "\x1b" not in told.stdout
     assert "\r" not in told.stdout
@@ -65,7 +65,7 @@ def test_into_a_pipe_go_plain_lines_without_colours(tmp_path: Path, caviar: Any)
 
 
 def test_quiet_says_nothing_but_the_last_words(tmp_path: Path, caviar: Any) -> None:
-    told = caviar(*["search", "wine", "--pool", "inline", "--trials", "5", "--quiet", "--out", "run"])
+    told = caviar(*"search wine --pool inline --trials 5 --quiet --out run".split())
     assert told.stdout.startswith("best by validation accuracy")
     for part in ("test", "trials   5", "was not training", "pandas.read_parquet", "select * from"):
         assert part in told.stdout
