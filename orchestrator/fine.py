@@ -134,8 +134,9 @@ class History:
         known = min(self._count, self.SIZE)
         if not self._bad[:known].any():
             return False
-        gap = np.abs(self._points[:known] - point)
-        gap[:, self._choice] = gap[:, self._choice] > 0
-        both_idle = np.isnan(self._points[:known]) & np.isnan(point)
-        gap = np.where(both_idle, 0.0, np.where(np.isnan(gap), 1.0, gap))
-        return bool(self._bad[:known][np.argmin((gap**2).sum(axis=1))])
+        old, bad = self._points[:known], self._bad[:known]
+        gap = np.abs(old - point)
+        apart = self._choice & (gap > 0) | (np.isnan(old) != np.isnan(point))
+        distance = (np.where(apart, 1.0, np.nan_to_num(gap)) ** 2).sum(axis=1)
+        # a trial that was well at first and diverged later stands there twice
+        return bool(bad[distance == distance.min()].any())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from orchestrator.space import Choice, Fixed, Integer, Parameter, Real, Space
 
@@ -50,11 +51,13 @@ def _choice_warnings(p: Parameter) -> list[str]:
     found = []
     if len(options) == 1:
         found.append(f"{p.name}: a choice of one is no choice; write {p.name}: {options[0]}")
-    for option in dict.fromkeys(o for o in options if options.count(o) > 1):
-        found.append(
-            f"{p.name}: {option!r} stands {options.count(option)} times in the choice, "
-            f"so it is drawn more often; take the others out"
-        )
+    counts = Counter((type(o), o) for o in options)  # 1, 1.0 and true are three options
+    for (_, option), count in counts.items():
+        if count > 1:
+            found.append(
+                f"{p.name}: {option!r} stands {count} times in the choice, "
+                f"so it is drawn more often; take the others out"
+            )
     if "" in options:
         found.append(f"{p.name}: one of the options is empty; take it out or name it")
     return found

@@ -1,9 +1,12 @@
 """The run's memory: three Parquet tables in its folder, written by this file alone.
 
 A part becomes visible by a rename, whole or not at all, so pandas, DuckDB and Polars can read the
-folder at any moment. A flush writes the beginnings of new trials, then reports, then all other
-events. So after a crash there may be reports whose decision is missing (it is taken anew), but
-never a decision whose reports are missing, nor a report of a trial that nobody knows.
+folder at any moment. Reports and decisions lean on each other, so a flush changes `epochs` and
+`events` together: the new events are staged under a name that nobody reads, with the number of
+epochs they go with; then the epochs are renamed into place, then the events. After a crash in
+between, the next writer sees by that number whether the staged events belong to the epochs on
+disk, and finishes the flush or drops it. So the disk always holds all that had happened up to some
+moment.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import RunError
-from orchestrator.events import Event, Kind
+from orchestrator.events import Event
 from orchestrator.ledger import Ledger
 from orchestrator.search import Observation
 from orchestrator.tables import SCHEMA_VERSION, Tables
@@ -33,10 +36,6 @@ PART_ROWS = 100_000  #: rewriting that many rows of 13 columns costs about 80 ms
 FLUSH_SECONDS = 1.0  #: how far the tables may lag behind, at first
 FLUSH_SHARE = 0.05  #: of the time may go into flushing; beyond it the interval grows
 TRIALS_SHARE = 0.02  #: of the time may go into rewriting parts of the trials table
-
-
-#: Events that reports lean on: on disk before them.
-_FIRST = (Kind.SESSION, Kind.START)
 
 
 class Lock:
@@ -89,30 +88,37 @@ class _Appended:
     """An append-only table: the last part is rewritten until it is full, then the next begins."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._folder, self._schema = folder, schema
+        self._schema = schema
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.tmp"):
             left.unlink()
         parts = _parts(folder)
-        self._number = max(len(parts) - 1, 0)
+        self._folder, self._number = folder, max(len(parts) - 1, 0)
+        self._whole_rows: int = sum(pq.ParquetFile(part).metadata.num_rows for part in parts[:-1])
         self._open = _read_part(parts[-1], schema) if parts else schema.empty_table()
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        """Put the rows on disk, and empty the list."""
-        if not rows:
-            return
-        new = pa.Table.from_pylist(rows, schema=self._schema)
-        rows.clear()
-        self._open = pa.concat_tables([self._open, new])
-        while self._open.num_rows >= PART_ROWS:
-            self._write_open(self._open.slice(0, PART_ROWS))
-            self._open = self._open.slice(PART_ROWS).combine_chunks()
-            self._number += 1
-        if self._open.num_rows:
-            self._write_open(self._open)
+    @property
+    def rows(self) -> int:
+        """How many there are, over all parts."""
+        return self._whole_rows + int(self._open.num_rows)
 
-    def _write_open(self, table: pa.Table) -> None:
-        _write_part(self._folder / f"part-{self._number:05}.parquet", table)
+    @property
+    def path(self) -> Path:
+        """The part that is open."""
+        return self._folder / f"part-{self._number:05}.parquet"
+
+    def extended(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """The open part with these rows; a full one is left behind for the next."""
+        if self._open.num_rows >= PART_ROWS:
+            self._whole_rows += self._open.num_rows
+            self._number += 1
+            self._open = self._schema.empty_table()
+        new = pa.Table.from_pylist(rows, schema=self._schema)
+        return pa.concat_tables([self._open, new])
+
+    def accept(self, table: pa.Table) -> None:
+        """The open part on disk is now this table."""
+        self._open = table
 
 
 class Log:
@@ -120,42 +126,31 @@ class Log:
 
     def __init__(self, run: Path, tables: Tables) -> None:
         self._tables = tables
-        self._events = _Appended(run / "events", tables.events)
-        self._epochs = _Appended(run / "epochs", tables.epochs)
         self._trials = run / "trials"
-        self._trials.mkdir(exist_ok=True)
+        self._trials.mkdir(parents=True, exist_ok=True)
         for left in self._trials.glob(".*.tmp"):
             left.unlink()
+        self._epochs = _Appended(run / "epochs", tables.epochs)
+        _settle(run / "events", self._epochs.rows)
+        self._events = _Appended(run / "events", tables.events)
+        self._event_rows: list[dict[str, Any]] = []
+        self._epoch_rows: list[dict[str, Any]] = []
         self.ledger = Ledger(tables)
-        self._starts: list[dict[str, Any]] = []
-        self._reports: list[dict[str, Any]] = []
-        self._others: list[dict[str, Any]] = []
-        self._ahead: set[tuple[int, int]] = set()  # (trial, epoch) on disk before its decision
         self._seq = 0
         self._flushed = self._trials_written = time.monotonic()
         self._interval, self._trials_interval = FLUSH_SECONDS, FLUSH_SECONDS
 
-    def restore(
-        self, seq: int, at_seconds: float, entry: Event | Observation, *, applied: bool
-    ) -> None:
-        """Take in a row that is on disk already.
-
-        One that was not applied is a report whose trial had got there by a decision that was lost:
-        it counts, once, when the trial gets there again.
-        """
+    def restore(self, seq: int, at_seconds: float, entry: Event | Observation) -> None:
+        """Take in a row that is on disk already."""
         self._seq = seq + 1
-        if applied:
-            self.ledger.apply(entry, at_seconds)
-        elif isinstance(entry, Observation):
-            self._ahead.add((entry.report.trial, entry.report.epoch))
+        self.ledger.apply(entry, at_seconds)
 
     def append(self, entry: Event | Observation, at_seconds: float) -> None:
         """One more row; on disk with the next flush."""
         if isinstance(entry, Event):
-            row = self._tables.event_row(self._seq, at_seconds, entry)
-            (self._starts if entry.kind in _FIRST else self._others).append(row)
-        elif (entry.report.trial, entry.report.epoch) not in self._ahead:
-            self._reports.append(self._tables.epoch_row(self._seq, entry))
+            self._event_rows.append(self._tables.event_row(self._seq, at_seconds, entry))
+        else:
+            self._epoch_rows.append(self._tables.epoch_row(self._seq, entry))
         self._seq += 1
         self.ledger.apply(entry, at_seconds)
 
@@ -166,9 +161,7 @@ class Log:
     def flush(self, *, final: bool = False) -> None:
         """Write what is new; the trials table too, when its share of the time allows it."""
         begin = time.monotonic()
-        self._events.write(self._starts)
-        self._epochs.write(self._reports)
-        self._events.write(self._others)
+        self._commit()
         self._flushed = time.monotonic()
         self._interval = max(FLUSH_SECONDS, (self._flushed - begin) / FLUSH_SHARE)
         if final or self._flushed - self._trials_written >= self._trials_interval:
@@ -177,6 +170,23 @@ class Log:
             spent = self._trials_written - self._flushed
             self._trials_interval = max(FLUSH_SECONDS, spent / TRIALS_SHARE)
 
+    def _commit(self) -> None:
+        """Both tables, together; see the top of this file."""
+        events = self._events.extended(self._event_rows)
+        epochs = self._epochs.extended(self._epoch_rows)
+        staged = _staged(self._events.path)
+        if self._event_rows:
+            goes_with = str(self._epochs.rows + len(self._epoch_rows))
+            _write_part(staged, events, goes_with=goes_with)
+        if self._epoch_rows:
+            _write_part(self._epochs.path, epochs)
+            self._epochs.accept(epochs)
+            self._epoch_rows.clear()
+        if self._event_rows:
+            staged.replace(self._events.path)
+            self._events.accept(events)
+            self._event_rows.clear()
+
     def _write_trials(self) -> None:
         for part in sorted(self.ledger.changed):
             table = pa.Table.from_pylist(self.ledger.rows(part), schema=self._tables.trials)
@@ -184,30 +194,37 @@ class Log:
         self.ledger.changed.clear()
 
 
-def entries(run: Path, tables: Tables) -> Iterator[tuple[int, float, Event | Observation]]:
-    """All rows of events and epochs as (seq, at_seconds, value), in the order they were taken in.
+def _staged(part: Path) -> Path:
+    """Where a part waits for its epochs: begins with a dot and does not end in .parquet."""
+    return part.with_name(f".{part.name}.staged")
 
-    A (trial, epoch) that stands twice counts once: the first row wins.
-    """
-    seen: set[tuple[int, int]] = set()
+
+def _settle(events: Path, epochs: int) -> None:
+    """Finish a flush whose epochs are on disk; drop one whose epochs are not."""
+    for staged in events.glob(".*.staged"):
+        metadata = pq.read_schema(staged).metadata
+        if metadata[b"caviar_goes_with"] == str(epochs).encode():
+            staged.replace(events / staged.name.removeprefix(".").removesuffix(".staged"))
+        else:
+            staged.unlink()
+
+
+def entries(run: Path, tables: Tables) -> Iterator[tuple[int, float, Event | Observation]]:
+    """All rows of events and epochs as (seq, at_seconds, value), in the order they came in."""
     rows = heapq.merge(
         _rows(run / "events", tables.events),
         _rows(run / "epochs", tables.epochs),
         key=lambda row: row["seq"],
     )
     for row in rows:
-        if "kind" in row:
-            yield row["seq"], row["at_seconds"], tables.event(row)
-        elif (row["trial"], row["epoch"]) not in seen:
-            seen.add((row["trial"], row["epoch"]))
-            yield row["seq"], row["at_seconds"], tables.observation(row)
+        entry = tables.event(row) if "kind" in row else tables.observation(row)
+        yield row["seq"], row["at_seconds"], entry
 
 
 def _rows(folder: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    parts = [_read_part(part, schema) for part in _parts(folder)]
-    table = pa.concat_tables([schema.empty_table(), *parts]).sort_by("seq")
-    for batch in table.to_batches(max_chunksize=5_000):
-        yield from batch.to_pylist()
+    for part in _parts(folder):
+        for batch in _read_part(part, schema).to_batches(max_chunksize=5_000):
+            yield from batch.to_pylist()
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -244,7 +261,11 @@ def _read_part(path: Path, schema: pa.Schema | None) -> pa.Table:
     return table
 
 
-def _write_part(path: Path, table: pa.Table) -> None:
+def _write_part(path: Path, table: pa.Table, *, goes_with: str | None = None) -> None:
+    if goes_with is not None:
+        table = table.replace_schema_metadata(
+            {**table.schema.metadata, b"caviar_goes_with": goes_with.encode()}
+        )
     with replacing(path) as file:
         pq.write_table(table, file, compression="zstd")
 
@@ -262,6 +283,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         tmp.unlink(missing_ok=True)
         raise
     tmp.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself reaches the disk, in order
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _first_line(error: Exception) -> str:

@@ -106,7 +106,6 @@ class Session:
 
     def run(self) -> Ending:
         """Train until the budget is used up, nothing is left to do, or someone says stop."""
-        self._happened(self.search.undecided())
         self._happened([self.opening], apply=True)
         self._happened(self.search.stop("the last session ended without a word"))
         self._flush()  # whoever looks from outside sees that the session has begun

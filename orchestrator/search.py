@@ -19,7 +19,7 @@ import numpy as np
 from orchestrator.coarse import Draw, coarse_draw
 from orchestrator.events import Event, Kind
 from orchestrator.fine import ELITES, History, Zoom, fine_draw, zoom_in
-from orchestrator.pruning import Verdict, make_pruner
+from orchestrator.pruning import Promotion, Verdict, make_pruner
 from orchestrator.samplers import make_sampler
 from orchestrator.space import Config, Point, Space
 from orchestrator.spec import SearchSpec
@@ -68,7 +68,6 @@ class Trial:
     best_epoch: int = 0
     score: Score = WORST  #: of the last epoch
     cause: str = ""  #: why the worker ended its assignment early
-    ended: bool = False  #: the assignment's last report is in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +120,6 @@ class Search:
             return None
         self.apply(Observation(report=report, at_seconds=at_seconds))
         return self._decided(self._ended(self.trials[report.trial])) if report.last else []
-
-    def undecided(self) -> list[Event]:
-        """What becomes of trials whose last report reached the disk and its decision did not."""
-        ended = (t for t in self.trials.values() if t.status is Status.RUNNING and t.ended)
-        return self._decided(event for t in list(ended) for event in self._ended(t))
 
     def fail(self, failure: Failure) -> list[Event] | None:
         """An assignment ended without its last report: again elsewhere, or failed."""
@@ -209,7 +203,8 @@ class Search:
             self._all_started()
             and not self._interrupted
             and not self.counts[Status.RUNNING]
-            and self._pruner.promotion(last_call=self._last_call()) is None
+            and self._pruner.promotion(last_call=False) is None
+            and self._to_the_end() is None
         )
 
     @property
@@ -261,7 +256,6 @@ class Search:
             trial.best, trial.best_epoch = report.score, report.epoch
         if report.score < (self.incumbent.score if self.incumbent else WORST):
             self.incumbent = Incumbent(score=report.score, trial=trial.id, epoch=report.epoch)
-        trial.ended = report.last
         if report.last:
             bad = bool(report.cause)
             self._pruner.enter(trial.id, trial.stop_epoch, WORST if bad else report.score)
@@ -298,7 +292,7 @@ class Search:
                 assert event.stop_epoch is not None
                 self._pruner.leave(trial.id, trial.epoch)
                 trial.start_epoch, trial.stop_epoch = trial.epoch, event.stop_epoch
-                trial.attempt, trial.retries, trial.ended = trial.attempt + 1, 0, False
+                trial.attempt, trial.retries = trial.attempt + 1, 0
             case Kind.RETRY:
                 self._interrupted.pop(trial.id, None)
                 trial.attempt += 1
@@ -328,39 +322,24 @@ class Search:
             trial = self.trials[next(iter(self._interrupted))]
             yield self._retry(trial, "goes on where the last session stopped")
             return
-        promotion = self._pruner.promotion(last_call=self._last_call())
+        promotion = self._pruner.promotion(last_call=self._late())
         if promotion is not None:
-            yield Event(
-                kind=Kind.PROMOTE,
-                trial=promotion.trial,
-                attempt=self.trials[promotion.trial].attempt + 1,
-                start_epoch=promotion.start_epoch,
-                stop_epoch=promotion.stop_epoch,
-                reason=promotion.reason,
-                value=self.trials[promotion.trial].score[0],
-                rung=promotion.start_epoch,
-                rank=promotion.rank,
-                peers=promotion.peers,
-                cutoff=promotion.cutoff,
-            )
+            yield self._promote(promotion)
             return
-        if self._all_started():
-            return
-        zoomed = self._zoom_due()
-        if zoomed is not None:
-            yield zoomed
-        draw = self._draw()
-        if draw is not None:
-            yield self._start(draw)
+        if not self._all_started():
+            zoomed = self._zoom_due()
+            if zoomed is not None:
+                yield zoomed
+            draw = self._draw()
+            if draw is not None:
+                yield self._start(draw)
+                return
+        promotion = self._to_the_end()
+        if promotion is not None:
+            yield self._promote(promotion)
 
-    def _last_call(self) -> bool:
-        """Whether who waits goes before new trials: towards the end of a budget.
-
-        A budget of trials has no end but the last promotion, so there it is only made sure that
-        one trial, the best, trains all its epochs.
-        """
-        if self._all_started() or self._exhausted():
-            return not self.counts[Status.COMPLETED] and not self.counts[Status.RUNNING]
+    def _late(self) -> bool:
+        """Whether who waits goes before new trials: towards the end of time or of the epochs."""
         b, c = self._budget, self._cycle
         used = max(
             _share(self.epochs, c.epochs, b.budget_epochs),
@@ -368,13 +347,15 @@ class Search:
         )
         return used >= LAST_CALL
 
+    def _to_the_end(self) -> Promotion | None:
+        """Where no new trials are to come: the best trains all its epochs, if none has yet."""
+        if self.counts[Status.COMPLETED] or self.counts[Status.RUNNING]:
+            return None
+        return self._pruner.promotion(last_call=True)
+
     def _all_started(self) -> bool:
         most = self._budget.budget_trials
         return most is not None and len(self.trials) >= most
-
-    def _exhausted(self) -> bool:
-        """Whether the sampler has no more points (a grid ends) and no zoom is to come."""
-        return self._sampler.point(self._drawn["coarse"]) is None and not self.spec.zooms
 
     def _zoom_due(self) -> Event | None:
         """A new box, when its share of the budget begins and there is something to go by."""
@@ -445,6 +426,22 @@ class Search:
             start_epoch=0,
             stop_epoch=self._pruner.next_stop(0),
             reason=draw.reason,
+        )
+
+    def _promote(self, promotion: Promotion) -> Event:
+        trial = self.trials[promotion.trial]
+        return Event(
+            kind=Kind.PROMOTE,
+            trial=trial.id,
+            attempt=trial.attempt + 1,
+            start_epoch=promotion.start_epoch,
+            stop_epoch=promotion.stop_epoch,
+            reason=promotion.reason,
+            value=trial.score[0],
+            rung=promotion.start_epoch,
+            rank=promotion.rank,
+            peers=promotion.peers,
+            cutoff=promotion.cutoff,
         )
 
     def _retry(self, trial: Trial, reason: str) -> Event:

@@ -65,6 +65,8 @@ class Real:
                 f"a reverse_log scale (1 - 10^r) needs bounds below 1, "
                 f"got [{self.low}, {self.high}]; lower the high end, for example to 0.999"
             )
+        if not self._stretch(self.low) < self._stretch(self.high):
+            raise SpecError(f"needs bounds further apart, got [{self.low}, {self.high}]")
 
     def _stretch(self, value: float) -> float:
         if self.scale == "log":
@@ -136,7 +138,11 @@ class Integer:
 
     def contains(self, value: Value) -> bool:
         """Whether a value given by hand lies in this domain."""
-        return _is_number(value) and value == int(value) and self.low <= value <= self.high
+        return (
+            _is_number(value)
+            and float(value).is_integer()
+            and self.low <= float(value) <= self.high
+        )
 
     def __str__(self) -> str:
         return f"{'int' if self.scale == 'linear' else 'int_log2'} [{self.low}, {self.high}]"
@@ -285,7 +291,7 @@ class Space:
         for p in self._order:
             for d in self._active_copies(p, checked) if _active(p, checked) else ():
                 if d.name in config:
-                    checked[d.name] = config[d.name]
+                    checked[d.name] = _whole(p.domain, config[d.name])
                 elif isinstance(p.domain, Fixed):
                     checked[d.name] = p.domain.value
                 else:
@@ -299,6 +305,14 @@ class Space:
                 f"{source}: {idle[0]} is not active in this configuration; leave it out"
             )
         return {name: checked[name] for name in self.names if name in checked}
+
+    def next_open(self, config: Config) -> Dimension | None:
+        """The first name that is active beside these values and has none yet; None at the end."""
+        for p in self._order:
+            for d in self._active_copies(p, config) if _active(p, config) else ():
+                if d.name not in config:
+                    return d
+        return None
 
     def _active_copies(self, p: Parameter, config: Config) -> Iterator[Dimension]:
         copies = self._copies[p.name]
@@ -318,6 +332,11 @@ class Space:
                     raise SpecError(
                         f"space: {p.name} depends on {name!r}, which is not in the space; "
                         f"there are {', '.join(self._by_name)}"
+                    )
+                if self._by_name[name].per:
+                    raise SpecError(
+                        f"space: {p.name} depends on {name}, of which each layer has its own; "
+                        f"let it depend on a parameter without `per`"
                     )
             if p.per and not _counts(self._by_name[p.per].domain):
                 raise SpecError(
@@ -357,6 +376,13 @@ def _counts(domain: Domain) -> bool:
     if isinstance(domain, Fixed):
         return isinstance(domain.value, int) and domain.value >= 1
     return isinstance(domain, Integer) and domain.low >= 1
+
+
+def _whole(domain: Domain, value: Value) -> Value:
+    """64.0 as 64 where a whole number is wanted: people and files write both."""
+    if isinstance(domain, Integer) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _is_number(value: Value) -> bool:

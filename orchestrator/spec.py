@@ -97,11 +97,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),  # YAML 1.1 wants a dot in 1.0e-4
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would take for a number."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),  # YAML 1.1 wants a dot in 1.0e-4
+        list("-+.0123456789"),
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -125,9 +130,9 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
     Raises:
         SpecError: If it is not YAML, or no mapping, or a key stands twice.
     """
-    loader = _Loader(text)
-    loader.name = source
     try:
+        loader = _Loader(text)
+        loader.name = source
         content = loader.get_single_data()
     except yaml.YAMLError as e:
         raise SpecError(f"{source}: not YAML: {' '.join(str(e).split())}") from e
@@ -227,17 +232,25 @@ def dump_spec(spec: Spec) -> str:
     search = content["search"]
     search["state_budget"] = search.pop("state_budget_bytes")
     search["rungs"], search["given"] = list(search["rungs"]), list(search["given"])
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def differences(old: Spec, new: Spec) -> list[str]:
     """What differs between two specs, as `path: old -> new`; where the data lies does not count."""
     a, b = _flat(asdict(old)), _flat(asdict(new))
-    moving = {"data.source", "data.test"}
-    return [
+    told = [
         f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key) and key not in moving
+        if a.get(key) != b.get(key) and key not in ("data.source", "data.test")
+    ]
+    if told:
+        return told
+    # what is left: 1, 1.0 and true are equal but make other columns, another order other draws
+    pairs = zip(old.space.items(), new.space.items(), strict=True)
+    return [
+        f"space.{name}: {written!r} -> {other}: {others!r}"
+        for (name, written), (other, others) in pairs
+        if repr(_parameter(name, written)) != repr(_parameter(other, others))
     ]
 
 
@@ -327,6 +340,8 @@ def _domain(kind: str, written: object) -> Domain:
     if kind == "choice":
         if not isinstance(written, list) or not all(map(_is_value, written)):
             raise SpecError(f"choice needs a list of values, got {written!r}")
+        if {type(v) for v in written} == {int, float}:
+            written = [float(v) for v in written]  # [0, 0.1] are two numbers of one kind
         return Choice(options=tuple(written))
     if not isinstance(written, list) or len(written) != 2:
         raise SpecError(f"{kind} needs [low, high], got {written!r}")

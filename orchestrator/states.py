@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ KEPT_SHARE = 0.1  #: of the budget, once a run has ended
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A state on disk."""
+
+    path: Path
+    epoch: int
+    bytes: int
+
+
 class States:
     """trial -> its latest state, in memory until the next flush, then on disk alone."""
 
@@ -33,10 +43,9 @@ class States:
         self._folder = folder
         self._budget = budget_bytes
         self._new: dict[int, Held] = {}
-        self._file: dict[int, Path] = {}
-        self._live: Counter[Path] = Counter()  # trials whose state a file holds
-        self._epoch: dict[int, int] = {}
-        self._bytes: dict[int, int] = {}
+        self._disk: dict[int, _Kept] = {}
+        self._written: dict[Path, int] = {}  # bytes of states a file was written with
+        self._needed: Counter[Path] = Counter()  # bytes of those that are still wanted
         self.used_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.tmp"):
@@ -47,35 +56,35 @@ class States:
             self._index(path)
 
     def put(self, trial: int, held: Held) -> None:
-        """Keep a state; it replaces the trial's earlier one."""
-        self.drop(trial)
+        """Keep a state. The trial's earlier one stays on disk until this one is there."""
+        self._forget_new(trial)
         self._new[trial] = held
-        self._count(trial, held.epoch, sum(_bytes(v) for v in held.state.values()))
+        self.used_bytes += _bytes_of(held)
 
     def get(self, trial: int) -> Held | None:
         """The trial's latest state, or None if there is none that can be read."""
         if trial in self._new:
             return self._new[trial]
-        path = self._file.get(trial)
-        if path is None:
+        kept = self._disk.get(trial)
+        if kept is None:
             return None
         try:
-            return Held(epoch=self._epoch[trial], state=_load(path, trial))
-        except (OSError, SafetensorError, KeyError):
+            return Held(epoch=kept.epoch, state=_load(kept.path, trial))
+        except (OSError, SafetensorError, KeyError, ValueError):
             self.drop(trial)  # a cache: whoever asks trains again
             return None
 
     def drop(self, trial: int) -> None:
         """Forget a trial's state."""
-        self._new.pop(trial, None)
-        self._epoch.pop(trial, None)
-        self.used_bytes -= self._bytes.pop(trial, 0)
-        path = self._file.pop(trial, None)
-        if path is not None:
-            self._live[path] -= 1
-            if not self._live[path]:
-                del self._live[path]
-                path.unlink(missing_ok=True)
+        self._forget_new(trial)
+        kept = self._disk.pop(trial, None)
+        if kept is None:
+            return
+        self.used_bytes -= kept.bytes
+        self._needed[kept.path] -= kept.bytes
+        if not any(other.path == kept.path for other in self._disk.values()):
+            del self._needed[kept.path], self._written[kept.path]
+            kept.path.unlink(missing_ok=True)
 
     def over_budget(self) -> bool:
         """Whether there is more than the budget allows."""
@@ -93,51 +102,63 @@ class States:
         for trial, held in self._new.items():
             arrays, rest = to_tensors(held.state)
             tensors |= {f"{trial}/{name}": array for name, array in arrays.items()}
-            metadata[str(trial)] = json.dumps({"epoch": held.epoch, "rest": rest})
+            about = {"epoch": held.epoch, "bytes": _bytes_of(held), "rest": rest}
+            metadata[str(trial)] = json.dumps(about)
         with replacing(path) as file:
             file.write(save(tensors, metadata))
-        self._file |= dict.fromkeys(self._new, path)
-        self._live[path] = len(self._new)
-        self._new.clear()
+        for trial, held in list(self._new.items()):
+            self.drop(trial)
+            self._take_in(trial, _Kept(path=path, epoch=held.epoch, bytes=_bytes_of(held)))
+        self._written[path] = self._needed[path]
 
     def trim(self) -> None:
         """Keep a tenth of the budget for a run that has ended and may be extended.
 
         What is cheapest to train again, the lowest epochs, goes first.
         """
-        for trial in sorted(self._epoch, key=lambda t: (self._epoch[t], t)):
+        epochs = {t: k.epoch for t, k in self._disk.items()}
+        epochs |= {t: h.epoch for t, h in self._new.items()}
+        for trial in sorted(epochs, key=lambda t: (epochs[t], t)):
             if self.used_bytes <= self._budget * KEPT_SHARE:
                 return
             self.drop(trial)
 
     def _dissolve(self) -> None:
-        needed: dict[Path, int] = {}
-        for trial, path in self._file.items():
-            needed[path] = needed.get(path, 0) + self._bytes[trial]
-        sparse = {p for p, used in needed.items() if used < DISSOLVE * p.stat().st_size}
-        for trial in [t for t, p in self._file.items() if p in sparse]:
-            held = self.get(trial)
-            if held is not None:
-                self.put(trial, held)
+        """Take what is wanted of nearly empty files into the next one."""
+        for path, written in list(self._written.items()):
+            if self._needed[path] >= DISSOLVE * written:
+                continue
+            for trial in [t for t, kept in self._disk.items() if kept.path == path]:
+                held = None if trial in self._new else self.get(trial)
+                if held is not None:
+                    self.put(trial, held)
 
-    def _count(self, trial: int, epoch: int, size: int) -> None:
-        self._epoch[trial], self._bytes[trial] = epoch, size
-        self.used_bytes += size
+    def _take_in(self, trial: int, kept: _Kept) -> None:
+        self._disk[trial] = kept
+        self._needed[kept.path] += kept.bytes
+        self.used_bytes += kept.bytes
+
+    def _forget_new(self, trial: int) -> None:
+        held = self._new.pop(trial, None)
+        if held is not None:
+            self.used_bytes -= _bytes_of(held)
 
     def _index(self, path: Path) -> None:
         """Take in what an earlier session left; an unreadable file is a cache that was lost."""
         try:
             with safe_open(path, framework="np") as file:
-                metadata = file.metadata() or {}
-            share = path.stat().st_size // max(len(metadata), 1)
-        except (OSError, SafetensorError):
+                found = {int(t): json.loads(text) for t, text in (file.metadata() or {}).items()}
+            kept = {
+                t: _Kept(path=path, epoch=about["epoch"], bytes=about["bytes"])
+                for t, about in found.items()
+            }
+        except (OSError, SafetensorError, ValueError, KeyError):
             path.unlink(missing_ok=True)
             return
-        for trial, text in metadata.items():
-            self.drop(int(trial))
-            self._file[int(trial)] = path
-            self._live[path] += 1
-            self._count(int(trial), json.loads(text)["epoch"], share)
+        for trial, one in kept.items():
+            self.drop(trial)
+            self._take_in(trial, one)
+        self._written[path] = self._needed[path]
 
 
 def _load(path: Path, trial: int) -> State:
@@ -158,11 +179,11 @@ def to_tensors(state: State) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     rest: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, np.ndarray):
-            arrays[name] = np.ascontiguousarray(value)
+            arrays[name] = np.asarray(value, order="C")
         elif isinstance(value, bytes):
             rest[name] = {"bytes": value.hex()}
         else:
-            rest[name] = value
+            rest[name] = value.item() if isinstance(value, np.generic) else value
     return arrays, rest
 
 
@@ -172,5 +193,5 @@ def from_tensors(arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> S
     return {**arrays, **plain}
 
 
-def _bytes(value: object) -> int:
-    return value.nbytes if isinstance(value, np.ndarray) else 64
+def _bytes_of(held: Held) -> int:
+    return sum(v.nbytes if isinstance(v, np.ndarray) else 64 for v in held.state.values())

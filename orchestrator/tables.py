@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
 from orchestrator.search import Observation
 from orchestrator.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
@@ -52,6 +53,31 @@ assert _EVENT_COLUMNS.keys() | {"box", "config", "unit", "metrics"} == {
     f.name for f in fields(Event)
 }
 
+_EPOCH_COLUMNS = {
+    "trial": pa.int64(),
+    "epoch": pa.int32(),
+    "attempt": pa.int32(),
+    "worker": pa.int32(),
+    "epoch_seconds": pa.float64(),
+    "last": pa.bool_(),
+    "cause": pa.string(),
+}
+_TRIAL_COLUMNS = {
+    "trial": pa.int64(),
+    "status": pa.string(),
+    "stage": pa.string(),
+    "zoom": pa.int32(),
+    "parents": pa.list_(pa.int64()),
+    "seed": pa.int64(),
+    "attempts": pa.int32(),
+    "epochs": pa.int32(),
+    "best_epoch": pa.int32(),
+    "started_at_seconds": pa.float64(),
+    "ended_at_seconds": pa.float64(),
+    "epoch_seconds": pa.float64(),
+    "reason": pa.string(),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -60,6 +86,17 @@ class Tables:
     space: Space
     metrics: Mapping[str, type]  #: as the trainer declares them
     objective: Objective
+
+    def __post_init__(self) -> None:
+        """Refuse a metric that would take the place of one of the log's own columns."""
+        own = {"seq", "at_seconds", *_EPOCH_COLUMNS, *_TRIAL_COLUMNS}
+        prefixes = ("config_", "unit_", "test_")
+        for name in self.metrics:
+            if name in own or name.startswith(prefixes):
+                raise SpecError(
+                    f"metric {name!r} has the name of one of the log's own columns; "
+                    f"call it for example validation_{name}"
+                )
 
     @property
     def events(self) -> pa.Schema:
@@ -77,43 +114,14 @@ class Tables:
     def epochs(self) -> pa.Schema:
         """One row a trial and epoch."""
         return _schema(
-            {
-                "seq": pa.int64(),
-                "at_seconds": pa.float64(),
-                "trial": pa.int64(),
-                "epoch": pa.int32(),
-                "attempt": pa.int32(),
-                "worker": pa.int32(),
-                "epoch_seconds": pa.float64(),
-                "last": pa.bool_(),
-                "cause": pa.string(),
-            }
-            | self._metrics()
+            {"seq": pa.int64(), "at_seconds": pa.float64()} | _EPOCH_COLUMNS | self._metrics()
         )
 
     @property
     def trials(self) -> pa.Schema:
         """One row a trial: what it was, what became of it, its best epoch."""
         return _schema(
-            {
-                "trial": pa.int64(),
-                "status": pa.string(),
-                "stage": pa.string(),
-                "zoom": pa.int32(),
-                "parents": pa.list_(pa.int64()),
-                "seed": pa.int64(),
-                "attempts": pa.int32(),
-                "epochs": pa.int32(),
-                "best_epoch": pa.int32(),
-                "started_at_seconds": pa.float64(),
-                "ended_at_seconds": pa.float64(),
-                "epoch_seconds": pa.float64(),
-                "reason": pa.string(),
-            }
-            | self._metrics()
-            | self._tests()
-            | self._configs()
-            | self._units()
+            _TRIAL_COLUMNS | self._metrics() | self._tests() | self._configs() | self._units()
         )
 
     def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
@@ -219,9 +227,13 @@ def _config_type(d: Dimension) -> pa.DataType:
     if isinstance(domain, Integer):
         return pa.int64()
     kinds = {type(v) for v in _values(domain)}
-    if kinds == {int, float}:
-        return pa.float64()
     return _VALUE[kinds.pop()] if len(kinds) == 1 else pa.string()
+
+
+def _mixed(d: Dimension) -> bool:
+    """A choice of several kinds stands in a text column, as JSON: 1 and "1" stay two options."""
+    domain = d.parameter.domain
+    return isinstance(domain, Choice) and len({type(v) for v in domain.options}) > 1
 
 
 def _values(domain: Choice | Fixed) -> Iterable[Value]:
@@ -229,12 +241,11 @@ def _values(domain: Choice | Fixed) -> Iterable[Value]:
 
 
 def _written(d: Dimension, value: Value) -> Value:
-    """A choice of mixed kinds stands in a text column."""
-    return str(value) if _config_type(d) == pa.string() else value
+    return json.dumps(value) if _mixed(d) else value
 
 
 def _read(d: Dimension, value: Value) -> Value:
-    domain = d.parameter.domain
-    if isinstance(domain, Real | Integer):
+    if not _mixed(d):
         return value
-    return next(v for v in _values(domain) if value in (v, _written(d, v)))
+    read: Value = json.loads(str(value))
+    return read

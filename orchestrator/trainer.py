@@ -72,7 +72,7 @@ def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
     sys.path.extend(p for p in paths if p not in sys.path)
     try:
         trainer = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as e:
+    except (ImportError, AttributeError, TypeError, ValueError) as e:
         raise SpecError(f"trainer needs package.module:Class, got {path!r}: {e}") from e
     if not isinstance(getattr(trainer, "metrics", None), Mapping):
         raise SpecError(

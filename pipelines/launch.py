@@ -146,11 +146,9 @@ class Run:
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
         for seq, at_seconds, entry in entries(folder, tables):
-            applied = isinstance(entry, Event) or self.search.accepts(entry.report)
-            self._log.restore(seq, at_seconds, entry, applied=applied)
+            self._log.restore(seq, at_seconds, entry)
             self.at_seconds = max(self.at_seconds, at_seconds)
-            if applied:
-                self.search.apply(entry)
+            self.search.apply(entry)
         self._states = States(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
 
     def train(

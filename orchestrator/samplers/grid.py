@@ -1,17 +1,15 @@
 """Every combination of a few values of each hyperparameter: here to be compared with.
 
-Two inactive coordinates make no difference to a config, so only the combinations that differ are
-tried: a grid never trains the same config twice.
+It walks the values that are active beside each other, so it never trains the same config twice.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.space import Choice, Integer, Point, Real, Space
+from orchestrator.space import Choice, Config, Domain, Fixed, Integer, Point, Space, Value
 
 __all__ = ["Grid"]
 
@@ -21,7 +19,8 @@ class Grid:
 
     def __init__(self, space: Space, *, levels: int) -> None:
         self._space = space
-        self._walk = self._distinct([_levels(d.domain, levels) for d in space.dimensions])
+        self._levels = levels
+        self._walk = self._combinations({})
         self._points: list[Point] = []
 
     def point(self, draw: int) -> Point | None:
@@ -33,19 +32,23 @@ class Grid:
             self._points.append(point)
         return self._points[draw]
 
-    def _distinct(self, values: list[list[float]]) -> Iterator[Point]:
-        first = np.array([v[0] for v in values])
-        for combination in itertools.product(*values):
-            point = np.array(combination)
-            config = self._space.config(point)
-            idle = [d.name not in config for d in self._space.dimensions]
-            if np.array_equal(point[idle], first[idle]):
-                yield point
+    def _combinations(self, config: Config) -> Iterator[Point]:
+        """All that these values can be completed to, the names that come last changing fastest."""
+        d = self._space.next_open(config)
+        if d is None:
+            # what is not active has no coordinate; any will do, since it makes no difference
+            yield np.nan_to_num(self._space.point(config), nan=0.5)
+            return
+        for value in _values(d.parameter.domain, self._levels):
+            yield from self._combinations({**config, d.name: value})
 
 
-def _levels(domain: Real | Integer | Choice, levels: int) -> list[float]:
+def _values(domain: Domain, levels: int) -> list[Value]:
+    if isinstance(domain, Fixed):
+        return [domain.value]
     if isinstance(domain, Choice):
-        return [domain.to_unit(option) for option in domain.options]
+        return list(dict.fromkeys(domain.options))
     if isinstance(domain, Integer) and domain.high - domain.low < levels:
-        return [domain.to_unit(v) for v in range(domain.low, domain.high + 1)]
-    return [float(u) for u in np.linspace(0, 1, levels)] if levels > 1 else [0.5]
+        return list(range(domain.low, domain.high + 1))
+    units = np.linspace(0, 1, levels) if levels > 1 else [0.5]
+    return list(dict.fromkeys(domain.from_unit(float(u)) for u in units))

@@ -428,6 +428,14 @@ def test_labels_and_images_of_different_number_are_refused(tmp_path: Path) -> No
     assert "damaged" in refusal(str(tmp_path))
 
 
+def test_an_idx_folder_whose_images_differ_in_size_is_refused(tmp_path: Path) -> None:
+    for part, side in (("train", 3), ("t10k", 2)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((20, side, side), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(20, dtype=np.uint8) % 2)
+    with pytest.raises(DataError, match="images of one size, got 9 and 4 pixels"):
+        read(str(tmp_path))
+
+
 def test_a_misspelt_source_gets_the_close_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

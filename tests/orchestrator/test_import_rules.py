@@ -1,0 +1,118 @@
+"""The plan of the house, read off the source: who may import and call what."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+import pipelines
+import trainers
+
+ROOT = Path(orchestrator.__file__).parents[1]
+PACKAGES = {p.__name__: Path(p.__file__).parent for p in (orchestrator, trainers, pipelines)}
+#: numpy's global generator: anything of np.random but what makes a generator of one's own
+GENERATORS = {
+    "BitGenerator", "Generator", "PCG64", "Philox", "SeedSequence", "default_rng",
+}  # fmt: skip
+
+
+def sources(*packages: str) -> list[Path]:
+    found = [p for name in packages for p in sorted(PACKAGES[name].rglob("*.py"))]
+    assert found
+    return found
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The whole names of the modules that a file imports, anywhere in it."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports by whole names"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def called(path: Path) -> Iterator[str]:
+    """The names that a file calls or mentions, with their dots: np.random.default_rng."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name | ast.Attribute):
+            yield ast.unparse(node)
+
+
+def files_that_import(module: str, *packages: str) -> set[str]:
+    """Files that import a module or something below it, as paths from the root."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in sources(*packages)
+        if any(name == module or name.startswith(f"{module}.") for name in imported(path))
+    }
+
+
+@pytest.mark.parametrize("upper", ["trainers", "pipelines", "caviar"])
+def test_the_orchestrator_knows_nothing_of_those_above_and_beside_it(upper: str) -> None:
+    assert files_that_import(upper, "orchestrator") == set()
+
+
+def test_trainers_stand_on_numpy_and_themselves() -> None:
+    for path in sources("trainers"):
+        roots = {name.partition(".")[0] for name in imported(path)}
+        assert roots - sys.stdlib_module_names <= {"numpy", "trainers"}, path.name
+
+
+def test_ray_is_known_to_one_file() -> None:
+    assert files_that_import("ray", *PACKAGES) == {"orchestrator/ray_pool.py"}
+
+
+def test_pydantic_stands_at_the_edge_of_one_file() -> None:
+    assert files_that_import("pydantic", *PACKAGES) == {"orchestrator/spec.py"}
+
+
+def test_a_runs_tables_are_written_by_one_file() -> None:
+    writers = ("write_table", "ParquetWriter", "write_dataset", "write_to_dataset")
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sources(*PACKAGES)
+        if any(name.rpartition(".")[2] in writers for name in called(path))
+    }
+    assert found == {"orchestrator/log.py"}
+
+
+@pytest.mark.parametrize("module", ["pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"])
+def test_nobody_pickles(module: str) -> None:
+    assert files_that_import(module, *PACKAGES) == set()
+
+
+def test_nobody_draws_from_a_global_generator() -> None:
+    assert files_that_import("random", *PACKAGES) == set()
+    for path in sources(*PACKAGES):
+        for name in called(path):
+            parts = name.split(".")
+            if parts[:2] in (["np", "random"], ["numpy", "random"]) and len(parts) > 2:
+                assert parts[2].partition("(")[0] in GENERATORS, f"{path.name}: {name}"
+
+
+def test_nobody_asks_for_the_hash_of_a_string_whose_answer_differs_by_process() -> None:
+    for path in sources(*PACKAGES):
+        assert "hash" not in set(called(path)), path.name
+
+
+def test_the_search_and_what_it_stands_on_know_no_clock_and_no_files() -> None:
+    pure = (
+        "search", "coarse", "fine", "pruning", "space", "events", "trial", "streams", "ledger",
+        "simulate", "lint", "samplers/grid", "samplers/random", "samplers/sobol",
+    )  # fmt: skip
+    for name in pure:
+        path = PACKAGES["orchestrator"] / f"{name}.py"
+        roots = {module.partition(".")[0] for module in imported(path)}
+        assert not roots & {"time", "datetime", "os", "pathlib", "io", "socket", "threading"}, name
+        assert "open" not in set(called(path)), name
