@@ -39,7 +39,7 @@ def known(points: list[Point], i: int) -> list[float]:
 
 
 @given(rounds=st.lists(elites(), min_size=1, max_size=6))
-@quick(100)
+@quick(60)
 def test_every_box_lies_in_the_cube_and_holds_the_best_value(rounds: list[list[Point]]) -> None:
     box: dict[str, tuple[float, float]] = {}
     for points in rounds:
@@ -55,7 +55,7 @@ def test_every_box_lies_in_the_cube_and_holds_the_best_value(rounds: list[list[P
 
 
 @given(first=elites(), second=elites())
-@quick(100)
+@quick(60)
 def test_a_box_halves_unless_the_best_value_lies_on_its_border_or_beyond(
     first: list[Point], second: list[Point]
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_box_names_its_parents_best_first() -> None:
 
 
 @given(points=elites(), seed=st.integers(0, 2**63 - 1), trial=st.integers(0, 10**6))
-@quick(100)
+@quick(60)
 def test_every_draw_lies_in_its_box_and_says_where_it_comes_from(
     points: list[Point], seed: int, trial: int
 ) -> None:
@@ -184,7 +184,7 @@ def test_a_trial_that_diverges_later_on_counts_as_bad() -> None:
 
 
 @given(points=elites(), bad=st.lists(st.booleans(), min_size=8, max_size=8), query=elites())
-@quick(100)
+@quick(60)
 def test_the_nearest_one_decides_and_what_is_idle_in_one_of_two_is_far_apart(
     points: list[Point], bad: list[bool], query: list[Point]
 ) -> None:

@@ -168,7 +168,7 @@ def check_restart(run: Path, live: Driver) -> None:
 
 
 @given(rows=st.integers(1, 40), flush_every=st.integers(1, 30))
-@quick(10)
+@quick(6)
 def test_a_log_in_many_parts_holds_all_that_happened_in_its_order(
     rows: int, flush_every: int
 ) -> None:
@@ -316,6 +316,16 @@ def test_a_part_that_was_cut_short_is_an_error_that_names_the_file(
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match=f"{name}/part-00000.parquet"):
         read_table(tmp_path / name)
+
+
+def test_staged_events_that_were_cut_short_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, budget=session(trials=3))
+    with crash_before(2):
+        driver.go_on(np.random.default_rng(0))
+    (staged,) = (tmp_path / "events").glob(".*.staged")
+    staged.write_bytes(staged.read_bytes()[:50])
+    with pytest.raises(RunError, match=r"part-00000\.parquet"):
+        Driver(tmp_path, budget=session(trials=3))
 
 
 def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ moves = st.lists(
 
 
 @given(moves=moves, eta=st.integers(2, 4), rungs=st.sampled_from([(1,), (1, 3), (1, 2, 5, 9)]))
-@quick(200)
+@quick(120)
 def test_asha_promotes_whom_the_papers_algorithm_promotes(
     moves: list[tuple[float, str]], eta: int, rungs: tuple[int, ...]
 ) -> None:
@@ -253,7 +253,7 @@ def by_hand_median(history: list[list[float]], trial: int, epoch: int) -> bool:
 
 @given(turns=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 64)), min_size=30, max_size=90))
 @example(turns=[(t, t) for _ in range(4) for t in range(10)])
-@quick(120)
+@quick(60)
 def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[int, int]]) -> None:
     """Losses are eighths, so that sums and means of four are exact."""
     rule = Median(max_epochs=4)

@@ -128,7 +128,7 @@ class AnyRun(RuleBasedStateMachine):
 
 
 TestAnyRun = AnyRun.TestCase
-TestAnyRun.settings = quick(60)
+TestAnyRun.settings = quick(40)
 
 
 @every_pruning

@@ -20,7 +20,7 @@ FALSE_ALARM = 1e-4
 
 
 @given(domain=reals(), u=st.floats(0, 1))
-@quick(150)
+@quick(90)
 def test_a_real_value_stays_in_its_bounds_and_comes_back_from_its_coordinate(
     domain: Real, u: float
 ) -> None:
@@ -36,7 +36,7 @@ def test_a_real_value_stays_in_its_bounds_and_comes_back_from_its_coordinate(
 
 
 @given(domain=integers(), u=st.floats(0, 1), data=st.data())
-@quick(150)
+@quick(90)
 def test_every_whole_number_lies_at_its_coordinate(
     domain: Integer, u: float, data: st.DataObject
 ) -> None:
@@ -48,7 +48,7 @@ def test_every_whole_number_lies_at_its_coordinate(
 
 
 @given(domain=choices(), u=st.floats(0, 1))
-@quick(100)
+@quick(70)
 def test_every_option_lies_at_its_coordinate_with_its_own_type(domain: Choice, u: float) -> None:
     assert any(domain.from_unit(u) is option for option in domain.options)
     for option in domain.options:
@@ -57,7 +57,7 @@ def test_every_option_lies_at_its_coordinate_with_its_own_type(domain: Choice, u
 
 
 @given(domain=st.one_of(reals(), integers()), u=st.floats(0, 1), v=st.floats(0, 1))
-@quick(100)
+@quick(70)
 def test_a_larger_coordinate_never_gives_a_smaller_value(
     domain: Real | Integer, u: float, v: float
 ) -> None:
@@ -81,7 +81,7 @@ def test_both_ends_of_the_cube_are_the_bounds_themselves(
 
 
 @given(step=st.integers(1, 50), low=st.floats(1e-300, 1e300))
-@quick(100)
+@quick(70)
 def test_bounds_that_are_as_good_as_equal_are_searched_or_refused_in_words(
     step: int, low: float
 ) -> None:
@@ -166,7 +166,7 @@ def names_by_hand(config: dict[str, object]) -> set[str]:
 
 
 @given(point=points(space_of(CONDITIONAL)))
-@quick(100)
+@quick(70)
 def test_a_config_holds_exactly_the_names_that_are_active(point: np.ndarray) -> None:
     space = space_of(CONDITIONAL)
     config = space.config(point)
@@ -249,7 +249,7 @@ def test_a_whole_number_written_as_a_float_is_refused_or_made_whole() -> None:
 
 
 @given(value=st.floats(allow_nan=True, allow_infinity=True), domain=st.one_of(reals(), integers()))
-@quick(100)
+@quick(70)
 def test_whether_a_value_is_in_a_domain_always_has_an_answer(
     value: float, domain: Real | Integer
 ) -> None:

@@ -85,7 +85,7 @@ others = st.builds(
 
 @given(event=others)
 @example(event=session())
-@quick(150)
+@quick(60)
 def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
     tables = tables_for(space_of(CONDITIONAL))
     (row,) = through_parquet([tables.event_row(3, 1.5, event)], tables.events)
@@ -94,7 +94,7 @@ def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
 
 
 @given(data=st.data())
-@quick(100)
+@quick(60)
 def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.DataObject) -> None:
     space = data.draw(spaces())
     tables = tables_for(space)
@@ -131,7 +131,7 @@ def test_two_options_never_become_one_in_the_file(options: list[Value]) -> None:
     seconds=st.floats(0, 1e6),
     last=st.booleans(),
 )
-@quick(100)
+@quick(60)
 def test_a_report_is_the_same_after_it_stood_in_a_file(
     metrics: dict[str, Any], epoch: int, cause: str, seconds: float, last: bool
 ) -> None:
