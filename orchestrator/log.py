@@ -1,12 +1,14 @@
 """The run's memory: three Parquet tables in its folder, written by this file alone.
 
-A part becomes visible by a rename, whole or not at all, so pandas, DuckDB and Polars can read the
-folder at any moment. Reports and decisions lean on each other, so a flush changes `epochs` and
-`events` together: the new events are staged under a name that nobody reads, with the number of
-epochs they go with; then the epochs are renamed into place, then the events. After a crash in
-between, the next writer sees by that number whether the staged events belong to the epochs on
-disk, and finishes the flush or drops it. So the disk always holds all that had happened up to some
-moment.
+A part becomes visible by a rename, whole or not at all, so the folder can be read at any moment. A
+reader that opens a file twice, as DuckDB and Polars do, may find another one the second time, about
+once in a thousand reads of a running search: it says so, and asking again works.
+
+Reports and decisions lean on each other, so a flush changes `epochs` and `events` together: the new
+events are staged under a name that nobody reads, with the number of epochs they go with; then the
+epochs are renamed into place, then the events. After a crash in between, the next writer sees by
+that number whether the staged events belong to the epochs on disk, and finishes the flush or drops
+it. So the disk always holds all that had happened up to some moment.
 """
 
 from __future__ import annotations
@@ -51,16 +53,20 @@ class Lock:
             self._file: IO[str] = path.open("a+", encoding="utf-8")
         except OSError as e:
             raise RunError(f"{run}: needs a folder that can be written to: {e.strerror}") from e
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+        for wait in (0.05, 0.15, 0.0):  # whoever only looks (`held`) is gone in no time
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(wait)
+        else:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise RunError(
                 f"{run}: {holder} is writing to this run; wait for it, stop it, "
                 f"or give another folder with --out"
-            ) from e
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
@@ -202,8 +208,8 @@ def _staged(part: Path) -> Path:
 def _settle(events: Path, epochs: int) -> None:
     """Finish a flush whose epochs are on disk; drop one whose epochs are not."""
     for staged in events.glob(".*.staged"):
-        metadata = pq.read_schema(staged).metadata
-        if metadata[b"caviar_goes_with"] == str(epochs).encode():
+        metadata = _read_part(staged, None).schema.metadata
+        if metadata.get(b"caviar_goes_with") == str(epochs).encode():
             staged.replace(events / staged.name.removeprefix(".").removesuffix(".staged"))
         else:
             staged.unlink()

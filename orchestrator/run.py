@@ -14,7 +14,7 @@ from orchestrator.log import Log
 from orchestrator.pool import Pool
 from orchestrator.search import Incumbent, Observation, Search
 from orchestrator.states import States
-from orchestrator.trial import Failure, Report, State, Status
+from orchestrator.trial import ENDED, Failure, Report, State, Status
 from orchestrator.worker import Held, Message
 
 __all__ = ["Ending", "Session", "Watcher"]
@@ -213,7 +213,7 @@ class Session:
             self.watcher.happened(entry, at_seconds)
             if isinstance(entry, Event) and entry.trial is not None:
                 status = self.search.trials[entry.trial].status
-                if status not in (Status.PAUSED, Status.RUNNING, Status.STOPPED):
+                if status in ENDED:
                     self.states.drop(entry.trial)
 
     def _tick(self) -> None:

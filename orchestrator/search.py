@@ -366,6 +366,8 @@ class Search:
         grid_done = self._sampler.point(self._drawn["coarse"]) is None
         if self.progress() < due and not (grid_done and self.zoom is None):
             return None
+        if not self._zoom_has_results():
+            return None
         ranked = sorted(
             (t for t in self.trials.values() if t.best[0] < math.inf),
             key=lambda t: (t.best, t.id),
@@ -388,6 +390,13 @@ class Search:
             box=zoom.box,
             reason=f"zoom {zoom.number}: the best {len(elites)} of {len(ranked)} trials, "
             f"{self.progress():.0%} of the budget used",
+        )
+
+    def _zoom_has_results(self) -> bool:
+        """A box is not narrowed again before anything has come back from it."""
+        zoom = self.zoom
+        return zoom is None or any(
+            t.zoom == zoom.number and t.best[0] < math.inf for t in self.trials.values()
         )
 
     def _draw(self) -> Draw | None:

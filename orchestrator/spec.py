@@ -150,7 +150,7 @@ def _size(value: object) -> object:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class _DataModel(_Strict):
@@ -168,10 +168,10 @@ class _SearchModel(_Strict):
     grid_levels: int = Field(3, ge=1)
     pruning: Literal["asha", "median", "none"] = "asha"
     eta: int = Field(3, ge=2)
-    rungs: tuple[Annotated[int, Field(ge=1)], ...]
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
     coarse_share: float = Field(0.4, gt=0, le=1)
     zooms: int = Field(2, ge=0)
-    given: tuple[dict[str, bool | int | float | str], ...] = ()
+    given: Annotated[tuple[dict[str, bool | int | float | str], ...], Field(strict=False)] = ()
     explode_above: float = Field(1e4, gt=0)
     retries: int = Field(2, ge=0)
     state_budget: Annotated[int, BeforeValidator(_size), Field(ge=0)] = 2_000_000_000

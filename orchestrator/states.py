@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class States:
         if not any(other.path == kept.path for other in self._disk.values()):
             del self._needed[kept.path], self._written[kept.path]
             kept.path.unlink(missing_ok=True)
+
+    def keep(self, trials: Container[int]) -> None:
+        """Forget all but these trials' states."""
+        for trial in [t for t in (*self._disk, *self._new) if t not in trials]:
+            self.drop(trial)
 
     def over_budget(self) -> bool:
         """Whether there is more than the budget allows."""

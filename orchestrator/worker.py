@@ -106,6 +106,9 @@ def _checked(
         )
     if missing := sorted(declared.keys() - metrics.keys()):
         raise ValueError(f"the trainer did not report a metric it declared: {', '.join(missing)}")
+    for name, (kind, _) in declared.items():
+        if kind is int and not math.isfinite(metrics[name]):
+            raise ValueError(f"{name} is {metrics[name]}, which no int can be; declare it as float")
     return {name: kind(metrics[name]) for name, (kind, _) in declared.items()}
 
 

@@ -59,10 +59,14 @@ def load(folder: str | Path) -> Run:
     running = Lock.held(folder)
     events = _frame(folder / "events").sort_values("seq", ignore_index=True)
     sessions = events[events["kind"] == Kind.SESSION]
+    epochs = _frame(folder / "epochs")
+    if len(epochs):  # of a running or killed run they may be a moment ahead of the events
+        started = events.loc[events["kind"] == Kind.START, "trial"]
+        epochs = epochs[epochs["trial"].isin(started)].reset_index(drop=True)
     return Run(
         folder=folder,
         events=events,
-        epochs=_frame(folder / "epochs"),
+        epochs=epochs,
         trials=_refreshed(_frame(folder / "trials"), events),
         session=json.loads(sessions["details"].iloc[-1]),
         status=_status(events, running=running),

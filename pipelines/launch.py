@@ -27,7 +27,7 @@ from orchestrator.spec import Spec, differences, dump_spec
 from orchestrator.states import States
 from orchestrator.tables import Tables
 from orchestrator.trainer import Job, load_trainer, objective_of
-from orchestrator.trial import Objective, State
+from orchestrator.trial import ENDED, Objective, State
 from orchestrator.worker import resumed
 from pipelines.analysis import load, opened_spec, summary
 from pipelines.model import load_model, save_model, saved_best
@@ -150,6 +150,7 @@ class Run:
             self.at_seconds = max(self.at_seconds, at_seconds)
             self.search.apply(entry)
         self._states = States(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
+        self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
 
     def train(
         self,
