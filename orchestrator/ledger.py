@@ -1,4 +1,4 @@
-"""One row a trial, added up from events and epochs: pure, for a live run and for analysis."""
+"""The trials table: one row a trial, added up from the events and the epochs. Pure."""
 
 from __future__ import annotations
 

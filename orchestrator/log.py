@@ -120,7 +120,8 @@ class _Appended:
             self._number += 1
             self._open = self._schema.empty_table()
         new = pa.Table.from_pylist(rows, schema=self._schema)
-        return pa.concat_tables([self._open, new])
+        # one chunk: a table of a chunk a flush takes longer to write with every flush
+        return pa.concat_tables([self._open, new]).combine_chunks()
 
     def accept(self, table: pa.Table) -> None:
         """The open part on disk is now this table."""

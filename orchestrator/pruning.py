@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,8 +80,8 @@ class Pruner(Protocol):
         even outside its quota.
         """
 
-    def least_promising(self) -> int | None:
-        """The waiting trial that one would give up first."""
+    def least_promising(self, among: Container[int]) -> int | None:
+        """Of these trials, the waiting one that one would give up first."""
 
 
 def make_pruner(name: str, *, rungs: Sequence[int], eta: int) -> Pruner:
@@ -192,11 +192,12 @@ class Asha:
                 )
         return self._last_call() if last_call else None
 
-    def least_promising(self) -> int | None:
-        """The worst that waits in the lowest rung that anyone waits in."""
+    def least_promising(self, among: Container[int]) -> int | None:
+        """The worst that waits in the lowest rung that any of them waits in."""
         for _, rung in reversed(list(self._below_the_last())):
-            if rung.waiting:
-                return rung.waiting[-1][1]
+            found = next((trial for _, trial in reversed(rung.waiting) if trial in among), None)
+            if found is not None:
+                return found
         return None
 
     def _last_call(self) -> Promotion | None:
@@ -293,9 +294,10 @@ class Median:
             trial=trial, start_epoch=epoch, stop_epoch=epoch + 1, reason="its next epoch"
         )
 
-    def least_promising(self) -> int | None:
+    def least_promising(self, among: Container[int]) -> int | None:
         """The one with the worst best loss of those that wait."""
-        return max(self._waiting, key=lambda t: (self._best[t], t), default=None)
+        waiting = (t for t in self._waiting if t in among)
+        return max(waiting, key=lambda t: (self._best[t], t), default=None)
 
 
 class NoPruning:
@@ -322,6 +324,6 @@ class NoPruning:
         """Nobody."""
         return None
 
-    def least_promising(self) -> int | None:
+    def least_promising(self, among: Container[int]) -> int | None:
         """Nobody."""
         return None

@@ -9,7 +9,6 @@ call always waits behind the first, so that a worker never waits for the driver.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import socket
@@ -35,6 +34,7 @@ SLICE_SECONDS = 0.05  #: the longest a worker keeps reports to itself, if epochs
 DRAIN_SECONDS = 0.1  #: at the deadline, for reports of the last slice
 SHORT_SECONDS = 0.05  #: an assignment shorter than this has a second one wait behind it
 CALLS = 2  #: under way to a worker with work: one it is busy with, one that waits behind
+PATIENCE_SECONDS = 60.0  #: for a first worker to come up, or for another one
 CONNECT_SECONDS = 5.0  #: for an address to answer
 
 
@@ -52,6 +52,8 @@ def connect(address: str | None, *, cpus: int | None) -> None:
         _knock(address)
     try:
         with _silenced():
+            if ray.is_initialized():
+                raise RuntimeError("this process has joined one already; leave it first")
             ray.init(
                 address=address or "local",
                 num_cpus=None if address else cpus,
@@ -79,8 +81,7 @@ def _silenced() -> Iterator[None]:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -144,6 +145,8 @@ class _Actor:
 class _Worker:
     number: int
     actor: Any
+    up: Any  #: resolves once the actor has started; None once it has
+    deaths: int = 0  #: of actors with this number
     unfinished: dict[int, Assignment] = field(default_factory=dict)  #: by trial
     calls: int = 0  #: under way
 
@@ -157,34 +160,41 @@ class RayPool:
         self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
         self._workers = [self._new(number) for number in range(workers)]
         self._calls: dict[Any, _Worker] = {}
+        self._last_up = time.monotonic()
         self._seconds = 1.0  # an assignment takes about that long
         self._await_first()
 
     @property
     def workers(self) -> int:
-        """How many actors there are."""
-        return len(self._workers)
+        """How many actors are up; one that a cluster has no room for yet does not count."""
+        return sum(w.up is None for w in self._workers)
 
     def free(self) -> int:
         """One assignment a worker, and one more to wait behind it while they are short."""
         depth = 2 if self._seconds < SHORT_SECONDS else 1
-        return sum(max(depth - len(w.unfinished), 0) for w in self._workers)
+        return sum(max(depth - len(w.unfinished), 0) for w in self._workers if w.up is None)
 
     def busy(self) -> int:
         """How many workers have something to do."""
         return sum(bool(w.unfinished) for w in self._workers)
 
     def submit(self, assignment: Assignment, held: Held | None) -> None:
-        """To the worker that has least to do."""
-        worker = min(self._workers, key=lambda w: (len(w.unfinished), w.number))
+        """To the worker that is up and has least to do, and that died least often."""
+        worker = min(
+            self._workers,
+            key=lambda w: (w.up is not None, len(w.unfinished), w.deaths, w.number),
+        )
         worker.unfinished[assignment.trial] = assignment
         self._call(worker, [(assignment, held)])
 
     def poll(self, seconds: float) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
-        if not self._calls:
+        starting = [w.up for w in self._workers if w.up is not None]
+        if not (self._calls or starting):
             return []
-        ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+        ray.wait([*self._calls, *starting], num_returns=1, timeout=seconds)
+        self._look_who_is_up()
+        self._somebody_is_up()
         messages = self._returned(0)
         for worker in self._workers:
             while worker.unfinished and worker.calls < CALLS:
@@ -201,9 +211,37 @@ class RayPool:
             ray.kill(worker.actor)
         self._workers, self._calls = [], {}
 
-    def _new(self, number: int) -> _Worker:
+    def _new(self, number: int, deaths: int = 0) -> _Worker:
         actor = self._make.remote(self._job, self._data, number)
-        return _Worker(number=number, actor=actor)
+        return _Worker(number=number, actor=actor, up=actor.ready.remote(), deaths=deaths)
+
+    def _look_who_is_up(self) -> None:
+        """Take in actors that have started; replace those that died before they had."""
+        starting = {w.up: w for w in self._workers if w.up is not None}
+        if not starting:
+            return
+        for up in ray.wait(list(starting), num_returns=len(starting), timeout=0)[0]:
+            worker = starting[up]
+            try:
+                ray.get(up)
+            except ray.exceptions.RayError as e:
+                self._lost(worker, e)
+            else:
+                worker.up = None
+
+    def _somebody_is_up(self) -> None:
+        """Nobody waits for ever: a pool without workers is given up after a while.
+
+        Raises:
+            PoolError: If no worker has been up for `PATIENCE_SECONDS`.
+        """
+        if self.workers:
+            self._last_up = time.monotonic()
+        elif time.monotonic() - self._last_up > PATIENCE_SECONDS:
+            raise PoolError(
+                f"all {len(self._workers)} workers are gone and none has come up again within "
+                f"{PATIENCE_SECONDS:.0f} s; look at `ray status`"
+            )
 
     def _await_first(self) -> None:
         """Go on as soon as one worker is up; the others follow.
@@ -211,8 +249,8 @@ class RayPool:
         Raises:
             PoolError: If none comes up.
         """
-        calls = [w.actor.ready.remote() for w in self._workers]
-        done, _ = ray.wait(calls, num_returns=1, timeout=60)
+        starting = [w.up for w in self._workers]
+        done, _ = ray.wait(starting, num_returns=1, timeout=PATIENCE_SECONDS)
         try:
             ray.get(done)
         except ray.exceptions.RayError as e:
@@ -222,9 +260,11 @@ class RayPool:
             ) from e
         if not done:
             raise PoolError(
-                f"no worker came up within 60 s: {self.workers} need one processor each; "
+                f"no worker came up within {PATIENCE_SECONDS:.0f} s: {len(self._workers)} need "
+                f"one processor each; "
                 f"look at `ray status`, or give fewer with --workers"
             )
+        self._look_who_is_up()
 
     def _returned(self, seconds: float) -> list[Message]:
         """Messages of all calls that return within that time."""
@@ -239,7 +279,7 @@ class RayPool:
             worker.calls -= 1
             try:
                 arrived = ray.get(call)
-            except ray.exceptions.RayActorError as e:
+            except ray.exceptions.RayError as e:  # the actor died, or its answer with its host
                 messages += self._lost(worker, e)
                 continue
             for message in arrived:
@@ -265,7 +305,9 @@ class RayPool:
     def _lost(self, worker: _Worker, error: Exception) -> list[Message]:
         """A dead actor's assignments come back as failures; a new one takes its place."""
         self._calls = {call: w for call, w in self._calls.items() if w is not worker}
-        self._workers[self._workers.index(worker)] = self._new(worker.number)
+        ray.kill(worker.actor)  # it may live, where only its answer was lost
+        again = self._new(worker.number, worker.deaths + 1)
+        self._workers[self._workers.index(worker)] = again
         return [
             Failure(
                 trial=a.trial,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestrator.budget import Budget
+from orchestrator.errors import RunError
 from orchestrator.events import Event, Kind
 from orchestrator.log import Log
 from orchestrator.pool import Pool
@@ -50,6 +51,9 @@ class Watcher(Protocol):
     def tick(self, session: Session) -> None:
         """Called about ten times a second."""
 
+    def close(self) -> None:
+        """The session is over, however it ended."""
+
 
 class Session:
     """One driver's work on a run, from the first assignment to the last row."""
@@ -82,6 +86,7 @@ class Session:
         self._offset = at_seconds
         self._epochs_before = search.epochs
         self._first_failure = ""
+        self._unwritable = False
 
     def now(self) -> float:
         """Seconds since the run began; breaks between sessions do not count."""
@@ -109,11 +114,12 @@ class Session:
         self._happened([self.opening], apply=True)
         self._happened(self.search.stop("the last session ended without a word"))
         self._flush()  # whoever looks from outside sees that the session has begun
-        self._begun = self._ticked = self._clock()
+        self._ticked = self._clock()
         status, reason = "failed", "an error of the program"
         try:
             status, reason = self._loop()
         finally:
+            self.watcher.close()
             self._close(status, reason)
         return Ending(
             status=status,
@@ -132,9 +138,11 @@ class Session:
                 self._take(self.pool.drain())
                 return "finished", ended
             self._assign()
-            if not self.pool.busy():
+            if not self.pool.busy() and self.pool.free():  # none busy, none free: all starting
                 if self._all_failed():
                     return "failed", f"every trial failed: {self._first_failure}"
+                if self.search.incumbent is None:
+                    return "failed", "no trial had a result: all diverged or failed"
                 return "finished", "all trials have ended"
             self._take(self.pool.poll(min(WAIT_SECONDS, max(self.remaining_seconds(), 0.0))))
             self._tick()
@@ -172,14 +180,15 @@ class Session:
     def _report(self, report: Report) -> None:
         if self.search.epochs >= self.budget.epochs:
             return  # one more than the budget: as if it were still in flight
+        if not self.search.accepts(report):
+            self.dropped += 1
+            return
         state, report = report.state, replace(report, state=None)
         if state is not None and report.last:  # held before PAUSED is logged
             self.states.put(report.trial, Held(epoch=report.epoch, state=state))
         at_seconds = self.now()
         events = self.search.observe(report, at_seconds)
-        if events is None:
-            self.dropped += 1
-            return
+        assert events is not None  # it was accepted
         self.busy_seconds += report.seconds
         self._happened([Observation(report=report, at_seconds=at_seconds)])
         self._happened(events)
@@ -187,7 +196,9 @@ class Session:
         if state is not None and best and (best.trial, best.epoch) == (report.trial, report.epoch):
             self._best = best, state
         while self.states.over_budget():
-            evicted = self.search.evict("the states that wait need more than their budget")
+            evicted = self.search.evict(
+                self.states, "the states of trials that wait need more than their budget"
+            )
             if not evicted:
                 break
             self._happened(evicted)
@@ -225,21 +236,36 @@ class Session:
     def _all_failed(self) -> bool:
         return 0 < len(self.search.trials) == self.search.counts[Status.FAILED]
 
-    def _flush(self) -> None:
-        """States and the best model before the rows that speak of them."""
-        self.states.flush()
-        if self._best is not None:
-            self._keep_best(*self._best)
-            self._best = None
-        self.log.flush()
+    def _flush(self, *, final: bool = False) -> None:
+        """States and the best model before the rows that speak of them.
+
+        Raises:
+            RunError: If the disk is full, or gone; what was on it stays whole.
+        """
+        try:
+            self.states.flush()
+            if self._best is not None:
+                self._keep_best(*self._best)
+                self._best = None
+            self.log.flush(final=final)
+        except OSError as e:
+            self._unwritable = True
+            raise RunError(
+                f"the run's folder cannot be written: {e.strerror}; make room there, then "
+                f"`caviar resume` goes on from what is on the disk"
+            ) from e
 
     def _close(self, status: str, reason: str) -> None:
         self._tick()
         self._happened(self.search.stop(reason))
         self.pool.close()
+        if self._unwritable:
+            return
         if status == "finished":
             self.states.trim()
         self._flush()
-        ending = Event(kind=Kind.END, reason=f"{status}: {reason}")
-        self._happened([ending, *self._last_words()], apply=True)
-        self.log.flush(final=True)
+        self._happened([Event(kind=Kind.END, reason=f"{status}: {reason}")], apply=True)
+        try:
+            self._happened(self._last_words(), apply=True)
+        finally:
+            self._flush(final=True)

@@ -11,7 +11,7 @@ The three parts it puts together stand in files of their own: the coarse stage (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +101,7 @@ class Search:
         self._budget = Event(kind=Kind.SESSION)
         self._cycle = _Cycle()
         self._zooms = 0
+        self._zoom_answered = False  # whether the present box has had a result
         self._at_seconds = 0.0
 
     # ------------------------------------------------------------------ deciding
@@ -150,9 +151,9 @@ class Search:
             Event(kind=Kind.STOP, trial=t.id, epoch=t.epoch, reason=reason) for t in running
         )
 
-    def evict(self, reason: str) -> list[Event]:
-        """Give up the least promising trial that waits."""
-        trial = self._pruner.least_promising()
+    def evict(self, among: Container[int], reason: str) -> list[Event]:
+        """Give up the least promising trial that waits, of those whose state takes up room."""
+        trial = self._pruner.least_promising(among)
         if trial is None:
             return []
         epoch = self.trials[trial].epoch
@@ -228,7 +229,7 @@ class Search:
                 self.zoom = Zoom(
                     number=entry.zoom, box=entry.box, parents=tuple(entry.parents or ())
                 )
-                self._zooms = entry.zoom
+                self._zooms, self._zoom_answered = entry.zoom, False
             case Kind.START:
                 self._apply_start(entry)
             case Kind.END | Kind.TEST:
@@ -252,6 +253,8 @@ class Search:
         trial = self.trials[report.trial]
         self.epochs += 1
         trial.epoch, trial.score, trial.cause = report.epoch, report.score, report.cause
+        if self.zoom is not None and trial.zoom == self.zoom.number and not report.cause:
+            self._zoom_answered = True
         if report.score < trial.best:
             trial.best, trial.best_epoch = report.score, report.epoch
         if report.score < (self.incumbent.score if self.incumbent else WORST):
@@ -366,8 +369,8 @@ class Search:
         grid_done = self._sampler.point(self._drawn["coarse"]) is None
         if self.progress() < due and not (grid_done and self.zoom is None):
             return None
-        if not self._zoom_has_results():
-            return None
+        if self.zoom is not None and not self._zoom_answered:
+            return None  # a box is not narrowed again before anything has come back from it
         ranked = sorted(
             (t for t in self.trials.values() if t.best[0] < math.inf),
             key=lambda t: (t.best, t.id),
@@ -390,13 +393,6 @@ class Search:
             box=zoom.box,
             reason=f"zoom {zoom.number}: the best {len(elites)} of {len(ranked)} trials, "
             f"{self.progress():.0%} of the budget used",
-        )
-
-    def _zoom_has_results(self) -> bool:
-        """A box is not narrowed again before anything has come back from it."""
-        zoom = self.zoom
-        return zoom is None or any(
-            t.zoom == zoom.number and t.best[0] < math.inf for t in self.trials.values()
         )
 
     def _draw(self) -> Draw | None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from orchestrator.events import Event, Kind
 from orchestrator.search import Search
-from orchestrator.space import Config
 from orchestrator.streams import Purpose
 from orchestrator.trial import Assignment, Report
 
@@ -34,7 +33,7 @@ def simulate(
     *,
     budget: Event,
     workers: int,
-    epoch_seconds: Callable[[Config], float],
+    epoch_seconds: Callable[[Assignment], float],
     loss: Callable[[Assignment, int], float] | None = None,
 ) -> Simulated:
     """Run a search against made-up workers, ties in time first come, first served.
@@ -43,7 +42,7 @@ def simulate(
         search: A fresh one; it is used up.
         budget: The session event that names the budget.
         workers: How many work side by side.
-        epoch_seconds: What an epoch of a config costs.
+        epoch_seconds: What an epoch of an assignment costs.
         loss: Of an assignment after an epoch; made up unless given.
     """
     loss = loss or made_up_loss
@@ -61,7 +60,7 @@ def simulate(
                 break
             free -= 1
             a = search.assignment(events[-1])
-            finish = now + epoch_seconds(a.config)
+            finish = now + epoch_seconds(a)
             heapq.heappush(queue, (finish, next(order), a, a.start_epoch + 1))
         if not queue or queue[0][0] > deadline:
             break
@@ -83,7 +82,7 @@ def simulate(
             free += 1
             reached[epoch] += 1
         else:
-            finish = now + epoch_seconds(a.config)
+            finish = now + epoch_seconds(a)
             heapq.heappush(queue, (finish, next(order), a, epoch + 1))
     return Simulated(
         trials=len(search.trials),

@@ -73,6 +73,7 @@ class Spec:
     seed: int
     max_epochs: int
     space: Mapping[str, Any]  #: as written; `parameters` is what it means
+    modules: str | None = None  #: the folder with a user's own trainer; it may move
     search: SearchSpec = field(default_factory=SearchSpec)
 
     def parameters(self) -> Space:
@@ -136,6 +137,8 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
         content = loader.get_single_data()
     except yaml.YAMLError as e:
         raise SpecError(f"{source}: not YAML: {' '.join(str(e).split())}") from e
+    if content is None:
+        return {}  # nothing but comments: the defaults
     if not isinstance(content, dict):
         raise SpecError(f"{source}: needs a mapping such as `max_epochs: 27`, got {content!r}")
     return content
@@ -143,10 +146,14 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
 
 def _size(value: object) -> object:
     """'2 GB' as bytes."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kMGT]?)B\s*", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)b\s*", value.lower())
+        if isinstance(value, str)
+        else None
+    )
     if match is None:
         return value
-    return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
 class _Strict(BaseModel):
@@ -184,6 +191,7 @@ class _SpecModel(_Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     max_epochs: int = Field(27, ge=1)
     space: dict[str, Any]
+    modules: str | None = None
     search: _SearchModel
 
 
@@ -215,6 +223,7 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         seed=model.seed,
         max_epochs=model.max_epochs,
         space=model.space,
+        modules=model.modules,
         search=SearchSpec(state_budget_bytes=search.pop("state_budget"), **search),
     )
     try:
@@ -241,7 +250,7 @@ def differences(old: Spec, new: Spec) -> list[str]:
     told = [
         f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key) and key not in ("data.source", "data.test")
+        if a.get(key) != b.get(key) and key not in _MOVING
     ]
     if told:
         return told
@@ -252,6 +261,10 @@ def differences(old: Spec, new: Spec) -> list[str]:
         for (name, written), (other, others) in pairs
         if repr(_parameter(name, written)) != repr(_parameter(other, others))
     ]
+
+
+#: Where things lie does not make another run of it.
+_MOVING = ("data.source", "data.test", "modules")
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ flush share a file; a file of which little is still needed is dissolved into the
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from orchestrator.worker import Held
 __all__ = ["States", "from_tensors", "to_tensors"]
 
 KEPT_SHARE = 0.1  #: of the budget, once a run has ended
+SMALL_BYTES = 8_000_000  #: a file below this is joined to the next one, so that they stay few
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
 
@@ -46,6 +47,7 @@ class States:
         self._disk: dict[int, _Kept] = {}
         self._written: dict[Path, int] = {}  # bytes of states a file was written with
         self._needed: Counter[Path] = Counter()  # bytes of those that are still wanted
+        self._holds: defaultdict[Path, set[int]] = defaultdict(set)  # and whose they are
         self.used_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.tmp"):
@@ -59,7 +61,7 @@ class States:
         """Keep a state. The trial's earlier one stays on disk until this one is there."""
         self._forget_new(trial)
         self._new[trial] = held
-        self.used_bytes += _bytes_of(held)
+        self.used_bytes += held.bytes
 
     def get(self, trial: int) -> Held | None:
         """The trial's latest state, or None if there is none that can be read."""
@@ -82,9 +84,15 @@ class States:
             return
         self.used_bytes -= kept.bytes
         self._needed[kept.path] -= kept.bytes
-        if not any(other.path == kept.path for other in self._disk.values()):
-            del self._needed[kept.path], self._written[kept.path]
+        self._holds[kept.path].discard(trial)
+        if not self._holds[kept.path]:
+            for of_file in (self._holds, self._needed, self._written):
+                of_file.pop(kept.path, None)
             kept.path.unlink(missing_ok=True)
+
+    def __contains__(self, trial: object) -> bool:
+        """Whether a trial's state is kept."""
+        return trial in self._new or trial in self._disk
 
     def keep(self, trials: Container[int]) -> None:
         """Forget all but these trials' states."""
@@ -107,13 +115,13 @@ class States:
         for trial, held in self._new.items():
             arrays, rest = to_tensors(held.state)
             tensors |= {f"{trial}/{name}": array for name, array in arrays.items()}
-            about = {"epoch": held.epoch, "bytes": _bytes_of(held), "rest": rest}
+            about = {"epoch": held.epoch, "bytes": held.bytes, "rest": rest}
             metadata[str(trial)] = json.dumps(about)
         with replacing(path) as file:
             file.write(save(tensors, metadata))
         for trial, held in list(self._new.items()):
             self.drop(trial)
-            self._take_in(trial, _Kept(path=path, epoch=held.epoch, bytes=_bytes_of(held)))
+            self._take_in(trial, _Kept(path=path, epoch=held.epoch, bytes=held.bytes))
         self._written[path] = self._needed[path]
 
     def trim(self) -> None:
@@ -129,11 +137,12 @@ class States:
             self.drop(trial)
 
     def _dissolve(self) -> None:
-        """Take what is wanted of nearly empty files into the next one."""
+        """Take what is wanted of nearly empty files, and of small ones, into the next one."""
         for path, written in list(self._written.items()):
-            if self._needed[path] >= DISSOLVE * written:
+            small = written < SMALL_BYTES and bool(self._new)
+            if self._needed[path] >= DISSOLVE * written and not small:
                 continue
-            for trial in [t for t, kept in self._disk.items() if kept.path == path]:
+            for trial in sorted(self._holds[path]):
                 held = None if trial in self._new else self.get(trial)
                 if held is not None:
                     self.put(trial, held)
@@ -141,12 +150,13 @@ class States:
     def _take_in(self, trial: int, kept: _Kept) -> None:
         self._disk[trial] = kept
         self._needed[kept.path] += kept.bytes
+        self._holds[kept.path].add(trial)
         self.used_bytes += kept.bytes
 
     def _forget_new(self, trial: int) -> None:
         held = self._new.pop(trial, None)
         if held is not None:
-            self.used_bytes -= _bytes_of(held)
+            self.used_bytes -= held.bytes
 
     def _index(self, path: Path) -> None:
         """Take in what an earlier session left; an unreadable file is a cache that was lost."""
@@ -196,7 +206,3 @@ def from_tensors(arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> S
     """The way back of `to_tensors`."""
     plain = {k: bytes.fromhex(v["bytes"]) if isinstance(v, dict) else v for k, v in rest.items()}
     return {**arrays, **plain}
-
-
-def _bytes_of(held: Held) -> int:
-    return sum(v.nbytes if isinstance(v, np.ndarray) else 64 for v in held.state.values())

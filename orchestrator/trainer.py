@@ -43,7 +43,7 @@ class Trainer(Protocol):
         """Go on from that state."""
 
     def adjust(self, changes: Mapping[str, Value]) -> None:
-        """Change hyperparameters in the middle of training."""
+        """Change hyperparameters in the middle of training; for a person, a search never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

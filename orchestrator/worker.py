@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from orchestrator.space import Config
 from orchestrator.trainer import Job, Trainer, load_trainer
 from orchestrator.trial import WORST, Assignment, Failure, Report, State
@@ -24,6 +26,11 @@ class Held:
 
     epoch: int
     state: State
+
+    @property
+    def bytes(self) -> int:
+        """What it takes up, about."""
+        return sum(v.nbytes if isinstance(v, np.ndarray) else 64 for v in self.state.values())
 
 
 def train(
@@ -77,7 +84,7 @@ def _train(
             worker=worker,
             cause=cause,
             last=last,
-            state=trainer.state() if best or (last and not cause) else None,
+            state=_checked_state(trainer.state()) if best or (last and not cause) else None,
         )
         if cause:
             return
@@ -110,6 +117,19 @@ def _checked(
         if kind is int and not math.isfinite(metrics[name]):
             raise ValueError(f"{name} is {metrics[name]}, which no int can be; declare it as float")
     return {name: kind(metrics[name]) for name, (kind, _) in declared.items()}
+
+
+def _checked_state(state: State) -> State:
+    """A state that every file and worker can take, or an error that names what cannot."""
+    for name, value in state.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            continue
+        if not isinstance(value, np.number | np.bool_ | bool | int | float | str | bytes):
+            raise TypeError(
+                f"the trainer's state needs arrays of numbers, numbers, strings or bytes, "
+                f"got {type(value).__name__} for {name!r}"
+            )
+    return state
 
 
 def _cause(metrics: Mapping[str, float], explode_above: float) -> str:

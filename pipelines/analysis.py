@@ -199,7 +199,8 @@ def _status(events: pd.DataFrame, *, running: bool) -> str:
 
 
 def _seconds(run: Run) -> float:
-    return float(max(run.events["at_seconds"].max(), *run.epochs.get("at_seconds", [0.0])))
+    last = run.epochs["at_seconds"].max() if len(run.epochs) else 0.0
+    return float(max(run.events["at_seconds"].max(), last))
 
 
 def _utilisation(run: Run) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +19,8 @@ from orchestrator.errors import CaviarError, RunError, SpecError
 if TYPE_CHECKING:
     from orchestrator.budget import Added
     from orchestrator.run import Watcher
-    from orchestrator.trial import Objective
+    from orchestrator.trial import Objective, Score
     from pipelines.launch import MakeWatcher, Result
-    from pipelines.preprocessing import Prepared
     from pipelines.workers import Crew
 
 __all__ = ["app", "main"]
@@ -102,7 +102,7 @@ def search_command(
     folder = out or named_folder(data)
     _writable(folder)
     added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
-    with _starting(shown=not (as_json or quiet)) as started:
+    with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         result = search(
             data,
             out=folder,
@@ -136,7 +136,7 @@ def resume_command(
     from pipelines.launch import resume
 
     added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
-    with _starting(shown=not (as_json or quiet)) as started:
+    with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         watch = _watch(started, silent=as_json or quiet, notes=not as_json)
         result = resume(run, added=added, crew=crew, watch=watch)
     _ended(result, as_json=as_json)
@@ -159,9 +159,12 @@ def predict(
     from pipelines.model import load_model
     from pipelines.terms import figure
 
+    if out.suffix != ".parquet":
+        raise RunError(f"--out needs a name that ends in .parquet, got {out}")
     _writable(out)
     frame, figures = load_model(run / "best").predict(data)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as file:
             frame.to_parquet(file, index=False)
     except OSError as e:
@@ -279,6 +282,13 @@ def _writable(path: Path) -> None:
 
 
 @contextmanager
+def _to_errors(as_json: bool) -> Iterator[None]:
+    """With --json: what a trainer prints goes to standard error, beside the one object."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield
+
+
+@contextmanager
 def _starting(*, shown: bool) -> Iterator[Callable[[], None]]:
     """On a terminal: say that the workers are starting, until they have."""
     if not (shown and sys.stdout.isatty()):
@@ -297,11 +307,11 @@ def _starting(*, shown: bool) -> Iterator[Callable[[], None]]:
 def _watch(started: Callable[[], None], *, silent: bool, notes: bool) -> MakeWatcher:
     from pipelines.terminal import make_watcher
 
-    def make(objective: Objective, folder: Path, data: Prepared) -> Watcher:
+    def make(objective: Objective, folder: Path, told: tuple[str, ...], best: Score) -> Watcher:
         started()
-        for note in data.notes if notes else ():
+        for note in told if notes else ():
             typer.echo(f"note: {note}")
-        return make_watcher(objective, str(folder), silent=silent)
+        return make_watcher(objective, str(folder), best, silent=silent)
 
     return make
 
@@ -310,11 +320,13 @@ def _ended(result: Result, *, as_json: bool) -> None:
     folder, ending = result.folder, result.ending
     _print_summary(folder, as_json=as_json)
     if ending.status == "failed":
-        sys.stderr.write(f"caviar: {ending.reason}; `caviar show {folder}` has the rest\n")
+        sys.stderr.write(
+            f"caviar: {ending.reason}; `caviar show {shlex.quote(str(folder))}` has the rest\n"
+        )
         raise typer.Exit(1)
     if ending.status == "interrupted":
         if not as_json:
-            typer.echo(f"stopped; `caviar resume {folder}` goes on")
+            typer.echo(f"stopped; `caviar resume {shlex.quote(str(folder))}` goes on")
         raise typer.Exit(130)
 
 

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from orchestrator.budget import Added, Budget, budget_of
 from orchestrator.errors import CaviarError, RunError
 from orchestrator.events import Event, Kind
@@ -27,19 +29,22 @@ from orchestrator.spec import Spec, differences, dump_spec
 from orchestrator.states import States
 from orchestrator.tables import Tables
 from orchestrator.trainer import Job, load_trainer, objective_of
-from orchestrator.trial import ENDED, Objective, State
+from orchestrator.trial import ENDED, WORST, Objective, Score, State
 from orchestrator.worker import resumed
 from pipelines.analysis import load, opened_spec, summary
 from pipelines.model import load_model, save_model, saved_best
 from pipelines.preprocessing import Prepared
-from pipelines.specs import TRAINERS, module_paths, new_spec, prepared
+from pipelines.specs import TRAINERS, check_early, module_paths, new_spec, prepared
 from pipelines.terminal import Silent
 from pipelines.workers import Crew, Workers, stopped_by_signals
 
 __all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "search"]
 
+#: What a driver that was killed at once leaves behind.
+_BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
 SIMULATED_TRIALS = 300  #: enough to see what share of them pruning lets through
-MakeWatcher = Callable[[Objective, Path, Prepared], Watcher]
+#: Of the objective, the run's folder, its notes on the data, and the best score it begins with.
+MakeWatcher = Callable[[Objective, Path, tuple[str, ...], Score], Watcher]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ class Result:
 def search(
     source: str,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     added: Added | None = None,
     crew: Crew | None = None,
     watch: MakeWatcher | None = None,
@@ -76,12 +81,13 @@ def search(
     Raises:
         InputError: If anything given cannot be used; nothing has been written.
     """
-    folder = out or named_folder(source)
+    folder = Path(out) if out else named_folder(source)
+    check_early(source, typed.get("spec_file"))
     return _with_workers(folder, crew, added, watch, lambda: new_spec(source, **typed))
 
 
 def resume(
-    folder: Path,
+    folder: str | Path,
     *,
     added: Added | None = None,
     crew: Crew | None = None,
@@ -92,6 +98,7 @@ def resume(
     Raises:
         InputError: If there is no run, its data has changed, or its budget is used up.
     """
+    folder = Path(folder)
     spec = opened_spec(folder)
     return _with_workers(folder, crew, added, watch, lambda: (spec, prepared(spec)))
 
@@ -110,7 +117,8 @@ def _with_workers(
         spec, data = read()
         workers.wait()
         with open_run(folder, spec, data) as run:
-            watcher = watch(run.job.objective, folder, data) if watch else Silent()
+            best = run.search.incumbent.score if run.search.incumbent else WORST
+            watcher = watch(run.job.objective, folder, data.notes, best) if watch else Silent()
             ending = run.train(added, crew, watcher, workers.pool)
         return Result(folder=folder, ending=ending)
     finally:
@@ -127,8 +135,8 @@ def job_of(spec: Spec, data: Prepared) -> Job:
         trainer=spec.trainer,
         data=data.data,
         max_epochs=spec.max_epochs,
-        objective=objective_of(load_trainer(spec.trainer, module_paths()), spec.metric),
-        paths=module_paths(),
+        objective=objective_of(load_trainer(spec.trainer, module_paths(spec)), spec.metric),
+        paths=module_paths(spec),
     )
 
 
@@ -139,16 +147,22 @@ class Run:
         self.folder, self.spec, self.data = folder, spec, data
         self.job = job_of(spec, data)
         space = spec.parameters()
-        declared = load_trainer(spec.trainer).metrics
+        declared = load_trainer(spec.trainer, self.job.paths).metrics
         kinds = {name: kind for name, (kind, _) in declared.items()}
         tables = Tables(space=space, metrics=kinds, objective=self.job.objective)
         self.search = Search(space, spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
-        for seq, at_seconds, entry in entries(folder, tables):
-            self._log.restore(seq, at_seconds, entry)
-            self.at_seconds = max(self.at_seconds, at_seconds)
-            self.search.apply(entry)
+        try:
+            for seq, at_seconds, entry in entries(folder, tables):
+                self.search.apply(entry)
+                self._log.restore(seq, at_seconds, entry)
+                self.at_seconds = max(self.at_seconds, at_seconds)
+        except (AssertionError, KeyError) as e:
+            raise RunError(
+                f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
+                f"missing; put them back, or begin a new run with another --out"
+            ) from e
         self._states = States(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
         self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
 
@@ -190,12 +204,17 @@ class Run:
 
     def _last_words(self) -> list[Event]:
         """The best model's figures on the test split, which has chosen nothing."""
+        with threadpool_limits(limits=1):  # as in the workers: two threads give other bits
+            return self._tested()
+
+    def _tested(self) -> list[Event]:
         best = self.search.incumbent
         if best is None:
             return []
         trial = self.search.trials[best.trial]
         if saved_best(self.folder / "best") != (best.trial, best.epoch):
-            # the driver died between a new best and the next flush: train it again
+            # the driver died between a new best and the next flush, or someone damaged the
+            # files: train it again
             held = self._states.get(best.trial)
             trainer = resumed(self.job, trial.config, trial.seed, held, epoch=best.epoch)
             self._keep_best(best, trainer.state())
@@ -221,13 +240,15 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
         RunError: If it cannot be written, another writer has it, or it is another run's.
     """
     known = folder / "spec.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--out needs a folder, got the file {folder}; give another name")
     if known.exists():
         if told := differences(opened_spec(folder), spec):
             raise RunError(
                 f"{folder}: holds another run ({'; '.join(told[:3])}"
                 f"{'; …' if len(told) > 3 else ''}); give another folder with --out"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
         raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")
     made = not folder.exists()
     try:
@@ -265,7 +286,7 @@ def _expected_epochs(spec: Spec, budget: Budget) -> float:
         Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs),
         budget=Event(kind=Kind.SESSION, budget_trials=trials),
         workers=1,
-        epoch_seconds=lambda config: 1.0,
+        epoch_seconds=lambda _: 1.0,
     )
     return found.epochs * budget.trials / trials
 

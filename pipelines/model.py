@@ -23,6 +23,7 @@ from orchestrator.trial import State
 from pipelines.datasets import read_features
 from pipelines.preprocessing import Preprocessing, apply, decode_target, encode_target
 from trainers.batchnorm_mlp import weights
+from trainers.config import read_settings
 from trainers.losses import probabilities
 from trainers.metrics import (
     accuracy_and_log_loss,
@@ -70,9 +71,11 @@ def save_model(
 def saved_best(folder: Path) -> tuple[int, int] | None:
     """(trial, epoch) of the model in best/, or None if there is no whole one."""
     try:
+        load((folder / "model.safetensors").read_bytes())
+        json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         return int(content["trial"]), int(content["epoch"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -101,8 +104,7 @@ class Model:
         x = apply(p, features)
         out = self.outputs(x)
         if p.task == "regression":
-            natural = p.target_mean + p.target_scale * out.astype(np.float64)
-            frame = pd.DataFrame({"prediction": natural})
+            frame = pd.DataFrame({"prediction": decode_target(p, out)})
         else:
             frame = pd.DataFrame({"prediction": decode_target(p, out.argmax(axis=1))})
             for i, name in enumerate(p.classes):
@@ -125,20 +127,19 @@ class Model:
         return {"accuracy": accuracy, "log_loss": log_loss}
 
     def _raw(self, x: np.ndarray) -> np.ndarray:
+        settings = read_settings(self.config)
         return predict(
-            self.weights,
-            x,
-            activation=str(self.config.get("activation", "relu")),
-            epsilon=float(self.config.get("batchnorm_epsilon", 1e-5)),
+            self.weights, x, activation=settings.activation, epsilon=settings.batchnorm_epsilon
         )
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: str | Path) -> Model:
     """The model in best/; reads only that folder.
 
     Raises:
         RunError: If it is not there, not whole, or of a trainer that is not ours.
     """
+    folder = Path(folder)
     try:
         content: dict[str, Any] = yaml.safe_load(
             (folder / "config.yaml").read_text(encoding="utf-8")

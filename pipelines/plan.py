@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from orchestrator.budget import DEFAULT_SECONDS, Added
+from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
 from orchestrator.search import Search
 from orchestrator.simulate import Simulated, simulate
-from orchestrator.space import Config
 from orchestrator.spec import Spec
 from orchestrator.streams import trial_seed
 from orchestrator.trainer import Job
@@ -42,17 +43,20 @@ def measured(spec: Spec, job: Job) -> Cost:
     seconds: list[float] = []
     sizes: list[int] = []
     begin = time.perf_counter()
-    while len(seconds) < SAMPLES and time.perf_counter() - begin < SAMPLE_SECONDS:
-        events = search.suggest()
-        if not events:
-            break
-        config = events[-1].config or {}
-        trainer = job.make(config, trial_seed(spec.seed, len(seconds)))
-        start = time.perf_counter()
-        trainer.epoch()
-        seconds.append(time.perf_counter() - start)
-        held = Held(epoch=1, state=trainer.state())
-        sizes.append(sum(v.nbytes for v in held.state.values() if isinstance(v, np.ndarray)))
+    with threadpool_limits(limits=1):  # as in a worker
+        while len(seconds) < SAMPLES and time.perf_counter() - begin < SAMPLE_SECONDS:
+            events = search.suggest()
+            if not events:
+                break
+            config = events[-1].config or {}
+            try:
+                trainer = job.make(config, trial_seed(spec.seed, len(seconds)))
+                start = time.perf_counter()
+                trainer.epoch()
+                seconds.append(time.perf_counter() - start)
+                sizes.append(Held(epoch=1, state=trainer.state()).bytes)
+            except Exception as e:  # whatever a trainer raises
+                raise SpecError(f"{spec.trainer} cannot train {config}: {e}") from e
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
@@ -76,13 +80,13 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
         budget_epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
     )
     search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
-    costs = iter(np.random.default_rng(0).choice(cost.epoch_seconds or (1.0,), size=1 << 16))
-    known: dict[int, float] = {}
-
-    def epoch_seconds(config: Config) -> float:
-        return known.setdefault(id(config), float(next(costs)))
-
-    found = simulate(search, budget=budget, workers=workers, epoch_seconds=epoch_seconds)
+    sampled = cost.epoch_seconds or (1.0,)
+    found = simulate(
+        search,
+        budget=budget,
+        workers=workers,
+        epoch_seconds=lambda a: sampled[a.trial % len(sampled)],
+    )
     return found, scale
 
 
@@ -106,7 +110,7 @@ def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers:
         f"budget    {_budget(added)}, {workers} workers",
         f"an epoch  {told_seconds(float(np.median(each)))} "
         f"({told_seconds(each[0])} to {told_seconds(each[-1])}, {len(each)} configurations tried)",
-        f"expected  {trials} trials, {epochs} epochs, {told_seconds(found.seconds * scale)}",
+        f"about     {trials} trials, {epochs} epochs, {told_seconds(found.seconds * scale)}",
         f"          {reached}",
         f"disk      up to {disk / 1e6:.0f} MB, most of it states of trials that wait",
     ]
@@ -114,7 +118,9 @@ def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers:
 
 def _rule(spec: Spec) -> str:
     rules = {
-        "asha": f"about 1/{spec.search.eta} goes on at each",
+        "asha": f"about 1/{spec.search.eta} goes on at each"
+        if len(spec.search.rungs) > 1
+        else "no pruning",
         "median": "whoever is worse than the median is given up",
         "none": "everyone goes on",
     }

@@ -10,13 +10,17 @@ from typing import Any
 
 from orchestrator.errors import RunError, SpecError
 from orchestrator.pruning import geometric_rungs
+from orchestrator.samplers import Random
 from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.trainer import load_trainer, objective_of
 from pipelines.datasets import BUILT_IN, Table, fingerprint, read
 from pipelines.preprocessing import Prepared, prepare
+from trainers.config import read_settings
+from trainers.errors import ConfigError
 
-__all__ = ["TRAINERS", "module_paths", "new_spec", "prepared", "space_spec"]
+__all__ = ["TRAINERS", "check_early", "module_paths", "new_spec", "prepared", "space_spec"]
 
+TRIED = 64  #: draws looked at for what the trainer would refuse; every option is among them
 #: Our own trainers, by task.
 TRAINERS = {
     "classification": "trainers.batchnorm_mlp:BatchNormClassifier",
@@ -55,8 +59,19 @@ def new_spec(
             checked.data, target=table.target_name, task=ready.task, fingerprint=ready.fingerprint
         ),
     )
-    objective = objective_of(load_trainer(full.trainer, module_paths()), full.metric)
+    objective = objective_of(load_trainer(full.trainer, module_paths(full)), full.metric)
     return replace(full, metric=objective.metric.removeprefix("validation_")), ready
+
+
+def check_early(source: str, spec_file: Path | None) -> None:
+    """What can be said before Ray is started and the data is read.
+
+    Raises:
+        InputError: If the source is not there, or the spec cannot be.
+    """
+    space_spec(spec_file, seed=None)
+    if source not in BUILT_IN and not Path(source).exists():
+        read(source)
 
 
 def space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
@@ -104,9 +119,23 @@ def _content(spec_file: Path | None) -> tuple[dict[str, Any], bool]:
         part = given.pop(section, {})
         if not isinstance(part, Mapping):
             raise SpecError(f"{spec_file}: {section} needs a mapping, got {part!r}")
+        if section == "space":
+            part = {
+                name: _inheriting(content["space"].get(name), new) for name, new in part.items()
+            }
         content[section] |= part
     content = {"trainer": TRAINERS["classification"], **content, **given}
+    if spec_file and not ours:
+        content.setdefault("modules", str(spec_file.absolute().parent))
     return content, ours
+
+
+def _inheriting(old: object, new: object) -> object:
+    """A new range keeps the default's `per` and `when`, unless it says otherwise itself."""
+    kept = {k: old[k] for k in ("when", "per") if k in old} if isinstance(old, Mapping) else {}
+    if not kept or (isinstance(new, Mapping) and new.keys() & {"when", "per"}):
+        return new
+    return {**kept, **(new if isinstance(new, Mapping) else {"fixed": new})}
 
 
 def _type(content: dict[str, Any], **typed: object) -> None:
@@ -116,7 +145,22 @@ def _type(content: dict[str, Any], **typed: object) -> None:
 
 def _checked(content: dict[str, Any], spec_file: Path | None) -> Spec:
     _fill_rungs(content)
-    return load_spec(content, source=str(spec_file or "the command line"))
+    source = str(spec_file or "the command line")
+    spec = load_spec(content, source=source)
+    if spec.trainer in TRAINERS.values():
+        _try_some(spec, source)
+    return spec
+
+
+def _try_some(spec: Spec, source: str) -> None:
+    """A name or a value that our trainer does not know is said here, not by failing trials."""
+    space = spec.parameters()
+    sampler = Random(space, seed=0)
+    for draw in range(TRIED):
+        try:
+            read_settings(space.config(sampler.point(draw)))
+        except ConfigError as e:
+            raise SpecError(f"{source}: space: {e}") from e
 
 
 def _fill_rungs(content: dict[str, Any]) -> None:
@@ -130,6 +174,6 @@ def _absolute(source: str) -> str:
     return source if source in BUILT_IN else str(Path(source).absolute())
 
 
-def module_paths() -> tuple[str, ...]:
-    """Where a trainer of the user's own is looked for: beside where the command was typed."""
-    return (str(Path.cwd()),)
+def module_paths(spec: Spec) -> tuple[str, ...]:
+    """Where a trainer of the user's own is looked for: here, and beside the spec that named it."""
+    return (str(Path.cwd()), *([spec.modules] if spec.modules else []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from orchestrator.events import Event, Kind
 from orchestrator.search import Incumbent, Observation, Search
-from orchestrator.trial import Objective, Status
+from orchestrator.trial import Objective, Score, Status
 from pipelines.analysis import Placed
 from pipelines.terms import figure, told_seconds
 
@@ -37,22 +38,25 @@ class Silent:
     def tick(self, session: Session) -> None:
         """Say nothing."""
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
 
 class Lines:
     """For a pipe or a file: one plain line for each thing worth telling, no colours."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, best: Score) -> None:
         self._objective = objective
-        self._best: float | None = None
+        self._best = best
         self._told_at = 0.0
 
     def happened(self, entry: Event | Observation, at_seconds: float) -> None:
         """A line for a new best, a zoom, a trial that went bad, the session's begin and end."""
         if isinstance(entry, Observation):
             r = entry.report
-            if not r.cause and (self._best is None or r.score[0] < self._best):
-                self._best = r.score[0]
-                value = figure(self._objective.value(self._best))
+            if r.score[0] < self._best[0]:
+                self._best = r.score
+                value = figure(self._objective.value(r.score[0]))
                 self._say(
                     at_seconds, f"best {self._objective} {value}: trial {r.trial}, epoch {r.epoch}"
                 )
@@ -68,6 +72,9 @@ class Lines:
         if now - self._told_at >= PROGRESS_SECONDS:
             self._told_at = now
             self._say(now, f"{_counts(session.search)}; {_left(session)}")
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     @staticmethod
     def _say(at_seconds: float, text: str) -> None:
@@ -85,7 +92,12 @@ class Panel_:  # noqa: N801 # Panel is rich's
 
     def happened(self, entry: Event | Observation, at_seconds: float) -> None:
         """The panel closes with the session."""
-        if isinstance(entry, Event) and entry.kind is Kind.END and self._live is not None:
+        if isinstance(entry, Event) and entry.kind is Kind.END:
+            self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, with its cursor."""
+        if self._live is not None:
             self._live.stop()
             self._live = None
 
@@ -115,11 +127,11 @@ class Panel_:  # noqa: N801 # Panel is rich's
         return Panel(rows, title=escape(self._title), title_align="left", width=88)
 
 
-def make_watcher(objective: Objective, title: str, *, silent: bool) -> Watcher:
+def make_watcher(objective: Objective, title: str, best: Score, *, silent: bool) -> Watcher:
     """The one that fits where standard output goes."""
     if silent:
         return Silent()
-    return Panel_(objective, title) if sys.stdout.isatty() else Lines(objective)
+    return Panel_(objective, title) if sys.stdout.isatty() else Lines(objective, best)
 
 
 def _best(incumbent: Incumbent | None, search: Search, objective: Objective) -> str:
@@ -150,6 +162,7 @@ def _left(session: Session) -> str:
 def report_lines(found: dict[str, Any], places: list[Placed], objective: Objective) -> list[str]:
     """What a run came to, for a person."""
     run, top = found["run"], found["best"]
+    typed = shlex.quote(run)
     lines = []
     if top is None:
         lines.append(f"no model: {found['trials']} trials, none with a result")
@@ -164,18 +177,21 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
         f"{waste:.0%} of the workers' time was not training"
     )
     lines.append(f"folder   {run} ({found['status']})")
-    column, unfinished = objective.metric, found["status"] in ("interrupted", "killed")
-    order = "desc" if objective.maximize else "asc"
+    unfinished = found["status"] in ("interrupted", "killed")
+    columns = {objective.metric: objective.maximize}
+    if objective.tie_metric:
+        columns[objective.tie_metric] = objective.tie_maximize
+    order = ", ".join(f"{c} {'desc' if down else 'asc'}" for c, down in columns.items())
     lines += [
         "",
-        f"pandas   pandas.read_parquet({f'{run}/trials'!r}).sort_values({column!r}"
-        f"{', ascending=False' if objective.maximize else ''})",
+        f"pandas   pandas.read_parquet({f'{run}/trials'!r})"
+        f".sort_values({list(columns)}, ascending={[not down for down in columns.values()]})",
         f"duckdb   select * from '{run}/trials/*.parquet' "  # noqa: S608 # to be typed, not run
-        f"order by {column} {order} limit 9",
-        f"next     caviar resume {run}{'' if unfinished else ' --time 60s'}",
+        f"order by {order} limit 9",
+        f"next     caviar resume {typed}{'' if unfinished else ' --time 60s'}",
     ]
-    if top is not None and top["model"]:
-        lines.append(f"         caviar predict {run} NEW_DATA --out predictions.parquet")
+    if top is not None and top["test"]:
+        lines.append(f"         caviar predict {typed} NEW_DATA --out predictions.parquet")
     return lines
 
 

@@ -42,5 +42,6 @@ def told_seconds(seconds: float) -> str:
 def figure(value: object) -> str:
     """A number in four digits, 0.9722, 52310, 3.1e-05; anything else as it is."""
     if isinstance(value, float):
+        value += 0.0  # -0.0 is 0
         return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
     return str(value)

@@ -36,6 +36,7 @@ class Workers:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._failed: Exception | None = None
+        self._joined = False
         self._connected, self._leave = threading.Event(), threading.Event()
         if crew.pool == "ray":
             threading.Thread(target=self._stay_connected, daemon=True).start()
@@ -46,6 +47,7 @@ class Workers:
             from orchestrator.ray_pool import connect  # half a second, and not needed inline
 
             connect(self._crew.address, cpus=self._crew.workers)
+            self._joined = True
         except Exception as e:
             self._failed = e  # raised again where it is waited for
         self._connected.set()
@@ -77,7 +79,8 @@ class Workers:
             from orchestrator.ray_pool import disconnect
 
             self._connected.wait()
-            disconnect()
+            if self._joined:
+                disconnect()
         self._leave.set()
 
 
@@ -100,7 +103,9 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
             raise KeyboardInterrupt
         session.stopping = f"stopped by {signal.Signals(number).name}"
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    mine = threading.current_thread() is threading.main_thread()  # others get no signals
+    numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

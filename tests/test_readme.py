@@ -44,6 +44,24 @@ def test_the_spec_it_shows_is_one(tmp_path: Path) -> None:
     assert {"adam_beta1", "learning_rate"} <= set(spec.parameters().index)
 
 
+def test_the_trainer_it_shows_trains(tmp_path: Path) -> None:
+    (block,) = [b for b in blocks("python") if "class Ridge" in b]
+    (tmp_path / "ridge.py").write_text(block)
+    named = re.search(r"\(`(trainer: ridge:Ridge)`, `(space: .*)`\):$", README, flags=re.MULTILINE)
+    assert named is not None
+    (tmp_path / "spec.yaml").write_text("\n".join(named.groups()))
+    run = caviar.search(
+        "diabetes",
+        out=tmp_path / "run",
+        added=caviar.Added(trials=20),
+        crew=caviar.Crew(pool="inline"),
+        spec_file=tmp_path / "spec.yaml",
+    )
+    found = run.summary()
+    assert found["failed"] == 0
+    assert found["best"]["validation"]["mse"] < 0.8  # 1 is what guessing the mean gives
+
+
 def test_every_file_it_links_to_is_there() -> None:
     for name in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / name).is_file(), name

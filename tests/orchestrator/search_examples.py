@@ -225,7 +225,7 @@ class Play:
 
     def evict(self) -> None:
         waiting = [t.id for t in self.search.trials.values() if t.status is Status.PAUSED]
-        events = self.search.evict("no room")
+        events = self.search.evict(self.search.trials, "no room")
         self._take(events)
         assert [e.trial for e in events] == [] if not waiting else events[0].trial in waiting
 

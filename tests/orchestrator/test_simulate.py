@@ -17,7 +17,7 @@ def simulated(
         search_of(spec, seed=seed),
         budget=session(trials=trials, epochs=epochs, seconds=seconds),
         workers=workers,
-        epoch_seconds=lambda config: 1.0 + config["width"] / 64,
+        epoch_seconds=lambda a: 1.0 + a.config["width"] / 64,
     )
 
 

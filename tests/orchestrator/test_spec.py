@@ -196,8 +196,12 @@ def test_what_is_wrong_is_named_with_its_place_in_one_line(old: str, new: str, t
     assert told in refused(GOOD.replace(old, new, 1))
 
 
+def test_a_file_of_comments_alone_means_the_defaults() -> None:
+    assert parse_yaml("# nothing yet\n", source="run.yaml") == {}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "a: [", "- a\n- b", "just words", "a: \x00", "a: \x07", "{[1]: 2}", "a: !!x 1"]
+    "text", ["a: [", "- a\n- b", "just words", "a: \x00", "a: \x07", "{[1]: 2}", "a: !!x 1"]
 )
 def test_a_text_that_is_no_yaml_mapping_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(SpecError, match=r"^run\.yaml") as caught:

@@ -45,6 +45,8 @@ def data(tmp_path: Path) -> Path:
         "twice": "seed: 1\nseed: 2",
         "no_trainer": "trainer: nowhere.at_all:Trainer",
         "bad_rungs": "search: {rungs: [1, 9, 3]}",
+        "typo_in_space": "space: {learning_rat: {log: [1e-3, 1e-1]}}",
+        "no_such_option": "space: {optimizer: {choice: [adam, lion]}}",
     }
     for name, text in specs.items():
         (tmp_path / f"{name}.yaml").write_text(text)
@@ -75,6 +77,11 @@ CASES = {
     SEARCH + "--spec twice.yaml": ["twice.yaml", "line 2", "seed"],
     SEARCH + "--spec no_trainer.yaml": ["nowhere"],
     SEARCH + "--spec bad_rungs.yaml": ["rungs", "27"],
+    SEARCH + "--spec typo_in_space.yaml": ["typo_in_space.yaml", "learning_rat", "learning_rate"],
+    SEARCH + "--spec no_such_option.yaml": ["lion", "adam"],
+    "plan good.csv --spec typo_in_space.yaml": ["learning_rat"],
+    "space --spec no_such_option.yaml": ["lion"],
+    SEARCH + "--out good.csv": ["good.csv", "folder"],
     SEARCH + "--metric f1": ["f1", "accuracy"],
     SEARCH + "--task regression": ["label"],
     SEARCH + "--time soon": ["soon", "60s"],

@@ -350,6 +350,66 @@ def test_what_a_run_prints_as_json_is_all_that_it_prints(
     assert (found["trials"], found["status"]) == (5, "finished")
 
 
+def test_a_damaged_or_missing_best_model_is_made_anew(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run", trials=6)
+    figures = summary(load(folder))["best"]["test"]
+    for harm in (lambda p: p.write_bytes(p.read_bytes()[:100]), lambda p: p.unlink()):
+        harm(folder / "best" / "model.safetensors")
+        with pytest.raises(RunError, match=r"caviar resume|cannot be read"):
+            load_model(folder / "best")
+        caviar.resume(folder, added=Added(epochs=1), crew=INLINE)
+        assert load_model(folder / "best").trial == summary(load(folder))["best"]["trial"]
+    if summary(load(folder))["best"]["epoch"]:
+        assert summary(load(folder))["best"]["test"] == figures
+
+
+def test_a_run_without_any_result_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("search: {explode_above: 1.0e-9}")
+    result = caviar.search(
+        "wine",
+        out=tmp_path / "run",
+        added=Added(trials=5),
+        crew=INLINE,
+        spec_file=tmp_path / "spec.yaml",
+    )
+    assert result.ending.status == "failed"
+    assert load(tmp_path / "run").status == "failed"
+
+
+def test_tables_that_do_not_fit_together_are_an_error_of_one_line(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run", trials=6)
+    (folder / "epochs" / "part-00000.parquet").unlink()
+    with pytest.raises(RunError, match="do not fit together"):
+        caviar.resume(folder, added=Added(trials=1), crew=INLINE)
+
+
+def test_a_range_of_its_own_keeps_what_a_parameter_depends_on(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("space: {units: 32, momentum_beta: {linear: [0.5, 0.9]}}")
+    trials = load(searched(tmp_path / "run", spec_file=tmp_path / "spec.yaml")).trials
+    assert set(trials["config_units_1"]) == {32}
+    with_beta = trials["config_momentum_beta"].notna()
+    assert (with_beta == (trials["config_optimizer"] == "momentum")).all()
+
+
+def test_what_a_trainer_prints_does_not_stand_beside_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loud.py").write_text(
+        "from toy_trainers import Toy\n\nclass Loud(Toy):\n"
+        "    def epoch(self):\n        print('hello')\n        return super().epoch()\n"
+    )
+    monkeypatch.syspath_prepend(TOYS)
+    (tmp_path / "spec.yaml").write_text("trainer: loud:Loud\nspace: {floor: {linear: [0, 1]}}\n")
+    words = f"caviar search wine --spec {tmp_path}/spec.yaml --pool inline --trials 2 --json"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "a run")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["trials"] == 2
+    assert "hello" in told.err
+
+
 def test_a_folder_that_holds_no_run_is_refused_by_the_python_api_too(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs the folder of a run"):
         caviar.load(tmp_path)
