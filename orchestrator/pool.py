@@ -23,6 +23,10 @@ class Pool(Protocol):
     """
 
     @property
+    def size(self) -> int:
+        """How many workers it has once all are up."""
+
+    @property
     def workers(self) -> int:
         """How many work side by side now."""
 
@@ -48,7 +52,7 @@ class Pool(Protocol):
 class InlinePool:
     """One worker: this process. For tests, debugging, and runs that must repeat exactly."""
 
-    workers = 1
+    size = workers = 1
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -165,6 +165,11 @@ class RayPool:
         self._await_first()
 
     @property
+    def size(self) -> int:
+        """How many actors were asked for."""
+        return len(self._workers)
+
+    @property
     def workers(self) -> int:
         """How many actors are up; one that a cluster has no room for yet does not count."""
         return sum(w.up is None for w in self._workers)

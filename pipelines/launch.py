@@ -182,7 +182,7 @@ class Run:
             log=self._log,
             states=self._states,
             budget=budget,
-            opening=_opening(budget, crew, pool.workers, self.job),
+            opening=_opening(budget, crew, pool.size, self.job),
             at_seconds=self.at_seconds,
             expected_epochs=_expected_epochs(self.spec, budget),
             watcher=watcher,

@@ -120,7 +120,7 @@ class Panel_:  # noqa: N801 # Panel is rich's
         zoom = f"fine, box {search.zoom.number}" if search.zoom else "coarse, the whole space"
         rows.add_row("stage", zoom)
         rows.add_row("trials", _counts(search))
-        busy = f"{session.pool.busy()} of {session.pool.workers} busy"
+        busy = f"{session.pool.busy()} of {session.pool.size} busy"
         share = session.busy_seconds / session.worker_seconds if session.worker_seconds else 0.0
         rows.add_row("workers", f"{busy}, {share:.0%} of the time in training")
         rows.add_row("time", f"{told_seconds(session.now())}, {_left(session)}")

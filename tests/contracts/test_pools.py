@@ -178,6 +178,7 @@ def test_a_pool_without_work_has_nothing_to_say_and_room_for_more(make_pool: Mak
     assert pool.drain() == []
     assert pool.busy() == 0
     assert pool.free() >= pool.workers >= 1
+    assert pool.size >= pool.workers
 
 
 def test_an_inline_pool_trains_with_one_blas_thread_and_gives_them_back() -> None:
@@ -203,6 +204,23 @@ def test_a_dead_worker_is_a_failure_and_another_takes_its_place(cluster: None) -
     assert failure.kind == "lost"
     pool.submit(assignment(1), None)
     assert [r.epoch for r in reports_of(finished(pool, 1))] == [1, 2, 3]
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_workers_that_a_cluster_has_no_room_for_get_no_work(cluster: None) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(JOB, workers=3)  # on two processors
+    assert pool.size == 3
+    waiting = [assignment(trial) for trial in range(9)]
+    messages: list[Message] = []
+    while sum(m.last for m in reports_of(messages)) < 9:
+        while waiting and pool.free() > 0:
+            pool.submit(waiting.pop(), None)
+        messages += pool.poll(0.5)
+    assert pool.workers <= 2
     pool.close()
 
 

@@ -217,6 +217,7 @@ def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -
     assert err == ""
     check_tables(folder)
     run = load(folder)
+    assert 0 < summary(run)["utilisation"] <= 1
     assert len(run.trials) == 60
     pd.testing.assert_frame_equal(run.epochs[["trial", "epoch"]].head(len(before)), before)
 
