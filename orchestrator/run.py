@@ -166,9 +166,12 @@ class Session:
             self._happened(events)
             if not events or events[-1].kind not in _TRAINS:
                 return
-            assignment = self.search.assignment(events[-1])
-            held = self.states.get(assignment.trial) if assignment.start_epoch else None
-            self.pool.submit(assignment, held)
+            self._hand_out(events[-1])
+
+    def _hand_out(self, event: Event) -> None:
+        """To a worker: what a START, PROMOTE or RETRY asks for, with the last state there is."""
+        assignment = self.search.assignment(event)
+        self.pool.submit(assignment, self.states.get(assignment.trial))
 
     def _take(self, messages: list[Message]) -> None:
         for message in messages:
@@ -211,8 +214,7 @@ class Session:
             return
         self._happened(events)
         if events[-1].kind is Kind.RETRY:
-            trial = self.search.trials[failure.trial]
-            self.pool.submit(self.search.assignment(events[-1]), self.states.get(trial.id))
+            self._hand_out(events[-1])
 
     def _happened(self, entries: list[Event] | list[Observation], *, apply: bool = False) -> None:
         """Log what the search has decided, and let go of states that nobody will ask for."""

@@ -205,7 +205,8 @@ def plan(
     )
     cost = measured(made, job_of(made, ready))
     added = _added(time, trials, total_epochs)
-    count = _crew(PoolKind.RAY, workers, None).workers or os.cpu_count() or 1
+    _at_least(1, workers=workers)
+    count = workers or os.cpu_count() or 1
     for line in plan_lines(made, ready, added, cost, workers=count):
         typer.echo(line)
 
@@ -228,9 +229,7 @@ def main() -> None:
         sys.exit(_told(e))
     except typer.Exit as e:
         sys.exit(e.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left

@@ -21,7 +21,7 @@ from pipelines.terms import figure, told_seconds
 if TYPE_CHECKING:
     from orchestrator.run import Session, Watcher
 
-__all__ = ["Lines", "Panel_", "Silent", "make_watcher", "report_lines"]
+__all__ = ["Lines", "LivePanel", "Silent", "make_watcher", "report_lines"]
 
 REFRESH_SECONDS = 0.5  #: of the panel
 PROGRESS_SECONDS = 10.0  #: between two lines of progress where no panel can be drawn
@@ -81,7 +81,7 @@ class Lines:
         print(f"{at_seconds:8.1f}s  {text}", flush=True)
 
 
-class Panel_:  # noqa: N801 # Panel is rich's
+class LivePanel:
     """For a terminal: one quiet panel that refreshes in place and is gone at the end."""
 
     def __init__(self, objective: Objective, title: str) -> None:
@@ -131,7 +131,7 @@ def make_watcher(objective: Objective, title: str, best: Score, *, silent: bool)
     """The one that fits where standard output goes."""
     if silent:
         return Silent()
-    return Panel_(objective, title) if sys.stdout.isatty() else Lines(objective, best)
+    return LivePanel(objective, title) if sys.stdout.isatty() else Lines(objective, best)
 
 
 def _best(incumbent: Incumbent | None, search: Search, objective: Objective) -> str:
