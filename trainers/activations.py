@@ -1,71 +1,67 @@
-"""What follows batch norm in a hidden layer: relu or tanh, in place."""
+"""What follows batch norm in a hidden layer: relu or tanh, in place.
+
+A layer carries -a instead of a (see `trainers.batchnorm`): relu is then min(u, 0), and tanh, being
+odd, stays as it is.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
-import numpy.typing as npt
 
-from trainers.arrays import Array
+from trainers.arrays import Array, Call, call, constant
 
-__all__ = ["ACTIVATIONS", "Activation", "Relu", "Tanh", "activate"]
+__all__ = ["ACTIVATIONS", "activate", "activation_calls"]
 
-
-class Activation(Protocol):
-    """An activation for batches of one shape (rows, units), with its buffers."""
-
-    def __init__(self, rows: int, units: int, dtype: npt.DTypeLike) -> None: ...
-
-    def forward(self, y: Array) -> None:
-        """Overwrite `y` with the activation of it."""
-
-    def backward(self, a: Array, gradient: Array) -> None:
-        """Turn the gradient by the output into that by the input, in place. `a` is used up."""
+ACTIVATIONS = ("relu", "tanh")
 
 
-class Relu:
-    """max(y, 0); the derivative at 0 is taken as 0."""
+def activation_calls(activation: str, u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
+    """The forward and the backward pass for fixed buffers, prepared.
 
-    def __init__(self, rows: int, units: int, dtype: npt.DTypeLike) -> None:
-        # Against an array of zeros np.maximum runs in its vector loop: 5 us instead of 14 for
-        # 128 x 256 float32.
-        self._zeros = np.zeros((rows, units), dtype)
-        self._active = np.empty((rows, units), np.bool_)
-
-    def forward(self, y: Array) -> None:
-        """Overwrite `y` with max(y, 0)."""
-        np.maximum(y, self._zeros, out=y)
-
-    def backward(self, a: Array, gradient: Array) -> None:
-        """Derivative: 1 where the output `a` is positive, else 0."""
-        np.greater(a, self._zeros, out=self._active)
-        np.multiply(gradient, self._active, out=gradient)
-
-
-class Tanh:
-    """The hyperbolic tangent."""
-
-    def __init__(self, rows: int, units: int, dtype: npt.DTypeLike) -> None:
-        pass
-
-    def forward(self, y: Array) -> None:
-        """Overwrite `y` with tanh(y)."""
-        np.tanh(y, out=y)
-
-    def backward(self, a: Array, gradient: Array) -> None:
-        """Derivative: 1 - tanh(y)**2; `a` is overwritten with it."""
-        np.multiply(a, a, out=a)
-        np.subtract(1.0, a, out=a)
-        np.multiply(gradient, a, out=gradient)
-
-
-ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh}
+    Args:
+        activation: One of ACTIVATIONS.
+        u: Forward: -y becomes -a. Backward: -a is used up. Shape (rows, units).
+        gradient: Forward: scratch. Backward: the gradient by -a becomes that by -y.
+    """
+    return (_relu if activation == "relu" else _tanh)(u, gradient)
 
 
 def activate(y: Array, activation: str) -> None:
     """Overwrite `y`, shape (N, units), with its activation; any N, for use after training."""
     if activation == "relu":
+        # Against an array np.maximum runs in its vector loop.
         np.maximum(y, np.zeros(y.shape[1], y.dtype), out=y)
     else:
         np.tanh(y, out=y)
+
+
+def _relu(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
+    """The larger of y and 0; where y is 0 its sign decides whether the derivative is 0 or 1.
+
+    The sign bit of u = -y, shifted through the whole word, is a mask of ones where y > 0. Two
+    passes over integers (5.4 us for 128 x 256 float32) do what a comparison and a multiplication by
+    its booleans do in 10.7.
+    """
+    integer = np.dtype(f"i{u.dtype.itemsize}")
+    bits, mask = u.view(integer), gradient.view(integer)
+    sign = constant(8 * u.dtype.itemsize - 1, integer)
+    forward: list[Call] = [
+        call(np.right_shift, bits, sign, mask),
+        call(np.bitwise_and, bits, mask, bits),
+    ]
+    backward: list[Call] = [
+        call(np.right_shift, bits, sign, bits),
+        call(np.bitwise_and, mask, bits, mask),
+    ]
+    return forward, backward
+
+
+def _tanh(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
+    """The hyperbolic tangent a, with derivative 1 - a**2."""
+    one = constant(1.0, u.dtype)
+    backward: list[Call] = [
+        call(np.square, u, u),
+        call(np.subtract, one, u, u),
+        call(np.multiply, gradient, u, gradient),
+    ]
+    return [call(np.tanh, u, u)], backward

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from trainers.activations import ACTIVATIONS
-from trainers.arrays import Array
+from trainers.activations import activation_calls
+from trainers.arrays import Array, Call, aligned, call, constant
 from trainers.batchnorm import BatchNorm
 from trainers.dropout import Dropout
 from trainers.losses import Loss
 from trainers.network import Network
 
-__all__ = ["Backprop"]
+__all__ = ["Backprop", "Workspace"]
+
+
+class Workspace:
+    """The memory of a step, for batches of up to `rows` examples: three activations' worth.
+
+    A hidden layer keeps its normalised input and its output until the backward pass has used them.
+    A gradient is used up by the layer below, so every second layer has the same buffer for it.
+
+    Args:
+        widths: Columns of x, units of each hidden layer, width of the output layer.
+        rows: Examples in the largest batch.
+        dtype: Of every array here.
+    """
+
+    def __init__(self, widths: tuple[int, ...], *, rows: int, dtype: npt.DTypeLike) -> None:
+        hidden = widths[1:-1]
+        # One row more for the epsilon of batch norm.
+        sizes = [rows * units for units in hidden] + [(1 + rows) * units for units in hidden]
+        sizes += [rows * max(hidden[i::2]) for i in range(min(2, len(hidden)))]
+        self.memory = aligned((sum(sizes),), dtype)  #: all of it, for whoever comes between steps
+        ends = np.cumsum(sizes)
+        pieces = [self.memory[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        self._inputs, pieces = pieces[: len(hidden)], pieces[len(hidden) :]
+        self._outputs, self._gradients = pieces[: len(hidden)], pieces[len(hidden) :]
+
+    def layer(self, index: int, *, rows: int, units: int) -> tuple[Array, Array, Array]:
+        """Input, output with a row above it, and gradient of the hidden layer `index`, from 0."""
+        return (
+            self._inputs[index][: rows * units].reshape(rows, units),
+            self._outputs[index][: (1 + rows) * units].reshape(1 + rows, units),
+            self._gradients[index % 2][: rows * units].reshape(rows, units),
+        )
 
 
 class Backprop:
@@ -22,10 +56,11 @@ class Backprop:
     Args:
         network: Read and, in its gradients and batch statistics, written.
         rows: Examples in a batch, >= 2.
-        loss: The loss for batches of that many rows.
+        loss: The loss.
         activation: "relu" or "tanh".
         epsilon: Of batch norm.
         dropout: Share of hidden activations dropped, [0, 1).
+        workspace: May serve several of these, one after the other; by default a new one.
     """
 
     def __init__(
@@ -37,99 +72,115 @@ class Backprop:
         activation: str,
         epsilon: float,
         dropout: float,
+        workspace: Workspace | None = None,
     ) -> None:
-        dtype = network.parameters.dtype
-        self._layers = [
-            _HiddenLayer(
-                network, i, rows=rows, activation=activation, epsilon=epsilon, dropout=dropout
-            )
-            for i in range(1, network.hidden_layers + 1)
+        dtype, count = network.parameters.dtype, network.hidden_layers
+        workspace = workspace or Workspace(network.widths, rows=rows, dtype=dtype)
+        shares = np.full(rows, 1.0 / rows, dtype)
+        self._shares, self._logits = shares, aligned((network.widths[-1], rows), dtype)
+        layers = []
+        for i in range(count):
+            buffers = workspace.layer(i, rows=rows, units=network.widths[i + 1])
+            buffers[1][0] = epsilon
+            layers.append(_HiddenLayer(network, i + 1, buffers, activation, epsilon, dropout))
+        self._first, last = layers[0], layers[-1]
+        self._epsilons = [call(layer.epsilons.fill, epsilon) for layer in layers]
+        self._dropouts = [layer.dropout for layer in layers if layer.dropout is not None]
+        weight, bias = network.parameter["output.weight"], network.parameter["output.bias"]
+        self._forward = [*self._first.forward]
+        for below, layer in pairwise(layers):
+            self._forward += [call(below.output.dot, layer.weight, layer.input), *layer.forward]
+        # Outputs lie on their side, see trainers.losses; a hidden layer's output is -a.
+        self._forward += [
+            call(weight.T.dot, last.output.T, self._logits),
+            call(np.subtract, bias[:, None], self._logits, self._logits),
         ]
-        self._loss = loss(rows, network.widths[-1], dtype)
-        self._weight = network.parameter["output.weight"]
-        self._bias = network.parameter["output.bias"]
-        self._weight_gradient = network.gradient_of["output.weight"]
-        self._bias_gradient = network.gradient_of["output.bias"]
-        self._logits = np.empty((rows, network.widths[-1]), dtype)
-        self._ones = np.ones(rows, dtype)
+        self._loss = loss(self._logits)
+        above = self._loss.residual.T
+        self._backward: list[Call] = [
+            call(last.output.T.dot, above, network.gradient_of["output.weight"]),
+            call(above.T.dot, -shares, network.gradient_of["output.bias"]),
+        ]
+        for i, layer in reversed(list(enumerate(layers))):
+            self._backward += [call(above.dot, weight.T, layer.gradient), *layer.backward]
+            if i > 0:
+                self._backward.append(
+                    call(layers[i - 1].output.T.dot, layer.gradient, layer.weight_gradient)
+                )
+            above, weight = layer.gradient, layer.weight
+        # Gradients of gamma, beta and the bias are means over the batch until here.
+        vectors = network.gradient[network.weight_count :]
+        self._backward.append(call(np.multiply, vectors, constant(rows, dtype), vectors))
 
-    def __call__(self, x: Array, targets: Array, rng: np.random.Generator) -> float:
-        """The batch's mean loss; fills the network's gradients and batch statistics.
+    def begin(self, rng: np.random.Generator) -> None:
+        """Begin a run of steps whose dropout draws from `rng`; the workspace may have been used."""
+        for dropout in self._dropouts:
+            dropout.rng = rng
+        for each in self._epsilons:
+            each()
+
+    def __call__(self, x: Array, targets: Array, shares: Array | None = None) -> float:
+        """The batch's loss; fills the network's gradients and batch statistics.
 
         A loss that is not finite is returned at once: the gradients are then not those of this
         batch and must not be used.
 
         Args:
             x: Shape (rows, D).
-            targets: Shape (rows, K).
-            rng: For dropout; not used without it.
+            targets: What the loss class makes of the batch, shape (K, rows).
+            shares: Each example's share in the loss, shape (rows,); None is 1 / rows.
         """
-        a = x
-        for layer in self._layers:
-            a = layer.forward(a, rng)
-        np.dot(a, self._weight, out=self._logits)
-        np.add(self._logits, self._bias, out=self._logits)
-        loss = self._loss(self._logits, targets)
+        first = self._first
+        x.dot(first.weight, first.input)
+        for each in self._forward:
+            each()
+        loss = self._loss(targets, self._shares if shares is None else shares)
         if not math.isfinite(loss):
             return loss
-        np.dot(a.T, self._logits, out=self._weight_gradient)
-        np.dot(self._ones, self._logits, out=self._bias_gradient)
-        above, weight = self._logits, self._weight
-        for layer in reversed(self._layers):
-            np.dot(above, weight.T, out=layer.gradient)
-            layer.backward()
-            above, weight = layer.gradient, layer.weight
+        for each in self._backward:
+            each()
+        x.T.dot(first.gradient, first.weight_gradient)
         return loss
 
 
 class _HiddenLayer:
-    """activation(batchnorm(a W)), then dropout if there is any."""
+    """-activation(batchnorm(a W)), then dropout if there is any, as prepared calls."""
 
     def __init__(
         self,
         network: Network,
         number: int,
-        *,
-        rows: int,
+        buffers: tuple[Array, Array, Array],
         activation: str,
         epsilon: float,
         dropout: float,
     ) -> None:
-        dtype, units = network.parameters.dtype, network.widths[number]
         name, columns = f"layer_{number}", network.units(number)
         self.weight = network.parameter[f"{name}.weight"]
-        self._weight_gradient = network.gradient_of[f"{name}.weight"]
-        self._norm = BatchNorm(
+        self.weight_gradient = network.gradient_of[f"{name}.weight"]
+        self.input, below, self.gradient = buffers
+        self.epsilons, self.output = below[0], below[1:]
+        norm = BatchNorm(
             network.parameter[f"{name}.gamma"],
             network.parameter[f"{name}.beta"],
             gamma_gradient=network.gradient_of[f"{name}.gamma"],
             beta_gradient=network.gradient_of[f"{name}.beta"],
             mean=network.statistics.batch[0, columns],
-            variance=network.statistics.batch[1, columns],
-            rows=rows,
+            spread=network.statistics.batch[1, columns],
+            z=self.input,
+            out=below,
+            gradient=self.gradient,
+            negative=number > 1,
             epsilon=epsilon,
         )
-        self._activation = ACTIVATIONS[activation](rows, units, dtype)
-        self._dropout = (
-            Dropout(rows, units, dropped_share=dropout, dtype=dtype) if dropout > 0 else None
-        )
-        self._input = np.empty((rows, len(self.weight)), dtype)
-        self._z = np.empty((rows, units), dtype)
-        self._a = np.empty((rows, units), dtype)
-        self.gradient = np.empty((rows, units), dtype)  #: by the output, then by a W
-
-    def forward(self, a: Array, rng: np.random.Generator) -> Array:
-        self._input = a
-        np.dot(a, self.weight, out=self._z)
-        self._norm.forward(self._z, self._a)
-        self._activation.forward(self._a)
-        return self._a if self._dropout is None else self._dropout.forward(self._a, rng)
-
-    def backward(self) -> None:
-        """Turn `gradient` from that by the output into that by a W; fill the parameters' own."""
-        if self._dropout is not None:
-            self._dropout.backward(self.gradient)
-        self._activation.backward(self._a, self.gradient)
-        # The activation has been used for the last time: its buffer is the scratch from here on.
-        self._norm.backward(self._z, self.gradient, self._a)
-        np.dot(self._input.T, self.gradient, out=self._weight_gradient)
+        forward, backward = activation_calls(activation, self.output, self.gradient)
+        #: From `input` (the product with the weight) to `output`.
+        self.forward = [*norm.forward, *forward]
+        #: `gradient` turns from that by `output` into that by `input`.
+        self.backward = [*backward, *norm.backward]
+        self.dropout = None
+        if dropout > 0:
+            self.dropout = Dropout(self.output, self.gradient, dropped_share=dropout)
+            self.forward += self.dropout.forward
+            self.backward = [*self.dropout.backward, *self.backward]
+            self.output = self.dropout.output

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby, islice, repeat
 
 import numpy as np
 
 from trainers.arrays import Array
+from trainers.losses import Loss
 
 __all__ = ["ShuffledBatches", "batch_bounds"]
 
@@ -39,10 +41,11 @@ class ShuffledBatches:
     Args:
         x: Features, shape (N, D). Not changed.
         y: Class indices or targets, shape (N,). Not changed.
-        rows_of_class: Target row of each class, shape (classes, K), or None if `y` itself is the
-            target.
+        loss: Whose targets to make.
+        classes: Number of classes, or 1.
         batch_size: Examples, >= 2.
-        block_bytes: How much of x to gather at a time.
+        weights: Each example's weight, mean 1, shape (N,), or None if all are alike.
+        block_bytes: How much to gather at a time.
     """
 
     def __init__(
@@ -50,36 +53,44 @@ class ShuffledBatches:
         x: Array,
         y: Array,
         *,
-        rows_of_class: Array | None,
+        loss: type[Loss],
+        classes: int,
         batch_size: int,
+        weights: Array | None = None,
         block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         # np.take would copy an array that is not contiguous at every call.
-        self._x = np.ascontiguousarray(x)
+        self._x, self._y, self._weights = np.ascontiguousarray(x), y, weights
+        self._loss, self._classes = loss, classes
         self._bounds = batch_bounds(len(x), batch_size)
-        per_block = max(block_bytes // max(self._x[0].nbytes * batch_size, 1), 1) * batch_size
+        example = self._x[0].nbytes + classes * (1 + self._x.itemsize)
+        per_block = max(block_bytes // (example * batch_size), 1) * batch_size
         self._block_rows = min(per_block, len(x))
         # One row more, for a single last example that joins the batch before it.
-        room = min(per_block + 1, len(x))
-        self._codes = None if rows_of_class is None else np.asarray(y, np.intp)
-        self._table = y.astype(x.dtype)[:, None] if rows_of_class is None else rows_of_class
-        self._x_block = np.empty((room, x.shape[1]), x.dtype)
-        self._target_block = np.empty((room, self._table.shape[1]), x.dtype)
+        self._x_block = np.empty((min(per_block + 1, len(x)), x.shape[1]), x.dtype)
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:
-        """Batches of x, shape (B, D), and targets, shape (B, K); views, valid until the next."""
+    @property
+    def largest(self) -> int:
+        """Examples in the largest batch."""
+        return max(stop - start for start, stop in self._bounds)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, Array, Array | None]]:
+        """Batches of x, shape (B, D), targets, shape (K, B), and shares, shape (B,).
+
+        They are views, valid until the next. Shares are None if there are no weights.
+        """
         order = rng.permutation(len(self._x))
-        first = end = 0
-        for start, stop in self._bounds:
-            if stop > end:
-                first, end = start, max(min(start + self._block_rows, len(order)), stop)
-                self._gather(order[first:end])
-            rows = slice(start - first, stop - first)
-            yield self._x_block[rows], self._target_block[rows]
+        for length, batches in groupby(self._bounds, key=lambda bounds: bounds[1] - bounds[0]):
+            at_a_time = max(self._block_rows // length, 1)
+            while block := list(islice(batches, at_a_time)):
+                yield from self._gathered(order[block[0][0] : block[-1][1]], length)
 
-    def _gather(self, chosen: Array) -> None:
-        rows = len(chosen)
+    def _gathered(self, chosen: Array, length: int) -> Iterator[tuple[Array, Array, Array | None]]:
         # mode="clip" writes straight into `out`; the default goes through a copy of it.
-        np.take(self._x, chosen, axis=0, out=self._x_block[:rows], mode="clip")
-        codes = chosen if self._codes is None else np.take(self._codes, chosen)
-        np.take(self._table, codes, axis=0, out=self._target_block[:rows], mode="clip")
+        x = np.take(self._x, chosen, axis=0, out=self._x_block[: len(chosen)], mode="clip")
+        shares = np.full((len(chosen) // length, length), 1.0 / length, self._x.dtype)
+        if self._weights is not None:
+            shares *= self._weights[chosen].reshape(shares.shape)
+        targets = self._loss.targets(self._y[chosen].reshape(shares.shape), shares, self._classes)
+        weighted = repeat(None) if self._weights is None else shares
+        yield from zip(x.reshape(*shares.shape, -1), targets, weighted, strict=False)

@@ -11,12 +11,12 @@ import numpy as np
 
 from trainers import saved
 from trainers.arrays import Array, State
-from trainers.backprop import Backprop
+from trainers.backprop import Backprop, Workspace
 from trainers.batches import ShuffledBatches
 from trainers.config import Settings, adjusted, read_settings
 from trainers.data import Data
 from trainers.errors import ConfigError, DataError, StateError
-from trainers.losses import loss_class, network_outputs, target_rows
+from trainers.losses import loss_class, network_outputs
 from trainers.metrics import (
     accuracy_and_log_loss,
     classification_sums,
@@ -24,14 +24,12 @@ from trainers.metrics import (
     regression_sums,
 )
 from trainers.network import Network, fold, forward
-from trainers.optimizers import add_weight_decay, make_optimizer
+from trainers.optimizers import make_optimizer, weight_decay_calls
 from trainers.schedules import learning_rate
+from trainers.spread import short_buffer
 from trainers.streams import checked_seed, stream
 
 __all__ = ["BatchNormClassifier", "BatchNormRegressor", "weights"]
-
-#: Validation examples at a time, which bounds the memory of an evaluation.
-_CHUNK_ROWS = 512
 
 _NOT_WEIGHTS = ("optimizer.", "trainer.")
 
@@ -73,20 +71,32 @@ class _BatchNormTrainer(ABC):
         columns, outputs = data.x_train.shape[1], network_outputs(data.task, data.outputs)
         self._network = Network((columns, *self._settings.units, outputs), dtype=data.x_train.dtype)
         self._network.draw(stream(self._seed, "start"), self._settings.start)
-        self._decay_scratch = np.empty(self._network.weight_count, data.x_train.dtype)
         self._build(self._settings)
 
     def _build(self, settings: Settings) -> None:
         """Make all that depends on the settings, except the network itself."""
         data, network = self._data, self._network
         self._optimizer = make_optimizer(settings, network.parameters, network.gradient)
+        self._decay = (
+            weight_decay_calls(
+                network.gradient[: network.weight_count],
+                network.parameters[: network.weight_count],
+                settings.weight_decay,
+            )
+            if settings.weight_decay > 0
+            else []
+        )
+        self._loss = loss_class(data.task, data.outputs)
         self._batches = ShuffledBatches(
             data.x_train,
             data.y_train,
-            rows_of_class=None
-            if data.task == "regression"
-            else target_rows(data.outputs, data.x_train.dtype),
+            loss=self._loss,
+            classes=data.outputs,
             batch_size=settings.batch_size,
+            weights=data.weights_train,
+        )
+        self._workspace = Workspace(
+            network.widths, rows=self._batches.largest, dtype=data.x_train.dtype
         )
         self._backprops: dict[int, Backprop] = {}
 
@@ -98,7 +108,8 @@ class _BatchNormTrainer(ABC):
             there and all of them are nan; there is no error and no warning.
         """
         with np.errstate(all="ignore"):
-            train_loss = self._train()
+            with short_buffer():
+                train_loss = self._train()
             self._epochs += 1
             if not math.isfinite(train_loss):
                 return dict.fromkeys(self.metrics, math.nan)
@@ -158,7 +169,8 @@ class _BatchNormTrainer(ABC):
 
     def _train(self) -> float:
         """Mean loss over the epoch's examples, without the penalty; not finite if it diverged."""
-        settings, network, optimizer = self._settings, self._network, self._optimizer
+        settings, statistics = self._settings, self._network.statistics
+        step, decay = self._optimizer.step, self._decay
         rate = learning_rate(
             settings.schedule,
             initial_rate=settings.learning_rate,
@@ -166,33 +178,37 @@ class _BatchNormTrainer(ABC):
             epoch=self._epochs,
             max_epochs=self._max_epochs,
         )
-        gradients = network.gradient[: network.weight_count]
-        matrices = network.parameters[: network.weight_count]
+        kept, epsilon = settings.batchnorm_decay, settings.batchnorm_epsilon
         shuffling = stream(self._seed, "shuffle", epoch=self._epochs)
         dropping = stream(self._seed, "dropout", epoch=self._epochs)
-        total = 0.0
-        for x, targets in self._batches.epoch(shuffling):
-            rows = len(x)
-            loss = self._backprop(rows)(x, targets, dropping)
+        total, rows, backprop = 0.0, 0, None
+        for x, targets, shares in self._batches.epoch(shuffling):
+            if backprop is None or len(x) != rows:
+                rows = len(x)
+                backprop = self._backprop(rows)
+                backprop.begin(dropping)
+            loss = backprop(x, targets, shares)
             if not math.isfinite(loss):
                 return loss
             total += loss * rows
-            network.statistics.update(rows=rows, decay=settings.batchnorm_decay)
-            if settings.weight_decay > 0:
-                add_weight_decay(gradients, matrices, self._decay_scratch, settings.weight_decay)
-            optimizer.step(rate)
+            statistics.add(rows=rows, decay=kept, epsilon=epsilon)
+            for each in decay:
+                each()
+            step(rate)
+        statistics.settle(decay=kept, epsilon=epsilon)
         return total / len(self._data.x_train)
 
     def _backprop(self, rows: int) -> Backprop:
-        """The buffers for batches of that size: an epoch has one or two sizes."""
+        """The step for batches of that size: an epoch has one or two sizes."""
         if rows not in self._backprops:
             self._backprops[rows] = Backprop(
                 self._network,
                 rows=rows,
-                loss=loss_class(self._data.task, self._data.outputs),
+                loss=self._loss,
                 activation=self._settings.activation,
                 epsilon=self._settings.batchnorm_epsilon,
                 dropout=self._settings.dropout,
+                workspace=self._workspace,
             )
         return self._backprops[rows]
 
@@ -200,10 +216,14 @@ class _BatchNormTrainer(ABC):
         """The validation metrics, with the running statistics."""
         x, y, settings = self._data.x_validation, self._data.y_validation, self._settings
         layers = fold(self._network.weights(), epsilon=settings.batchnorm_epsilon)
+        # As many examples at a time as the memory of a step has room for.
+        memory = self._workspace.memory
+        rows = max(len(memory) // (2 * max(self._network.widths[1:])), 1)
         sums = np.zeros(2)
-        for first in range(0, len(x), _CHUNK_ROWS):
-            part = slice(first, first + _CHUNK_ROWS)
-            sums += self._sums(forward(layers, x[part], activation=settings.activation), y[part])
+        for first in range(0, len(x), rows):
+            part = slice(first, first + rows)
+            outputs = forward(layers, x[part], activation=settings.activation, memory=memory)
+            sums += self._sums(outputs, y[part])
         return self._metrics_of(sums)
 
     @abstractmethod

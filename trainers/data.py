@@ -30,6 +30,7 @@ class Data:
     y_train: Array  #: (N,) int64 class index 0..outputs-1, or float32 standardised target
     x_validation: Array  #: (V, D), V >= 1
     y_validation: Array  #: (V,), coded as y_train
+    weights_train: Array | None = None  #: (N,) share of each example in the loss, mean 1; None: 1
     target_mean: float = 0.0  #: regression: natural = target_mean + target_scale * standardised
     target_scale: float = 1.0  #: regression: natural units for one standardised unit; > 0
 
@@ -60,6 +61,17 @@ class Data:
             raise DataError(
                 f"x_validation must have x_train's {columns} columns of {dtype}, got "
                 f"{self.x_validation.shape[1]} of {self.x_validation.dtype}"
+            )
+        if (weights := self.weights_train) is not None and not (
+            weights.shape == self.y_train.shape
+            and weights.dtype == dtype
+            and np.isfinite(weights).all()
+            and weights.min() >= 0
+            and math.isclose(weights.mean(dtype=np.float64), 1.0, rel_tol=1e-4)
+        ):
+            raise DataError(
+                f"weights_train must be {dtype} of shape {self.y_train.shape}, finite, >= 0 and 1 "
+                f"on average, got {weights.dtype} of shape {weights.shape}"
             )
         self._check_targets("y_train", self.y_train, rows=len(self.x_train))
         self._check_targets("y_validation", self.y_validation, rows=len(self.x_validation))

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from trainers.arrays import Array
+from trainers.arrays import Array, Call, aligned, call, constant
 
 __all__ = ["Dropout"]
 
 
 class Dropout:
-    """Inverted dropout for batches of one shape (rows, units).
+    """Inverted dropout of a batch's activations.
 
     Srivastava et al. 2014, section 10 ("weights scaled at training time"), JMLR 15: each
     activation is kept with probability keep = 1 - dropped_share and then divided by keep, so its
     expectation does not change.
+
+    Args:
+        a: The activations (or their negatives), shape (rows, units); not changed.
+        gradient: By `output`, becomes that by `a`; shape (rows, units).
+        dropped_share: In (0, 1).
     """
 
-    def __init__(
-        self, rows: int, units: int, *, dropped_share: float, dtype: npt.DTypeLike
-    ) -> None:
-        self._keep = 1.0 - dropped_share
-        self._kept = np.empty((rows, units), np.bool_)
-        self._factor = np.empty((rows, units), dtype)
-        self.output = np.empty((rows, units), dtype)  #: the last forward pass's result
+    def __init__(self, a: Array, gradient: Array, *, dropped_share: float) -> None:
+        dtype, integer = a.dtype, np.dtype(f"i{a.dtype.itemsize}")
+        self.rng = np.random.default_rng(0)  #: set before each forward pass
+        self.output = aligned(a.shape, dtype)  #: the last forward pass's result
+        self._drawn = drawn = aligned(a.shape, dtype)
+        keep, share = constant(1.0 - dropped_share, dtype), constant(1 / (1 - dropped_share), dtype)
+        # drawn - keep is negative where an activation is kept: its sign bit makes the mask.
+        mask, sign = drawn.view(integer), constant(8 * dtype.itemsize - 1, integer)
+        self.forward: list[Call] = [
+            self._draw,
+            call(np.subtract, drawn, keep, drawn),
+            call(np.right_shift, mask, sign, mask),
+            call(np.bitwise_and, a.view(integer), mask, self.output.view(integer)),
+            call(np.multiply, self.output, share, self.output),
+        ]
+        self.backward: list[Call] = [
+            call(np.bitwise_and, gradient.view(integer), mask, gradient.view(integer)),
+            call(np.multiply, gradient, share, gradient),
+        ]
 
-    def forward(self, a: Array, rng: np.random.Generator) -> Array:
-        """`a` with some entries 0 and the others divided by keep; `a` itself stays."""
-        factor = self._factor
-        rng.random(dtype=factor.dtype.type, out=factor)
-        np.less(factor, self._keep, out=self._kept)
-        np.multiply(self._kept, 1.0 / self._keep, out=factor, dtype=factor.dtype)
-        return np.multiply(a, factor, out=self.output)
-
-    def backward(self, gradient: Array) -> None:
-        """Multiply the gradient, in place, by the factors of the last forward pass."""
-        np.multiply(gradient, self._factor, out=gradient)
+    def _draw(self) -> None:
+        self.rng.random(dtype=self._drawn.dtype.type, out=self._drawn)

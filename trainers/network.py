@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.activations import ACTIVATIONS, activate
-from trainers.arrays import Array
+from trainers.arrays import Array, aligned
 from trainers.batchnorm import RunningStatistics
 from trainers.errors import ConfigError, StateError
 
@@ -36,8 +36,8 @@ class Network:
         self.widths = tuple(widths)
         shapes = _shapes(self.widths)
         total = sum(math.prod(shape) for shape in shapes.values())
-        self.parameters = np.zeros(total, dtype)
-        self.gradient = np.zeros(total, dtype)
+        self.parameters = aligned((total,), dtype)
+        self.gradient = aligned((total,), dtype)
         self.parameter = _views(self.parameters, shapes)  #: by name
         self.gradient_of = _views(self.gradient, shapes)  #: by the parameter's name
         #: The matrices are the first `weight_count` elements of `parameters`.
@@ -115,17 +115,32 @@ def fold(weights: Mapping[str, Array], *, epsilon: float) -> list[tuple[Array, A
         ) from None
 
 
-def forward(layers: Sequence[tuple[Array, Array]], x: Array, *, activation: str) -> Array:
-    """Outputs (N, K) of folded `layers` for x, shape (N, D). Pure."""
-    *hidden, (output_weight, output_bias) = layers
-    a = x
-    for weight, bias in hidden:
-        a = a @ weight
+def forward(
+    layers: Sequence[tuple[Array, Array]],
+    x: Array,
+    *,
+    activation: str,
+    memory: Array | None = None,
+) -> Array:
+    """Outputs (N, K) of folded `layers` for x, shape (N, D).
+
+    Args:
+        layers: See `fold`.
+        x: Not changed.
+        activation: "relu" or "tanh".
+        memory: Flat; at least 2 N times the widest layer. The outputs stand in it, and so do those
+            of the layers before. By default new memory.
+    """
+    if memory is None:
+        memory = np.empty(2 * len(x) * max(weight.shape[1] for weight, _ in layers), x.dtype)
+    half, a = len(memory) // 2, x
+    for i, (weight, bias) in enumerate(layers):
+        room = memory[half * (i % 2) :][: len(x) * weight.shape[1]]
+        a = np.dot(a, weight, out=room.reshape(len(x), weight.shape[1]))
         a += bias
-        activate(a, activation)
-    outputs: Array = a @ output_weight
-    outputs += output_bias
-    return outputs
+        if i < len(layers) - 1:
+            activate(a, activation)
+    return a
 
 
 def predict(weights: Mapping[str, Array], x: Array, *, activation: str, epsilon: float) -> Array:

@@ -9,7 +9,7 @@ from trainer_examples import data_for
 
 from trainers.arrays import Array
 from trainers.backprop import Backprop
-from trainers.losses import loss_class, network_outputs, target_rows
+from trainers.losses import loss_class, network_outputs
 from trainers.network import Network
 
 
@@ -32,12 +32,13 @@ class Case:
             epsilon=1e-5,
             dropout=dropout,
         )
-        y = self.data.y_train
-        self.targets = y[:, None] if outputs == 1 else target_rows(outputs, np.float64)[y]
+        y, shares = self.data.y_train[None], np.full((1, rows), 1 / rows)
+        self.targets = loss_class(task, outputs).targets(y, shares, outputs)[0]
 
     def loss(self) -> float:
         # The same generator each time: dropout drops the same activations.
-        return self.backprop(self.data.x_train, self.targets, np.random.default_rng(5))
+        self.backprop.begin(np.random.default_rng(5))
+        return self.backprop(self.data.x_train, self.targets)
 
     def gradient(self) -> Array:
         self.loss()

@@ -9,17 +9,22 @@ from hypothesis import strategies as st
 from trainers.arrays import Array
 from trainers.losses import (
     BinaryCrossEntropy,
+    Loss,
     SoftmaxCrossEntropy,
     log_probabilities,
     loss_class,
     network_outputs,
     probabilities,
-    target_rows,
 )
 
 
-def targets_for(y: Array, outputs: int) -> Array:
-    return y[:, None] if outputs == 1 else target_rows(outputs, y.dtype)[y.astype(int)]
+def loss_and_gradient(
+    made: type[Loss], p: Array, y: Array, shares: Array | None = None
+) -> tuple[float, Array]:
+    shares = np.full(len(p), 1 / len(p)) if shares is None else shares
+    loss = made(np.ascontiguousarray(p.T))
+    value = loss(made.targets(y[None], shares[None], p.shape[1])[0], shares)
+    return value, -loss.residual.T
 
 
 @given(outputs=st.integers(1, 6), rows=st.integers(1, 8), seed=st.integers(0, 2**16))
@@ -31,18 +36,38 @@ def test_every_loss_and_its_gradient_equal_the_textbook(outputs: int, rows: int,
     p = rng.normal(0.0, 3.0, size=(rows, width))
     y = rng.normal(size=rows) if outputs == 1 else rng.integers(0, outputs, rows).astype(float)
     wanted_loss, wanted_gradient = textbook.loss_and_output_gradient(p, y, outputs)
-    loss = loss_class(task, outputs)(rows, width, np.float64)(p, targets_for(y, outputs))
+    loss, gradient = loss_and_gradient(loss_class(task, outputs), p, y)
     assert loss == pytest.approx(wanted_loss, rel=1e-9, abs=1e-12)
-    np.testing.assert_allclose(p, wanted_gradient, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-9, atol=1e-12)
+
+
+@given(outputs=st.integers(1, 4), rows=st.integers(1, 5), seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_whole_number_as_share_is_that_example_so_many_times(
+    outputs: int, rows: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    made = loss_class("regression" if outputs == 1 else "classification", outputs)
+    p = rng.normal(size=(rows, 1 if outputs == 2 else outputs))
+    y = rng.normal(size=rows) if outputs == 1 else rng.integers(0, outputs, rows)
+    times = rng.integers(0, 4, rows)
+    weighted, gradient = loss_and_gradient(made, p, y, times.astype(float))
+    alike = np.repeat(p, times, 0), np.repeat(y, times), np.ones(times.sum())
+    repeated, _ = loss_and_gradient(made, *alike)
+    assert weighted == pytest.approx(repeated, rel=1e-12, abs=1e-12)
+    each = np.concatenate([loss_and_gradient(made, p[[i]], y[[i]])[1] for i in range(rows)])
+    np.testing.assert_allclose(gradient, each * times[:, None], atol=1e-12)
 
 
 def test_cross_entropy_stays_finite_for_logits_whose_exponential_overflows() -> None:
     softmax = np.array([[1000.0, 0.0, -1000.0]])
-    assert SoftmaxCrossEntropy(1, 3, np.float64)(softmax, np.array([[0.0, 1.0, 0.0]])) == 1000.0
-    np.testing.assert_allclose(softmax, [[1.0, -1.0, 0.0]])
+    loss, gradient = loss_and_gradient(SoftmaxCrossEntropy, softmax, np.array([1]))
+    assert loss == 1000.0
+    np.testing.assert_allclose(gradient, [[1.0, -1.0, 0.0]])
     binary = np.array([[1000.0], [-1000.0]])
-    assert BinaryCrossEntropy(2, 1, np.float64)(binary, np.array([[0.0], [0.0]])) == 500.0
-    np.testing.assert_allclose(binary, [[0.5], [0.0]])
+    loss, gradient = loss_and_gradient(BinaryCrossEntropy, binary, np.array([0, 0]))
+    assert loss == 500.0
+    np.testing.assert_allclose(gradient, [[0.5], [0.0]])
 
 
 @given(outputs=st.integers(2, 6), rows=st.integers(1, 8), seed=st.integers(0, 2**16))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainers.config import read_settings
 from trainers.errors import StateError
-from trainers.optimizers import Optimizer, add_weight_decay, make_optimizer
+from trainers.optimizers import Optimizer, make_optimizer, weight_decay_calls
 
 NAMES = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -52,6 +52,20 @@ def test_a_loaded_optimizer_takes_the_same_steps_bit_for_bit(name: str) -> None:
     assert (parameters == through).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_large_array_is_updated_in_blocks_as_it_would_be_at_once(name: str) -> None:
+    rng = np.random.default_rng(3)
+    start, gradients = rng.normal(size=100_003), rng.normal(size=(3, 100_003))
+    blocks, gradient = start.copy(), np.empty_like(start)
+    optimizer = make_optimizer(read_settings({"optimizer": name}), blocks, gradient)
+    oracle, plain = textbook.Optimizer(name), start
+    for g in gradients:
+        gradient[:] = g
+        optimizer.step(0.1)
+        plain = oracle.updated(plain, g, 0.1)
+    np.testing.assert_allclose(blocks, plain, rtol=1e-10, atol=1e-12)
+
+
 def test_adam_with_a_constant_gradient_moves_by_the_rate() -> None:
     parameters, gradient = np.zeros(3), np.empty(3)
     adam = make_optimizer(read_settings({}), parameters, gradient)
@@ -76,7 +90,8 @@ def test_adams_mean_stays_unbiased_when_its_decay_is_adjusted() -> None:
 
 def test_weight_decay_is_the_gradient_of_half_the_squared_norm() -> None:
     weights, gradient = np.array([1.0, -2.0]), np.array([0.5, 0.5])
-    add_weight_decay(gradient, weights, np.empty(2), 0.1)
+    for each in weight_decay_calls(gradient, weights, 0.1):
+        each()
     np.testing.assert_allclose(gradient, [0.6, 0.3])
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.batches import ShuffledBatches, batch_bounds
-from trainers.losses import target_rows
+from trainers.losses import HalfSquaredError, SoftmaxCrossEntropy
 
 
 @given(examples=st.integers(2, 300), batch_size=st.integers(2, 350))
@@ -37,17 +37,29 @@ def test_an_epoch_has_every_row_with_its_own_target_however_it_is_gathered(
     x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
     y = np.arange(rows) % 4
     batches = ShuffledBatches(
-        x, y, rows_of_class=target_rows(4, x.dtype), batch_size=4, block_bytes=block_bytes
+        x,
+        y,
+        loss=SoftmaxCrossEntropy,
+        classes=4,
+        batch_size=4,
+        weights=np.linspace(0.5, 1.5, rows, dtype=np.float32),
+        block_bytes=block_bytes,
     )
     for _ in range(2):
-        parts = [(a.copy(), b.copy()) for a, b in batches.epoch(np.random.default_rng(rows))]
+        parts = [
+            (a.copy(), b.copy(), np.copy(c) * len(a))  # type: ignore[arg-type]
+            for a, b, c in batches.epoch(np.random.default_rng(rows))
+        ]
         order = np.random.default_rng(rows).permutation(rows)
-        assert (np.concatenate([a for a, _ in parts]) == x[order]).all()
-        assert (np.concatenate([b for _, b in parts]).argmax(axis=1) == y[order]).all()
+        assert (np.concatenate([a for a, _, _ in parts]) == x[order]).all()
+        assert (np.concatenate([b for _, b, _ in parts], axis=1).argmax(axis=0) == y[order]).all()
+        weights = np.concatenate([c for _, _, c in parts])
+        np.testing.assert_allclose(weights, np.linspace(0.5, 1.5, rows)[order], rtol=1e-6)
 
 
 def test_targets_of_a_regression_are_the_values_themselves() -> None:
     x, y = np.zeros((6, 1)), np.arange(6.0)
-    batches = ShuffledBatches(x, y, rows_of_class=None, batch_size=4)
-    seen = np.concatenate([t.copy() for _, t in batches.epoch(np.random.default_rng(0))])
-    assert sorted(seen[:, 0]) == list(y)
+    batches = ShuffledBatches(x, y, loss=HalfSquaredError, classes=1, batch_size=4)
+    parts = [(t[0].copy(), shares) for _, t, shares in batches.epoch(np.random.default_rng(0))]
+    assert sorted(np.concatenate([t for t, _ in parts])) == list(y)
+    assert all(shares is None for _, shares in parts)
