@@ -19,7 +19,7 @@ from trainers.arrays import Array, Call, aligned, call
 __all__ = ["Spread", "by_row", "short_buffer"]
 
 #: Elements; below this a run of the inner loop is short against what starting it costs.
-_RUN = 1024
+_RUN = 2048
 #: Batches of so many elements get their rows repeated in full: then nothing is broadcast at all.
 _SMALL = 8192
 #: Elements of NumPy's buffer while training.

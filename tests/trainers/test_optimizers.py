@@ -55,7 +55,7 @@ def test_a_loaded_optimizer_takes_the_same_steps_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_large_array_is_updated_in_blocks_as_it_would_be_at_once(name: str) -> None:
     rng = np.random.default_rng(3)
-    start, gradients = rng.normal(size=100_003), rng.normal(size=(3, 100_003))
+    start, gradients = rng.normal(size=800_003), rng.normal(size=(2, 800_003))
     blocks, gradient = start.copy(), np.empty_like(start)
     optimizer = make_optimizer(read_settings({"optimizer": name}), blocks, gradient)
     oracle, plain = textbook.Optimizer(name), start

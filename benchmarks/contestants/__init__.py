@@ -1,0 +1,73 @@
+"""Who takes part in benchmarks/training_step.py: one module each, imported when it is its turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["Contestant", "Pool", "Shape", "Split", "pool"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Inputs, hidden units, classes; and the batch size."""
+
+    widths: tuple[int, ...]
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{'-'.join(map(str, self.widths))}@{self.rows}"
+
+    @property
+    def outputs(self) -> int:
+        """Width of the output layer: ours needs one logit for two classes."""
+        return 1 if self.widths[-1] == 2 else self.widths[-1]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a step's matrix products."""
+        pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        return 2 * self.rows * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Batches that a contestant trains on, again and again."""
+
+    x: Array  #: (batches, rows, D) float32
+    y: Array  #: (batches, rows) int64
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Data of a whole trial: features standardised, classes 0..K-1."""
+
+    x: Array  #: (N, D) float32
+    y: Array  #: (N,) int64
+    x_validation: Array
+    y_validation: Array
+
+
+class Contestant(Protocol):
+    """One way to train a network. Adam at 0.001, cross-entropy, batch norm where there is any."""
+
+    def __init__(self, shape: Shape, pool: Pool) -> None: ...
+
+    def run(self, steps: int) -> None:
+        """Train so many steps, a multiple of the pool's batches, and wait for the last."""
+
+    @staticmethod
+    def trial(shape: Shape, split: Split, epochs: int) -> float:
+        """A whole trial: shuffle, train and evaluate each epoch. Returns validation accuracy."""
+
+
+def pool(shape: Shape) -> Pool:
+    """As many batches as two milliseconds to a second of training need."""
+    batches = int(np.clip(2e9 // shape.flops, 4, 64))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batches, shape.rows, shape.widths[0])).astype(np.float32)
+    return Pool(x, rng.integers(0, shape.widths[-1], (batches, shape.rows)))
