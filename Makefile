@@ -35,8 +35,15 @@ test-fast: setup ## the tests without a mark
 
 check: lint test ## what has to pass before every commit
 
+$(VENV)/benchmarks: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+bench-trainer: $(VENV)/benchmarks ## a training step against PyTorch, JAX, scikit-learn (5 min; ARGS="--json FILE --mnist DIR")
+	@$(BIN)/python benchmarks/training_step.py $(ARGS)
+
 format: setup ## let ruff write what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast check format
+.PHONY: help setup search lint test test-fast check bench-trainer format

@@ -131,8 +131,9 @@ class RunningStatistics:
         self.running = np.zeros((2, units), dtype)  #: row 0 mean, row 1 unbiased variance
         self.running[1] = 1.0
         self.batches = 0  #: how many batches `running` has seen
-        self._noted = np.zeros((self._ROOM, 2, units), dtype)
-        self._slots = list(self._noted)
+        self._noted = np.zeros((2, self._ROOM, units), dtype)
+        self._slots = [self._noted[:, i] for i in range(self._ROOM)]
+        self._shares, self._sum = np.zeros((2, self._ROOM), dtype), np.zeros(units, dtype)
         self._rows: list[int] = []
 
     def add(self, *, rows: int, decay: float, epsilon: float) -> None:
@@ -145,16 +146,22 @@ class RunningStatistics:
 
     def settle(self, *, decay: float, epsilon: float) -> None:
         """Take the noted batches into `running`; needed before anybody reads it."""
-        seen = self.batches + np.arange(len(self._rows))
-        kept = np.minimum(decay, seen / (seen + 1))
-        # What is left of each batch, and of the old value, after all the batches that follow it.
-        left = np.append(np.cumprod(kept[::-1])[::-1], 1.0)
-        old_share, shares = left[0], (1.0 - kept) * left[1:]
-        self.batches += len(seen)
-        rows = np.array(self._rows)
-        dtype, noted = self.running.dtype, self._noted[: len(rows)]
-        unbiased = shares * rows / (rows - 1)
-        self.running *= dtype.type(old_share)
-        self.running[0] += shares.astype(dtype) @ noted[:, 0]
-        self.running[1] += unbiased.astype(dtype) @ np.maximum(noted[:, 1] - dtype.type(epsilon), 0)
+        count = len(self._rows)
+        shares, left, total = self._shares, 1.0, 0.0
+        for i in reversed(range(count)):
+            seen, rows = self.batches + i, self._rows[i]
+            kept = min(decay, seen / (seen + 1))
+            share = (1.0 - kept) * left  # what the later batches leave of this one
+            shares[0, i], shares[1, i] = share, share * rows / (rows - 1)
+            total += share * rows / (rows - 1)
+            left *= kept
+        mean, variance = self.running
+        self.running *= self.running.dtype.type(left)
+        np.dot(shares[0, :count], self._noted[0, :count], out=self._sum)
+        mean += self._sum
+        np.dot(shares[1, :count], self._noted[1, :count], out=self._sum)
+        variance += self._sum
+        variance -= variance.dtype.type(epsilon * total)
+        np.maximum(variance, 0.0, out=variance)  # rounding
+        self.batches += count
         self._rows.clear()

@@ -31,6 +31,9 @@ from trainers.streams import checked_seed, stream
 
 __all__ = ["BatchNormClassifier", "BatchNormRegressor", "weights"]
 
+#: Validation examples at a time, at least.
+_FEWEST_ROWS = 32
+
 _NOT_WEIGHTS = ("optimizer.", "trainer.")
 
 
@@ -216,9 +219,12 @@ class _BatchNormTrainer(ABC):
         """The validation metrics, with the running statistics."""
         x, y, settings = self._data.x_validation, self._data.y_validation, self._settings
         layers = fold(self._network.weights(), epsilon=settings.batchnorm_epsilon)
-        # As many examples at a time as the memory of a step has room for.
-        memory = self._workspace.memory
-        rows = max(len(memory) // (2 * max(self._network.widths[1:])), 1)
+        # As many examples at a time as the memory of a step has room for; with thousands of classes
+        # there is none.
+        memory: Array | None = self._workspace.memory
+        rows = self._workspace.memory.size // (2 * max(self._network.widths[1:]))
+        if rows < _FEWEST_ROWS:
+            memory, rows = None, _FEWEST_ROWS
         sums = np.zeros(2)
         for first in range(0, len(x), rows):
             part = slice(first, first + rows)

@@ -49,6 +49,7 @@ class Data:
             )
         _check_features("x_train", self.x_train)
         _check_features("x_validation", self.x_validation)
+        _check_size("x_train", self.x_train)
         if len(self.x_train) < 2:
             raise DataError(
                 f"x_train needs 2 rows or more, got {len(self.x_train)}: "
@@ -74,14 +75,17 @@ class Data:
                 f"on average, got {weights.dtype} of shape {weights.shape}"
             )
         self._check_targets("y_train", self.y_train, rows=len(self.x_train))
+        if self.task == "regression":
+            _check_size("y_train", self.y_train)
         self._check_targets("y_validation", self.y_validation, rows=len(self.x_validation))
 
     def _check_targets(self, name: str, y: Array, *, rows: int) -> None:
         if y.shape != (rows,):
             raise DataError(f"{name} must have shape ({rows},) to match its x, got {y.shape}")
         if self.task == "regression":
-            if not np.issubdtype(y.dtype, np.floating) or not np.isfinite(y).all():
-                raise DataError(f"{name} must be finite floats for regression, got {y.dtype}")
+            if not np.issubdtype(y.dtype, np.floating):
+                raise DataError(f"{name} must be floats for regression, got {y.dtype}")
+            _check_finite(name, y)
         elif not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= self.outputs:
             raise DataError(
                 f"{name} must be class indices 0..{self.outputs - 1}, got {y.dtype} "
@@ -94,5 +98,19 @@ def _check_features(name: str, x: Array) -> None:
         raise DataError(f"{name} must have shape (rows, columns >= 1), got {x.shape}")
     if x.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} must be float32 (or float64), got {x.dtype}: use astype")
-    if not np.isfinite(x).all():
+    _check_finite(name, x)
+
+
+def _check_finite(name: str, values: Array) -> None:
+    if not np.isfinite(values).all():
         raise DataError(f"{name} must be finite, got nan or inf: impute it first")
+
+
+def _check_size(name: str, values: Array) -> None:
+    """Variances are made of squares, and a unit whose square overflows would learn nothing."""
+    largest, limit = float(np.abs(values).max()), float(np.finfo(values.dtype).max) ** 0.4
+    if largest > limit:
+        raise DataError(
+            f"{name} must lie within +-{limit:.0e} for {values.dtype}, got {largest:.0e}: "
+            "scale it first"
+        )

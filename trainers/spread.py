@@ -51,7 +51,8 @@ class Spread:
         rows, units = self._shape
         longer = (rows // self._times, units * self._times)
         repeated = self._repeated.reshape(-1) if longer[0] > 1 else self._repeated.reshape(1, -1)
-        return call(operation, a.reshape(longer), repeated, out.reshape(longer))
+        # By keyword: np.minimum takes no third argument by position.
+        return call(operation, a.reshape(longer), repeated, out=out.reshape(longer))
 
 
 def by_row(operation: np.ufunc, a: Array, row: Array, out: Array) -> list[Call]:

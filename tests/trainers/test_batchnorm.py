@@ -64,6 +64,29 @@ def test_fast_batchnorm_equals_the_textbook_one(
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8)
 
 
+@given(rows=st.integers(2, 40), units=st.integers(1, 6), seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_the_batchs_own_deviation_and_mean_as_gamma_and_beta_give_back_z(
+    rows: int, units: int, seed: int
+) -> None:
+    z = np.random.default_rng(seed).normal(3.0, 2.0, size=(rows, units))
+    gamma, beta = np.sqrt(z.var(axis=0) + 1e-5), z.mean(axis=0)
+    np.testing.assert_allclose(fast_both_ways(z, gamma, beta, z)[0], z, rtol=1e-9, atol=1e-9)
+
+
+@given(rows=st.integers(2, 40), units=st.integers(1, 6), seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_bias_before_batchnorm_has_no_effect_and_a_gradient_of_zero(
+    rows: int, units: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    z, dy = rng.normal(size=(2, rows, units))
+    gamma, beta, bias = rng.normal(size=(3, units))
+    plain, shifted = (fast_both_ways(w, gamma, beta, dy) for w in (z, z + bias))
+    np.testing.assert_allclose(shifted[0], plain[0], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(plain[1].sum(axis=0), 0.0, atol=1e-9 * (1 + abs(plain[1]).max()))
+
+
 def test_a_large_mean_does_not_spoil_the_variance_in_float32() -> None:
     z = (1e4 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
     ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)

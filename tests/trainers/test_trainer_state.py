@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load, save
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, load_file, save
 from trainer_examples import after, blobs, data_for, digest, trainer, waves
 
 from trainers.arrays import State
@@ -44,6 +47,63 @@ def test_five_epochs_a_saved_state_and_five_more_are_ten_bit_for_bit(
     assert digest(resumed.state()) == digest(halfway)
     assert digest(after(5, resumed).state()) == digest(through.state())
     assert resumed.epoch() == through.epoch()
+
+
+@given(
+    epochs=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    batch_size=st.integers(2, 70),
+    dropout=st.sampled_from([0.0, 0.3]),
+    activation=st.sampled_from(["relu", "tanh"]),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_however_often_a_run_is_saved_and_loaded_it_ends_with_the_same_bits(
+    epochs: list[int], optimizer: str, batch_size: int, dropout: float, activation: str
+) -> None:
+    config = {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "dropout": dropout,
+        "activation": activation,
+        "units_1": 9,
+        "units_2": 5,
+        "weight_decay": 0.01,
+        "schedule": "exponential",
+        "schedule_rate": 0.1,
+    }
+    data = data_for(3)
+    state = trainer(config, data=data).state()
+    for count in epochs:
+        fresh = trainer(config, data=data, seed=7)
+        fresh.load(through_flat_arrays(state))
+        state = after(count, fresh).state()
+    assert digest(state) == digest(after(sum(epochs), trainer(config, data=data)).state())
+
+
+def test_a_run_that_moves_from_process_to_process_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = {"batch_size": 16, "dropout": 0.2, "weight_decay": 0.01, "activation": "tanh"}
+    code = (
+        "import sys\n"
+        "from trainer_examples import *\n"
+        "from safetensors.numpy import load_file, save_file\n"
+        f"trained = trainer({config!r}, data=blobs(), seed=5)\n"
+        "if sys.argv[1]:\n"
+        "    trained.load({**load_file(sys.argv[1]), 'optimizer.name': 'adam'})\n"
+        "state = after(int(sys.argv[3]), trained).state()\n"
+        "state.pop('optimizer.name')\n"
+        "save_file({key: np.asarray(value) for key, value in state.items()}, sys.argv[2])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = ""
+    for step, epochs in enumerate((1, 3, 2)):
+        saved = str(tmp_path / f"{step}.safetensors")
+        words = [sys.executable, "-c", code, before, saved, str(epochs)]
+        subprocess.run(words, env=environment, check=True)
+        before = saved
+    moved = trainer(config, data=blobs())
+    moved.load({**load_file(before), "optimizer.name": "adam"})
+    through = after(6, trainer(config, data=blobs(), seed=5))
+    assert digest(moved.state()) == digest(through.state())
 
 
 def test_a_state_is_flat_and_free_of_pickles() -> None:
