@@ -47,9 +47,6 @@ class Data:
                 "target_mean must be finite and target_scale positive, got "
                 f"target_mean={self.target_mean}, target_scale={self.target_scale}"
             )
-        _check_features("x_train", self.x_train)
-        _check_features("x_validation", self.x_validation)
-        _check_size("x_train", self.x_train)
         if len(self.x_train) < 2:
             raise DataError(
                 f"x_train needs 2 rows or more, got {len(self.x_train)}: "
@@ -57,6 +54,8 @@ class Data:
             )
         if len(self.x_validation) < 1:
             raise DataError("x_validation needs 1 row or more, got 0: split off some rows for it")
+        _check_features("x_train", self.x_train, squared=True)
+        _check_features("x_validation", self.x_validation)
         columns, dtype = self.x_train.shape[1], self.x_train.dtype
         if self.x_validation.shape[1] != columns or self.x_validation.dtype != dtype:
             raise DataError(
@@ -75,8 +74,6 @@ class Data:
                 f"on average, got {weights.dtype} of shape {weights.shape}"
             )
         self._check_targets("y_train", self.y_train, rows=len(self.x_train))
-        if self.task == "regression":
-            _check_size("y_train", self.y_train)
         self._check_targets("y_validation", self.y_validation, rows=len(self.x_validation))
 
     def _check_targets(self, name: str, y: Array, *, rows: int) -> None:
@@ -85,7 +82,7 @@ class Data:
         if self.task == "regression":
             if not np.issubdtype(y.dtype, np.floating):
                 raise DataError(f"{name} must be floats for regression, got {y.dtype}")
-            _check_finite(name, y)
+            _check_values(name, y, squared=True)
         elif not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= self.outputs:
             raise DataError(
                 f"{name} must be class indices 0..{self.outputs - 1}, got {y.dtype} "
@@ -93,23 +90,22 @@ class Data:
             )
 
 
-def _check_features(name: str, x: Array) -> None:
+def _check_features(name: str, x: Array, *, squared: bool = False) -> None:
     if x.ndim != 2 or x.shape[1] < 1:
         raise DataError(f"{name} must have shape (rows, columns >= 1), got {x.shape}")
     if x.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} must be float32 (or float64), got {x.dtype}: use astype")
-    _check_finite(name, x)
+    _check_values(name, x, squared=squared)
 
 
-def _check_finite(name: str, values: Array) -> None:
-    if not np.isfinite(values).all():
+def _check_values(name: str, values: Array, *, squared: bool) -> None:
+    """What is squared on its way must not overflow there: a unit would learn nothing, silently."""
+    # The two ends tell of nan and inf too, without a copy of the array.
+    largest = max(-float(values.min()), float(values.max()))
+    if not math.isfinite(largest):
         raise DataError(f"{name} must be finite, got nan or inf: impute it first")
-
-
-def _check_size(name: str, values: Array) -> None:
-    """Variances are made of squares, and a unit whose square overflows would learn nothing."""
-    largest, limit = float(np.abs(values).max()), float(np.finfo(values.dtype).max) ** 0.4
-    if largest > limit:
+    limit = float(np.finfo(values.dtype).max) ** 0.4
+    if squared and largest > limit:
         raise DataError(
             f"{name} must lie within +-{limit:.0e} for {values.dtype}, got {largest:.0e}: "
             "scale it first"
