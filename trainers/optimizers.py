@@ -59,16 +59,13 @@ def weight_decay_calls(gradient: Array, weights: Array, weight_decay: float) -> 
     )
 
 
-class Sgd:
-    """p = p - rate g."""
+class _Rule:
+    """An update rule as prepared calls, with the arrays that it remembers."""
 
-    def __init__(self, parameters: Array, gradient: Array) -> None:
-        self._rate = rate = constant(0.0, gradient.dtype)
-        self._calls = _in_blocks(
-            lambda p, g: [call(np.multiply, g, rate, g), call(np.subtract, p, g, p)],
-            parameters,
-            gradient,
-        )
+    def __init__(self, parameters: Array, *remembered: str) -> None:
+        self._rate = constant(0.0, parameters.dtype)
+        self._memory = {name: aligned(parameters.shape, parameters.dtype) for name in remembered}
+        self._calls: list[Call] = []
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters in place; the gradient's content is lost."""
@@ -77,14 +74,30 @@ class Sgd:
             each()
 
     def state(self) -> State:
-        """Empty: plain descent remembers nothing."""
-        return {}
+        """Copies of what the rule remembers."""
+        return {name: array.copy() for name, array in self._memory.items()}
 
     def load(self, state: Mapping[str, object]) -> None:
-        """Nothing to load."""
+        """Go on from a `state`."""
+        arrays = [saved.array(state, name, like=array) for name, array in self._memory.items()]
+        for array, loaded in zip(self._memory.values(), arrays, strict=True):
+            np.copyto(array, loaded)
 
 
-class Momentum:
+class Sgd(_Rule):
+    """p = p - rate g."""
+
+    def __init__(self, parameters: Array, gradient: Array) -> None:
+        super().__init__(parameters)
+        rate = self._rate
+        self._calls = _in_blocks(
+            lambda p, g: [call(np.multiply, g, rate, g), call(np.subtract, p, g, p)],
+            parameters,
+            gradient,
+        )
+
+
+class Momentum(_Rule):
     """v = beta v + (1 - beta) g;  p = p - rate v.
 
     The exponentially weighted mean of the gradients, as in Ng's lectures (course 2, week 2).
@@ -92,9 +105,8 @@ class Momentum:
     """
 
     def __init__(self, parameters: Array, gradient: Array, *, beta: float) -> None:
-        dtype = gradient.dtype
-        self._velocity = aligned(parameters.shape, dtype)
-        self._rate = rate = constant(0.0, dtype)
+        super().__init__(parameters, "optimizer.velocity")
+        rate, dtype = self._rate, gradient.dtype
         old, new = constant(beta, dtype), constant(1.0 - beta, dtype)
         self._calls = _in_blocks(
             lambda p, g, v: [
@@ -106,25 +118,11 @@ class Momentum:
             ],
             parameters,
             gradient,
-            self._velocity,
+            *self._memory.values(),
         )
 
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters in place; the gradient's content is lost."""
-        self._rate.fill(learning_rate)
-        for each in self._calls:
-            each()
 
-    def state(self) -> State:
-        """The velocity."""
-        return {"optimizer.velocity": self._velocity.copy()}
-
-    def load(self, state: Mapping[str, object]) -> None:
-        """Go on from a `state`."""
-        np.copyto(self._velocity, saved.array(state, "optimizer.velocity", like=self._velocity))
-
-
-class RmsProp:
+class RmsProp(_Rule):
     """s = decay s + (1 - decay) g**2;  p = p - rate g / (sqrt(s) + epsilon).
 
     Tieleman & Hinton 2012, lecture 6.5 of "Neural Networks for Machine Learning"; epsilon stands
@@ -132,9 +130,8 @@ class RmsProp:
     """
 
     def __init__(self, parameters: Array, gradient: Array, *, decay: float, epsilon: float) -> None:
-        dtype = gradient.dtype
-        self._square = aligned(parameters.shape, dtype)
-        self._rate = rate = constant(0.0, dtype)
+        super().__init__(parameters, "optimizer.square")
+        rate, dtype = self._rate, gradient.dtype
         old, new, added = (constant(value, dtype) for value in (decay, 1.0 - decay, epsilon))
         self._calls = _in_blocks(
             lambda p, g, s, t: [
@@ -150,26 +147,12 @@ class RmsProp:
             ],
             parameters,
             gradient,
-            self._square,
+            *self._memory.values(),
             scratch=_scratch(gradient),
         )
 
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters in place; the gradient's content is lost."""
-        self._rate.fill(learning_rate)
-        for each in self._calls:
-            each()
 
-    def state(self) -> State:
-        """The running mean of the squared gradients."""
-        return {"optimizer.square": self._square.copy()}
-
-    def load(self, state: Mapping[str, object]) -> None:
-        """Go on from a `state`."""
-        np.copyto(self._square, saved.array(state, "optimizer.square", like=self._square))
-
-
-class Adam:
+class Adam(_Rule):
     """Adam with bias correction; Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980.
 
     The paper's m, divided by 1 - beta1, is the weighted SUM m = beta1 m + g; the weights in it add
@@ -186,13 +169,12 @@ class Adam:
     def __init__(
         self, parameters: Array, gradient: Array, *, beta1: float, beta2: float, epsilon: float
     ) -> None:
-        dtype = gradient.dtype
-        self._sum = aligned(parameters.shape, dtype)
-        self._square_sum = aligned(parameters.shape, dtype)
+        super().__init__(parameters, "optimizer.sum", "optimizer.square_sum")
         self._sum_weight = 0.0
         self._square_weight = 0.0
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
-        self._rate, self._added = rate, added = constant(0.0, dtype), constant(0.0, dtype)
+        rate, dtype = self._rate, gradient.dtype
+        self._added = added = constant(0.0, dtype)
         kept, square_kept = constant(beta1, dtype), constant(beta2, dtype)
         self._calls = _in_blocks(
             lambda p, g, m, v: [
@@ -209,8 +191,7 @@ class Adam:
             ],
             parameters,
             gradient,
-            self._sum,
-            self._square_sum,
+            *self._memory.values(),
         )
 
     def step(self, learning_rate: float) -> None:
@@ -219,29 +200,23 @@ class Adam:
         self._square_weight = self._beta2 * self._square_weight + 1.0
         root = math.sqrt(self._square_weight)
         self._added.fill(self._epsilon * root)
-        self._rate.fill(learning_rate * root / self._sum_weight)
-        for each in self._calls:
-            each()
+        super().step(learning_rate * root / self._sum_weight)
 
     def state(self) -> State:
         """Both weighted sums and the weights in them."""
         return {
-            "optimizer.sum": self._sum.copy(),
-            "optimizer.square_sum": self._square_sum.copy(),
+            **super().state(),
             "optimizer.sum_weight": self._sum_weight,
             "optimizer.square_weight": self._square_weight,
         }
 
     def load(self, state: Mapping[str, object]) -> None:
         """Go on from a `state`."""
-        sums = saved.array(state, "optimizer.sum", like=self._sum)
-        squares = saved.array(state, "optimizer.square_sum", like=self._square_sum)
         weights = (
             saved.number(state, "optimizer.sum_weight"),
             saved.number(state, "optimizer.square_weight"),
         )
-        np.copyto(self._sum, sums)
-        np.copyto(self._square_sum, squares)
+        super().load(state)
         self._sum_weight, self._square_weight = weights
 
 
