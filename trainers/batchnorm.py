@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainers.arrays import Array, Call, aligned, call, constant
+from trainers.arrays import Array, Call, aligned, call
 from trainers.spread import Spread, by_row
 
 __all__ = ["BatchNorm", "RunningStatistics"]
@@ -31,11 +31,11 @@ class BatchNorm:
     What comes out is -y: the sign bit of a float says whether relu lets it through, and a bitwise
     "and" with it costs half of a multiplication by a comparison (`trainers.activations`). So a
     layer gets -z from the layer before it, and z only in the first one. With u = -y, w = z or -z as
-    it comes in, and r = -1 / s or 1 / s:
+    it comes in, and r = -s or s, so that c(w) / r is minus the normalised z in both cases:
 
-        u = gamma r c(w) - beta
-        dL/dbeta  = -rows <dL/du>;   dL/dgamma = rows <dL/du c(w)> r
-        dL/dw     = gamma r (dL/du - <dL/du> - c(w) <dL/du c(w)> r**2)
+        u = gamma c(w) / r - beta
+        dL/dbeta  = -rows <dL/du>;   dL/dgamma = rows <dL/du c(w)> / r
+        dL/dw     = gamma / r (dL/du - <dL/du> - c(w) <dL/du c(w)> / r**2)
 
     A sum over the batch is a product with a vector: BLAS needs 1.6 us for 128 x 256 float32, np.sum
     5. epsilon is added by that product too: it stands in a row of its own above the squares.
@@ -74,8 +74,7 @@ class BatchNorm:
         out[0] = epsilon
         y = squares = products = terms = out[1:]
         shares = np.full(rows, 1.0 / rows, dtype)
-        one = constant(1.0 if negative else -1.0, dtype)
-        deviation, inverse, scale, slope = (aligned(gamma.shape, dtype) for _ in range(4))
+        deviation, scale, slope = (aligned(gamma.shape, dtype) for _ in range(3))
         scales = Spread(scale, rows)
         self.forward: list[Call] = [
             call((-shares if negative else shares).dot, z, mean),
@@ -85,8 +84,8 @@ class BatchNorm:
             call(np.square, z, squares),
             call(np.append(dtype.type(1), shares).dot, out, spread),
             call(np.sqrt, spread, deviation),
-            call(np.divide, one, deviation, inverse),
-            call(np.multiply, gamma, inverse, scale),
+            *([] if negative else [call(np.negative, deviation, deviation)]),
+            call(np.divide, gamma, deviation, scale),
             *scales.refresh,
             scales.call(np.multiply, z, y),
             *by_row(np.subtract, y, beta, y),
@@ -95,8 +94,8 @@ class BatchNorm:
             call((-shares).dot, gradient, beta_gradient),
             call(np.multiply, gradient, z, products),
             call(shares.dot, products, gamma_gradient),
-            call(np.multiply, gamma_gradient, inverse, gamma_gradient),
-            call(np.multiply, gamma_gradient, inverse, slope),
+            call(np.divide, gamma_gradient, deviation, gamma_gradient),
+            call(np.divide, gamma_gradient, deviation, slope),
             *by_row(np.multiply, z, slope, terms),
             call(np.subtract, gradient, terms, gradient),
             *by_row(np.add, gradient, beta_gradient, gradient),
@@ -139,7 +138,7 @@ class RunningStatistics:
     def add(self, *, rows: int, decay: float, epsilon: float) -> None:
         """Note the batch of `rows` examples whose statistics stand in `batch`."""
         noted = self._rows
-        np.copyto(self._slots[len(noted)], self.batch)
+        self._slots[len(noted)][...] = self.batch  # 0.4 us less than copyto
         noted.append(rows)
         if len(noted) == self._ROOM:
             self.settle(decay=decay, epsilon=epsilon)

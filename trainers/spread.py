@@ -51,8 +51,12 @@ class Spread:
         rows, units = self._shape
         longer = (rows // self._times, units * self._times)
         repeated = self._repeated.reshape(-1) if longer[0] > 1 else self._repeated.reshape(1, -1)
-        # By keyword: np.minimum takes no third argument by position.
-        return call(operation, a.reshape(longer), repeated, out=out.reshape(longer))
+        same, a = out is a, a.reshape(longer)
+        # NumPy sees at once that an array overlaps with itself; with another view it has to look.
+        out = a if same else out.reshape(longer)
+        if operation in (np.minimum, np.maximum):  # which take no third argument by position
+            return call(operation, a, repeated, out=out)
+        return call(operation, a, repeated, out)  # 0.2 us less
 
 
 def by_row(operation: np.ufunc, a: Array, row: Array, out: Array) -> list[Call]:

@@ -23,7 +23,8 @@ def loss_and_gradient(
 ) -> tuple[float, Array]:
     shares = np.full(len(p), 1 / len(p)) if shares is None else shares
     loss = made(np.ascontiguousarray(p.T))
-    value = loss(made.targets(y[None], shares[None], p.shape[1])[0], shares)
+    with np.errstate(over="ignore", divide="ignore"):  # as in training
+        value = loss(made.targets(y[None], shares[None], p.shape[1])[0], shares)
     return value, -loss.residual.T
 
 
@@ -68,6 +69,25 @@ def test_cross_entropy_stays_finite_for_logits_whose_exponential_overflows() -> 
     loss, gradient = loss_and_gradient(BinaryCrossEntropy, binary, np.array([0, 0]))
     assert loss == 500.0
     np.testing.assert_allclose(gradient, [[0.5], [0.0]])
+
+
+@given(
+    size=st.sampled_from([1.0, 50.0, 59.0, 61.0, 100.0, 1e4]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_softmax_is_the_same_wherever_the_logits_lie(size: float, dtype: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p, y = rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
+    wanted_loss, wanted_gradient = textbook.loss_and_output_gradient(p, y, 4)
+    offsets = rng.uniform(-size, size, size=(6, 1))
+    moved = (p + offsets).astype(dtype)
+    share = np.full(6, 1 / 6, dtype)
+    loss, gradient = loss_and_gradient(SoftmaxCrossEntropy, moved, y, share)
+    rounding = 20 * size * float(np.finfo(dtype).eps)
+    assert loss == pytest.approx(wanted_loss, abs=rounding)
+    np.testing.assert_allclose(gradient, wanted_gradient, atol=rounding)
 
 
 @given(outputs=st.integers(2, 6), rows=st.integers(1, 8), seed=st.integers(0, 2**16))
