@@ -21,7 +21,7 @@ State: TypeAlias = dict[str, np.ndarray[Any, Any] | float | int | str | bytes]
 #: A NumPy call whose arguments are chosen once, because the buffers of a step never change.
 Call: TypeAlias = Callable[[], object]
 
-#: `call(np.add, a, b, c)` is prepared, `call(...)()` runs it. A small network's step is ninety
+#: `call(np.add, a, b, c)` is prepared, `call(...)()` runs it. A small network's step is eighty
 #: calls of half a microsecond: looking their arguments up again each time would cost a tenth of it.
 call = functools.partial
 

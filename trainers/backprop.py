@@ -23,6 +23,7 @@ class Workspace:
 
     A hidden layer keeps its normalised input and its output until the backward pass has used them.
     A gradient is used up by the layer below, so every second layer has the same buffer for it.
+    Dropout has two arrays a layer of its own.
 
     Args:
         widths: Columns of x, units of each hidden layer, width of the output layer.
@@ -81,7 +82,6 @@ class Backprop:
         layers = []
         for i in range(count):
             buffers = workspace.layer(i, rows=rows, units=network.widths[i + 1])
-            buffers[1][0] = epsilon
             layers.append(_HiddenLayer(network, i + 1, buffers, activation, epsilon, dropout))
         self._first, last = layers[0], layers[-1]
         self._epsilons = [call(layer.epsilons.fill, epsilon) for layer in layers]

@@ -72,7 +72,7 @@ class BatchNorm:
         rows, dtype = len(z), z.dtype
         assert rows >= 2, "one example has no batch variance"
         out[0] = epsilon
-        y = squares = products = terms = out[1:]
+        y = squares = products = terms = out[1:]  # one buffer at four moments
         shares = np.full(rows, 1.0 / rows, dtype)
         deviation, scale, slope = (aligned(gamma.shape, dtype) for _ in range(3))
         scales = Spread(scale, rows)
@@ -142,6 +142,11 @@ class RunningStatistics:
         noted.append(rows)
         if len(noted) == self._ROOM:
             self.settle(decay=decay, epsilon=epsilon)
+
+    def restart(self, batches: int) -> None:
+        """Go on from running values that have seen so many batches; what was noted is forgotten."""
+        self.batches = batches
+        self._rows.clear()
 
     def settle(self, *, decay: float, epsilon: float) -> None:
         """Take the noted batches into `running`; needed before anybody reads it."""

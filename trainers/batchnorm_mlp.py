@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class _BatchNormTrainer(ABC):
     Args:
         config: Hyperparameters, see `trainers.config.Settings`; absent or None is the default.
         seed: In [0, 2**63); same seed, config and data give the same bits.
-        data: Not copied and not written into.
+        data: Not written into, and not copied if x lies row by row in memory.
         max_epochs: Where the cosine schedule ends; training itself may stop sooner.
 
     Raises:
@@ -63,8 +63,8 @@ class _BatchNormTrainer(ABC):
     ) -> None:
         if data.task != self.task:
             raise DataError(f"{type(self).__name__} needs {self.task} data, got {data.task}")
-        if max_epochs < 1:
-            raise ConfigError(f"max_epochs must be >= 1, got {max_epochs}")
+        if not isinstance(max_epochs, int) or max_epochs < 1:
+            raise ConfigError(f"max_epochs must be a whole number >= 1, got {max_epochs!r}")
         self._settings = read_settings(config)
         self._config = dict(config)
         self._seed = checked_seed(seed)
@@ -147,14 +147,19 @@ class _BatchNormTrainer(ABC):
         arrays = {key: saved.array(state, key, like=view) for key, view in views.items()}
         if f"layer_{self._network.hidden_layers + 1}.weight" in state:
             raise StateError(f"the state has more than {self._network.hidden_layers} layers")
-        steps = saved.integer(state, "trainer.steps")
-        epochs = saved.integer(state, "trainer.epochs")
-        seed = checked_seed(saved.integer(state, "trainer.seed"))
+        steps = saved.count(state, "trainer.steps")
+        epochs = saved.count(state, "trainer.epochs")
+        seed = checked_seed(saved.count(state, "trainer.seed"))
         self._optimizer.load(state)
         for key, view in views.items():
             np.copyto(view, arrays[key])
-        self._network.statistics.batches = steps
+        self._network.statistics.restart(steps)
         self._epochs, self._seed = epochs, seed
+
+    def __reduce__(self) -> tuple[Callable[..., _BatchNormTrainer], tuple[Any, ...]]:
+        """Copies and pickles are built anew: their prepared calls must know their own arrays."""
+        arguments = (type(self), self._config, self._seed, self._data, self._max_epochs)
+        return _rebuilt, (*arguments, self.state())
 
     def adjust(self, changes: Mapping[str, object]) -> None:
         """Go on with other hyperparameters from the next epoch; None sets one to its default.
@@ -185,20 +190,22 @@ class _BatchNormTrainer(ABC):
         shuffling = stream(self._seed, "shuffle", epoch=self._epochs)
         dropping = stream(self._seed, "dropout", epoch=self._epochs)
         total, rows, backprop = 0.0, 0, None
-        for x, targets, shares in self._batches.epoch(shuffling):
-            if backprop is None or len(x) != rows:
-                rows = len(x)
-                backprop = self._backprop(rows)
-                backprop.begin(dropping)
-            loss = backprop(x, targets, shares)
-            if not math.isfinite(loss):
-                return loss
-            total += loss * rows
-            statistics.add(rows=rows, decay=kept, epsilon=epsilon)
-            for each in decay:
-                each()
-            step(rate)
-        statistics.settle(decay=kept, epsilon=epsilon)
+        try:
+            for x, targets, shares in self._batches.epoch(shuffling):
+                if backprop is None or len(x) != rows:
+                    rows = len(x)
+                    backprop = self._backprop(rows)
+                    backprop.begin(dropping)
+                loss = backprop(x, targets, shares)
+                if not math.isfinite(loss):
+                    return loss
+                total += loss * rows
+                statistics.add(rows=rows, decay=kept, epsilon=epsilon)
+                for each in decay:
+                    each()
+                step(rate)
+        finally:
+            statistics.settle(decay=kept, epsilon=epsilon)
         return total / len(self._data.x_train)
 
     def _backprop(self, rows: int) -> Backprop:
@@ -282,6 +289,19 @@ class BatchNormRegressor(_BatchNormTrainer):
             sums, self._data.y_validation, scale=self._data.target_scale
         )
         return {"validation_rmse": rmse, "validation_mae": mae, "validation_r2": r2}
+
+
+def _rebuilt(
+    made: type[_BatchNormTrainer],
+    config: Mapping[str, object],
+    seed: int,
+    data: Data,
+    max_epochs: int,
+    state: State,
+) -> _BatchNormTrainer:
+    trainer = made(config, seed=seed, data=data, max_epochs=max_epochs)
+    trainer.load(state)
+    return trainer
 
 
 def weights(state: Mapping[str, object]) -> dict[str, Array]:

@@ -27,16 +27,16 @@ _RANGES: dict[str, tuple[float, bool, float]] = {
     "learning_rate": (0.0, True, math.inf),
     "momentum_beta": (0.0, True, 1.0),
     "rmsprop_decay": (0.0, True, 1.0),
-    "rmsprop_epsilon": (0.0, False, math.inf),
+    "rmsprop_epsilon": (1e-30, True, 1e30),
     "adam_beta1": (0.0, True, 1.0),
     "adam_beta2": (0.0, True, 1.0),
-    "adam_epsilon": (0.0, False, math.inf),
+    "adam_epsilon": (1e-30, True, 1e30),
     "batchnorm_decay": (0.0, True, 1.0),
-    "batchnorm_epsilon": (0.0, False, math.inf),
+    "batchnorm_epsilon": (1e-30, True, 1e30),
     "layers": (1, True, math.inf),
     "batch_size": (2, True, math.inf),  # one example has no batch variance
     "schedule_rate": (0.0, True, math.inf),
-    "weight_decay": (0.0, True, math.inf),
+    "weight_decay": (0.0, True, 1e30),
     "dropout": (0.0, True, 1.0),
 }
 
@@ -74,12 +74,12 @@ class Settings:
     optimizer: str = "adam"  #: sgd, momentum, rmsprop or adam
     momentum_beta: float = 0.9  #: share of the OLD velocity kept, [0, 1)
     rmsprop_decay: float = 0.9  #: share of the OLD mean square kept, [0, 1)
-    rmsprop_epsilon: float = 1e-8  #: added to the root, > 0
+    rmsprop_epsilon: float = 1e-8  #: added to the root, in [1e-30, 1e30)
     adam_beta1: float = 0.9  #: share of the OLD mean gradient kept, [0, 1)
     adam_beta2: float = 0.999  #: share of the OLD mean square kept, [0, 1)
-    adam_epsilon: float = 1e-8  #: added to the root, > 0
+    adam_epsilon: float = 1e-8  #: added to the root, in [1e-30, 1e30)
     batchnorm_decay: float = 0.9  #: share of the OLD running value kept, [0, 1)
-    batchnorm_epsilon: float = 1e-5  #: added to the variance, > 0
+    batchnorm_epsilon: float = 1e-5  #: added to the variance, in [1e-30, 1e30)
     layers: int = 2  #: hidden layers, >= 1
     units: tuple[int, ...] = (_DEFAULT_UNITS, _DEFAULT_UNITS)  #: keys units_1, units_2, ...
     batch_size: int = 64  #: examples, >= 2
@@ -157,14 +157,21 @@ def _converted(key: str, value: object, *, like: object) -> float | int | str:
         kind = "a string"
     elif isinstance(like, int):
         # 64.0 is what a table of numbers makes of 64.
-        if _is_number(value) and float(value).is_integer():
-            return int(float(value))
+        if _is_number(value) and abs(_float(value)) < 2**53 and _float(value).is_integer():
+            return int(_float(value))
         kind = "a whole number"
     else:
         if _is_number(value):
             return float(value)
         kind = "a number"
     raise ConfigError(f"{key} must be {kind}, got {value!r}")
+
+
+def _float(value: numbers.Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _is_number(value: object) -> TypeGuard[numbers.Real]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Data:
         if self.task == "regression":
             if not np.issubdtype(y.dtype, np.floating):
                 raise DataError(f"{name} must be floats for regression, got {y.dtype}")
-            _check_values(name, y, squared=True)
+            _check_values(name, y, limit_of=self.x_train.dtype)
         elif not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= self.outputs:
             raise DataError(
                 f"{name} must be class indices 0..{self.outputs - 1}, got {y.dtype} "
@@ -95,18 +96,18 @@ def _check_features(name: str, x: Array, *, squared: bool = False) -> None:
         raise DataError(f"{name} must have shape (rows, columns >= 1), got {x.shape}")
     if x.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} must be float32 (or float64), got {x.dtype}: use astype")
-    _check_values(name, x, squared=squared)
+    _check_values(name, x, limit_of=x.dtype if squared else None)
 
 
-def _check_values(name: str, values: Array, *, squared: bool) -> None:
+def _check_values(name: str, values: Array, *, limit_of: np.dtype[Any] | None) -> None:
     """What is squared on its way must not overflow there: a unit would learn nothing, silently."""
     # The two ends tell of nan and inf too, without a copy of the array.
     largest = max(-float(values.min()), float(values.max()))
     if not math.isfinite(largest):
         raise DataError(f"{name} must be finite, got nan or inf: impute it first")
-    limit = float(np.finfo(values.dtype).max) ** 0.4
-    if squared and largest > limit:
+    limit = float(np.finfo(limit_of).max) ** 0.4 if limit_of is not None else math.inf
+    if largest > limit:
         raise DataError(
-            f"{name} must lie within +-{limit:.0e} for {values.dtype}, got {largest:.0e}: "
+            f"{name} must lie within +-{limit:.0e} for {limit_of}, got {largest:.0e}: "
             "scale it first"
         )

@@ -150,6 +150,7 @@ class _BatchNormMLP(_Parameters, ABC):
     def _split(self, examples: Examples) -> tuple[Examples, Examples]:
         """What to train on and what to validate on: the same rows whenever training goes on."""
         check_scalar(self.n_iter_no_change, "n_iter_no_change", Integral, min_val=1)
+        check_scalar(self.tol, "tol", Real, min_val=0)
         share = self.validation_fraction
         check_scalar(
             share, "validation_fraction", Real, min_val=0, max_val=1, include_boundaries="neither"
@@ -197,7 +198,10 @@ class _BatchNormMLP(_Parameters, ABC):
         return trainer
 
     def _hyperparameters(self) -> dict[str, object]:
-        sizes = np.atleast_1d(self.hidden_layer_sizes)
+        try:
+            sizes = np.atleast_1d(self.hidden_layer_sizes)
+        except ValueError:  # rows of unlike lengths
+            sizes = np.empty(0)
         if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or min(sizes, default=0) < 1:
             raise ConfigError(
                 "hidden_layer_sizes must be a whole number >= 1 for each hidden layer, got "
@@ -257,7 +261,7 @@ class _BatchNormMLP(_Parameters, ABC):
         return self._forward(x)
 
     def _forward(self, x: Array) -> Array:
-        # In float32 the last digits of an example's outputs would depend on the rows beside it.
+        # In float32 an example's outputs would depend on the rows beside it in a digit that counts.
         wide = {name: w.astype(np.float64) for name, w in weights(self._state).items()}
         settings = read_settings(self._config)
         layers = fold(wide, epsilon=settings.batchnorm_epsilon)
@@ -439,6 +443,6 @@ def _rows(examples: Examples, chosen: Array) -> Examples:
 
 
 def _stale(scores: Sequence[float], *, epochs: int, tol: float) -> bool:
-    """Whether none of the last `epochs` scores is `tol` above the best before them. Pure."""
+    """Whether none of the last `epochs` scores is above the best before them, by `tol`. Pure."""
     before, last = scores[:-epochs], scores[-epochs:]
-    return bool(before) and max(last) < max(before) + tol
+    return bool(before) and not (max(last) > max(before) and max(last) >= max(before) + tol)

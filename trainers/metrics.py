@@ -28,9 +28,9 @@ def classification_sums(logits: Array, y: Array, *, outputs: int) -> Array:
     chosen = logits[:, 0] > 0 if outputs == 2 else logits.argmax(axis=1)
     right = chosen == y
     log_p = np.take_along_axis(log_probabilities(logits, outputs), y[:, None], axis=1)
-    # With nan among the logits there is no largest one.
-    correct = float(right.sum()) if np.isfinite(logits).all() else math.nan
-    return np.array([correct, -log_p.sum()])
+    if not np.isfinite(logits).all():
+        return np.full(2, math.nan)  # nan has no order, and an infinite logit would look perfect
+    return np.array([float(right.sum()), -log_p.sum()])
 
 
 def accuracy_and_log_loss(sums: Array, *, examples: int) -> tuple[float, float]:

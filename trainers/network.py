@@ -146,7 +146,8 @@ def forward(
 def predict(weights: Mapping[str, Array], x: Array, *, activation: str, epsilon: float) -> Array:
     """Logits or regression outputs, shape (N, K), with test-time statistics. Pure.
 
-    An example's outputs do not depend on the other rows of x. Logits turn into probabilities with
+    An example's outputs do not depend on the other rows of x, save the last digits: BLAS adds in
+    another order for another number of rows. Logits turn into probabilities with
     `trainers.losses.probabilities`; a regression output is in standardised units.
 
     Args:
@@ -164,7 +165,7 @@ def predict(weights: Mapping[str, Array], x: Array, *, activation: str, epsilon:
     layers = fold(weights, epsilon=epsilon)
     if x.ndim != 2 or x.shape[1] != len(layers[0][0]):
         raise StateError(f"x must have shape (N, {len(layers[0][0])}), got {x.shape}")
-    return forward(layers, x, activation=activation)
+    return forward(layers, np.asarray(x, layers[0][0].dtype), activation=activation)
 
 
 def _shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 from trainers.arrays import Array
 from trainers.errors import StateError
 
-__all__ = ["array", "integer", "number", "text"]
+__all__ = ["array", "count", "number", "text"]
 
 
 def array(state: Mapping[str, object], key: str, *, like: Array) -> Array:
@@ -28,9 +28,12 @@ def number(state: Mapping[str, object], key: str) -> float:
     return float(_one(state, key))
 
 
-def integer(state: Mapping[str, object], key: str) -> int:
-    """The int under `key`; an array of one element will do."""
-    return int(_one(state, key))
+def count(state: Mapping[str, object], key: str) -> int:
+    """The whole number >= 0 under `key`; an array of one element will do."""
+    value = _one(state, key)
+    if not (value >= 0 and value == value // 1):
+        raise StateError(f"state {key!r} must be a whole number >= 0, got {value}")
+    return int(value)
 
 
 def text(state: Mapping[str, object], key: str) -> str:

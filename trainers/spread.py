@@ -76,6 +76,7 @@ def short_buffer() -> Iterator[None]:
 
 
 def _times(rows: int, units: int) -> int:
+    """How often to repeat a row: it has to divide the rows, so an odd number of them gives 1."""
     if rows * units <= _SMALL:
         return rows
     times = 1

@@ -31,7 +31,10 @@ def checked_seed(seed: int) -> int:
     Raises:
         ConfigError: If it lies outside.
     """
-    value = operator.index(seed)
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise ConfigError(f"seed must be a whole number, got {seed!r}") from None
     if not 0 <= value < 2**63:
         raise ConfigError(f"seed must be in [0, 2**63), got {value}")
     return value

@@ -66,7 +66,7 @@ class Contestant(Protocol):
 
 
 def pool(shape: Shape) -> Pool:
-    """As many batches as two milliseconds to a second of training need."""
+    """As many batches as a few to a hundred milliseconds of training need."""
     batches = int(np.clip(2e9 // shape.flops, 4, 64))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batches, shape.rows, shape.widths[0])).astype(np.float32)

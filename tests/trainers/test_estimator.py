@@ -225,7 +225,9 @@ def test_training_is_stale_when_no_recent_epoch_beat_all_before_by_the_tolerance
 ) -> None:
     before = scores[: max(len(scores) - epochs, 0)]
     recent = scores[len(before) :]
-    expected = len(before) > 0 and not any(s >= max(before) + tol for s in recent)
+    expected = len(before) > 0 and not any(
+        s > max(before) and s >= max(before) + tol for s in recent
+    )
     assert _stale(scores, epochs=epochs, tol=tol) is expected
 
 

@@ -12,6 +12,7 @@ from trainers.arrays import Array
 from trainers.batchnorm_mlp import weights
 from trainers.data import Data
 from trainers.errors import DataError
+from trainers.metrics import classification_sums
 from trainers.network import predict
 
 
@@ -125,6 +126,11 @@ def test_a_weight_of_zero_is_a_row_whose_target_does_not_count() -> None:
         trainer({"batch_size": 16}, data=Data(y_train=y, **shared)) for y in (data.y_train, other)
     )
     assert [one.epoch() for _ in range(3)] == [two.epoch() for _ in range(3)]
+
+
+def test_an_infinite_logit_is_no_perfect_prediction() -> None:
+    sums = classification_sums(np.array([[np.inf]], np.float32), np.array([1]), outputs=2)
+    assert np.isnan(sums).all()
 
 
 def test_a_network_whose_parameters_are_not_finite_never_says_so_silently() -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import copy
+import math
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +108,37 @@ def test_a_run_that_moves_from_process_to_process_ends_with_the_same_bits(tmp_pa
     moved.load({**load_file(before), "optimizer.name": "adam"})
     through = after(6, trainer(config, data=blobs(), seed=5))
     assert digest(moved.state()) == digest(through.state())
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e3])
+def test_a_state_loaded_after_an_epoch_that_broke_off_is_followed_by_the_same_bits(
+    rate: float,
+) -> None:
+    data, config = blobs(), {"batch_size": 16}
+    trained = after(1, trainer(config, data=data))
+    good = trained.state()
+    trained.adjust({"learning_rate": rate})
+    trained.epoch()
+    trained.adjust({"learning_rate": 1e-3})
+    trained.load(good)
+    fresh = trainer(config, data=data)
+    fresh.load(good)
+    assert trained.epoch() == fresh.epoch()
+    assert digest(trained.state()) == digest(fresh.state())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copy_of_a_trainer_goes_on_like_the_trainer(copied: Callable[[Any], Any]) -> None:
+    trained = after(2, trainer({"batch_size": 16, "dropout": 0.1}, data=blobs()))
+    other = copied(trained)
+    assert digest(after(3, other).state()) == digest(after(3, trained).state())
+
+
+@pytest.mark.parametrize("value", [2.7, math.nan, -3])
+def test_a_state_with_a_count_that_is_none_is_an_error(value: float) -> None:
+    state = trainer(data=blobs()).state()
+    with pytest.raises(StateError, match=r"trainer\.steps.*whole number"):
+        trainer(data=blobs()).load({**state, "trainer.steps": value})
 
 
 def test_a_state_is_flat_and_free_of_pickles() -> None:
