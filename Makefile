@@ -39,7 +39,7 @@ $(VENV)/benchmarks: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
-bench-trainer: $(VENV)/benchmarks ## a training step against PyTorch, JAX, scikit-learn (5 min; ARGS="--json FILE --mnist DIR")
+bench-trainer: $(VENV)/benchmarks ## a training step against PyTorch, JAX, scikit-learn (7 min; ARGS="--json FILE --mnist DIR")
 	@$(BIN)/python benchmarks/training_step.py $(ARGS)
 
 format: setup ## let ruff write what it can

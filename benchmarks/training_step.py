@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +64,7 @@ CONTESTANTS = [
 #: Seconds of one contestant's turn.
 TURN = 0.04
 #: Bytes of views and numbers; the smallest array of examples and units has 4,096.
-SMALL_CHANGE = 2000
+SMALL_CHANGE = 3000
 
 
 def main() -> None:
@@ -73,6 +74,7 @@ def main() -> None:
     asked.add_argument("--mnist", type=Path, help="folder with MNIST in IDX layout")
     asked.add_argument("--rounds", type=int, default=11, help="turns of each contestant")
     given = asked.parse_args()
+    warnings.filterwarnings("ignore", "dynamo_pgo force disabled")
     console = Console(width=150)
     contestants = present(console)
     steps = [measured_steps(shape, contestants, given.rounds) for shape in SHAPES]
