@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Call", "State", "aligned", "call", "constant"]
+__all__ = ["Array", "Call", "State", "aligned", "call", "constant", "sign_mask"]
 
 #: Shapes and dtypes stand in the docstrings: NumPy's static types cannot say them.
 Array: TypeAlias = npt.NDArray[Any]
@@ -42,3 +42,13 @@ def constant(value: float, dtype: npt.DTypeLike) -> Array:
     NumPy needs 0.35 us more for a Python number, which it converts at every call.
     """
     return np.array(value, dtype)
+
+
+def sign_mask(a: Array) -> tuple[Array, Call]:
+    """`a` seen as integers, and the call that turns each into a mask: ones where it was negative.
+
+    It shifts the sign bit through the whole word, in place. For a bitwise "and" with floats.
+    """
+    bits = a.view(f"i{a.dtype.itemsize}")
+    sign = np.array(8 * a.dtype.itemsize - 1, bits.dtype)
+    return bits, call(np.right_shift, bits, sign, bits)

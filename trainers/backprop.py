@@ -75,16 +75,16 @@ class Backprop:
         dropout: float,
         workspace: Workspace | None = None,
     ) -> None:
-        dtype, count = network.parameters.dtype, network.hidden_layers
+        dtype = network.parameters.dtype
         workspace = workspace or Workspace(network.widths, rows=rows, dtype=dtype)
         shares = np.full(rows, 1.0 / rows, dtype)
         self._shares, self._logits = shares, aligned((network.widths[-1], rows), dtype)
         layers = []
-        for i in range(count):
-            buffers = workspace.layer(i, rows=rows, units=network.widths[i + 1])
+        for i, units in enumerate(network.widths[1:-1]):
+            buffers = workspace.layer(i, rows=rows, units=units)
             layers.append(_HiddenLayer(network, i + 1, buffers, activation, epsilon, dropout))
         self._first, last = layers[0], layers[-1]
-        self._epsilons = [call(layer.epsilons.fill, epsilon) for layer in layers]
+        self._begin = [layer.begin for layer in layers]
         self._dropouts = [layer.dropout for layer in layers if layer.dropout is not None]
         weight, bias = network.parameter["output.weight"], network.parameter["output.bias"]
         self._forward = [*self._first.forward]
@@ -119,7 +119,7 @@ class Backprop:
         """Begin a run of steps whose dropout draws from `rng`; the workspace may have been used."""
         for dropout in self._dropouts:
             dropout.rng = rng
-        for each in self._epsilons:
+        for each in self._begin:
             each()
 
     def __call__(self, x: Array, targets: Array, shares: Array | None = None) -> float:
@@ -162,7 +162,7 @@ class _HiddenLayer:
         self.weight = network.parameter[f"{name}.weight"]
         self.weight_gradient = network.gradient_of[f"{name}.weight"]
         self.input, below, self.gradient = buffers
-        self.epsilons, self.output = below[0], below[1:]
+        self.output = below[1:]
         norm = BatchNorm(
             network.parameter[f"{name}.gamma"],
             network.parameter[f"{name}.beta"],
@@ -176,6 +176,7 @@ class _HiddenLayer:
             negative=number > 1,
             epsilon=epsilon,
         )
+        self.begin = norm.begin
         forward, backward = activation_calls(activation, self.output, self.gradient)
         #: From `input` (the product with the weight) to `output`.
         self.forward = [*norm.forward, *forward]

@@ -71,7 +71,9 @@ class BatchNorm:
     ) -> None:
         rows, dtype = len(z), z.dtype
         assert rows >= 2, "one example has no batch variance"
-        out[0] = epsilon
+        #: Puts epsilon into its row; to be run again when somebody else has used `out`.
+        self.begin: Call = call(out[0].fill, epsilon)
+        self.begin()
         y = squares = products = terms = out[1:]  # one buffer at four moments
         shares = np.full(rows, 1.0 / rows, dtype)
         deviation, scale, slope = (aligned(gamma.shape, dtype) for _ in range(3))
@@ -156,15 +158,15 @@ class RunningStatistics:
             seen, rows = self.batches + i, self._rows[i]
             kept = min(decay, seen / (seen + 1))
             share = (1.0 - kept) * left  # what the later batches leave of this one
-            shares[0, i], shares[1, i] = share, share * rows / (rows - 1)
-            total += share * rows / (rows - 1)
+            unbiased = share * rows / (rows - 1)
+            shares[0, i], shares[1, i] = share, unbiased
+            total += unbiased
             left *= kept
-        mean, variance = self.running
         self.running *= self.running.dtype.type(left)
-        np.dot(shares[0, :count], self._noted[0, :count], out=self._sum)
-        mean += self._sum
-        np.dot(shares[1, :count], self._noted[1, :count], out=self._sum)
-        variance += self._sum
+        for value, weights, noted in zip(self.running, shares, self._noted, strict=True):
+            np.dot(weights[:count], noted[:count], out=self._sum)
+            value += self._sum
+        variance = self.running[1]
         variance -= variance.dtype.type(epsilon * total)
         np.maximum(variance, 0.0, out=variance)  # rounding
         self.batches += count

@@ -157,12 +157,13 @@ def _converted(key: str, value: object, *, like: object) -> float | int | str:
         kind = "a string"
     elif isinstance(like, int):
         # 64.0 is what a table of numbers makes of 64.
-        if _is_number(value) and abs(_float(value)) < 2**53 and _float(value).is_integer():
-            return int(_float(value))
+        whole = _float(value) if _is_number(value) else math.inf
+        if abs(whole) < 2**53 and whole.is_integer():
+            return int(whole)
         kind = "a whole number"
     else:
         if _is_number(value):
-            return float(value)
+            return _float(value)
         kind = "a number"
     raise ConfigError(f"{key} must be {kind}, got {value!r}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainers.arrays import Array, Call, aligned, call, constant
+from trainers.arrays import Array, Call, aligned, call, constant, sign_mask
 
 __all__ = ["Dropout"]
 
@@ -23,22 +23,23 @@ class Dropout:
     """
 
     def __init__(self, a: Array, gradient: Array, *, dropped_share: float) -> None:
-        dtype, integer = a.dtype, np.dtype(f"i{a.dtype.itemsize}")
+        dtype = a.dtype
         self.rng = np.random.default_rng(0)  #: set before each forward pass
         self.output = aligned(a.shape, dtype)  #: the last forward pass's result
         self._drawn = drawn = aligned(a.shape, dtype)
         keep, share = constant(1.0 - dropped_share, dtype), constant(1 / (1 - dropped_share), dtype)
-        # drawn - keep is negative where an activation is kept: its sign bit makes the mask.
-        mask, sign = drawn.view(integer), constant(8 * dtype.itemsize - 1, integer)
+        # drawn - keep is negative where an activation is kept: its sign makes the mask.
+        mask, make_mask = sign_mask(drawn)
+        bits, kept = gradient.view(mask.dtype), self.output.view(mask.dtype)
         self.forward: list[Call] = [
             self._draw,
             call(np.subtract, drawn, keep, drawn),
-            call(np.right_shift, mask, sign, mask),
-            call(np.bitwise_and, a.view(integer), mask, self.output.view(integer)),
+            make_mask,
+            call(np.bitwise_and, a.view(mask.dtype), mask, kept),
             call(np.multiply, self.output, share, self.output),
         ]
         self.backward: list[Call] = [
-            call(np.bitwise_and, gradient.view(integer), mask, gradient.view(integer)),
+            call(np.bitwise_and, bits, mask, bits),
             call(np.multiply, gradient, share, gradient),
         ]
 

@@ -42,7 +42,7 @@ _BLOCK_ROWS = 4096  # predicted at a time: 2 MiB of float64 for a layer of 64 un
 
 
 @dataclass(eq=False, repr=False)
-class _Parameters(BaseEstimator):  # type: ignore[misc]
+class _Parameters(BaseEstimator):  # type: ignore[misc] # scikit-learn is not typed
     """The constructor, which as scikit-learn wants it stores its arguments and does no more."""
 
     hidden_layer_sizes: int | Sequence[int] = (64, 64)
@@ -277,7 +277,7 @@ class _BatchNormMLP(_Parameters, ABC):
         return float(type(self).metric(y, predictions, sample_weight=sample_weight))
 
 
-class BatchNormMLPClassifier(ClassifierMixin, _BatchNormMLP):  # type: ignore[misc]
+class BatchNormMLPClassifier(ClassifierMixin, _BatchNormMLP):  # type: ignore[misc] # as above
     """A batch-norm network that learns classes, as a scikit-learn classifier.
 
     Training is in float32, so values of X must lie within +-3e15. Features are taken as they are:
@@ -366,7 +366,7 @@ class BatchNormMLPClassifier(ClassifierMixin, _BatchNormMLP):  # type: ignore[mi
         return labels
 
 
-class BatchNormMLPRegressor(RegressorMixin, _BatchNormMLP):  # type: ignore[misc]
+class BatchNormMLPRegressor(RegressorMixin, _BatchNormMLP):  # type: ignore[misc] # as above
     """A batch-norm network that learns to predict a number, as a scikit-learn regressor.
 
     Targets are standardised inside, by the mean and the deviation of those that training begins

@@ -25,11 +25,11 @@ def classification_sums(logits: Array, y: Array, *, outputs: int) -> Array:
         y: Class index, shape (N,).
         outputs: Number of classes, >= 2.
     """
+    if not np.isfinite(logits).all():
+        return np.full(2, math.nan)  # nan has no order, and an infinite logit would look perfect
     chosen = logits[:, 0] > 0 if outputs == 2 else logits.argmax(axis=1)
     right = chosen == y
     log_p = np.take_along_axis(log_probabilities(logits, outputs), y[:, None], axis=1)
-    if not np.isfinite(logits).all():
-        return np.full(2, math.nan)  # nan has no order, and an infinite logit would look perfect
     return np.array([float(right.sum()), -log_p.sum()])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import numpy as np
 
@@ -35,19 +34,6 @@ _BLOCK = 524_288
 _SCRATCH = 32_768
 
 
-class Optimizer(Protocol):
-    """Anything that can take a step along a gradient, and whose memory can be saved."""
-
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters in place; the gradient's content is lost."""
-
-    def state(self) -> State:
-        """A copy of all that the next step depends on, except parameters and gradient."""
-
-    def load(self, state: Mapping[str, object]) -> None:
-        """Go on from a `state`."""
-
-
 def weight_decay_calls(gradient: Array, weights: Array, weight_decay: float) -> list[Call]:
     """Add the gradient of weight_decay / 2 |weights|**2 to `gradient`, in place, prepared."""
     share, scratch = constant(weight_decay, gradient.dtype), _scratch(gradient)
@@ -59,13 +45,20 @@ def weight_decay_calls(gradient: Array, weights: Array, weight_decay: float) -> 
     )
 
 
-class _Rule:
-    """An update rule as prepared calls, with the arrays that it remembers."""
+class Optimizer:
+    """An update rule as prepared calls, with the arrays that it remembers.
 
-    def __init__(self, parameters: Array, *remembered: str) -> None:
+    Args:
+        parameters: Flat; updated in place.
+        gradient: Flat; used as scratch.
+        remembered: Names, in a state, of the arrays like `parameters` that the rule keeps.
+    """
+
+    def __init__(self, parameters: Array, gradient: Array, *remembered: str) -> None:
+        self._parameters, self._gradient = parameters, gradient
         self._rate = constant(0.0, parameters.dtype)
         self._memory = {name: aligned(parameters.shape, parameters.dtype) for name in remembered}
-        self._calls: list[Call] = []
+        self._calls: list[Call] = []  #: to be set by the rule, with `_prepared`
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters in place; the gradient's content is lost."""
@@ -73,8 +66,15 @@ class _Rule:
         for each in self._calls:
             each()
 
+    def _prepared(
+        self, update: Callable[..., list[Call]], *, scratch: Array | None = None
+    ) -> list[Call]:
+        """The calls of `update(parameters, gradient, *memory, scratch if any)`, in blocks."""
+        flat = (self._parameters, self._gradient, *self._memory.values())
+        return _in_blocks(update, *flat, scratch=scratch)
+
     def state(self) -> State:
-        """Copies of what the rule remembers."""
+        """A copy of all that the next step depends on, except parameters and gradient."""
         return {name: array.copy() for name, array in self._memory.items()}
 
     def load(self, state: Mapping[str, object]) -> None:
@@ -84,20 +84,18 @@ class _Rule:
             np.copyto(array, loaded)
 
 
-class Sgd(_Rule):
+class Sgd(Optimizer):
     """p = p - rate g."""
 
     def __init__(self, parameters: Array, gradient: Array) -> None:
-        super().__init__(parameters)
+        super().__init__(parameters, gradient)
         rate = self._rate
-        self._calls = _in_blocks(
-            lambda p, g: [call(np.multiply, g, rate, g), call(np.subtract, p, g, p)],
-            parameters,
-            gradient,
+        self._calls = self._prepared(
+            lambda p, g: [call(np.multiply, g, rate, g), call(np.subtract, p, g, p)]
         )
 
 
-class Momentum(_Rule):
+class Momentum(Optimizer):
     """v = beta v + (1 - beta) g;  p = p - rate v.
 
     The exponentially weighted mean of the gradients, as in Ng's lectures (course 2, week 2).
@@ -105,10 +103,10 @@ class Momentum(_Rule):
     """
 
     def __init__(self, parameters: Array, gradient: Array, *, beta: float) -> None:
-        super().__init__(parameters, "optimizer.velocity")
+        super().__init__(parameters, gradient, "optimizer.velocity")
         rate, dtype = self._rate, gradient.dtype
         old, new = constant(beta, dtype), constant(1.0 - beta, dtype)
-        self._calls = _in_blocks(
+        self._calls = self._prepared(
             lambda p, g, v: [
                 call(np.multiply, v, old, v),
                 call(np.multiply, g, new, g),
@@ -116,13 +114,10 @@ class Momentum(_Rule):
                 call(np.multiply, v, rate, g),
                 call(np.subtract, p, g, p),
             ],
-            parameters,
-            gradient,
-            *self._memory.values(),
         )
 
 
-class RmsProp(_Rule):
+class RmsProp(Optimizer):
     """s = decay s + (1 - decay) g**2;  p = p - rate g / (sqrt(s) + epsilon).
 
     Tieleman & Hinton 2012, lecture 6.5 of "Neural Networks for Machine Learning"; epsilon stands
@@ -130,10 +125,10 @@ class RmsProp(_Rule):
     """
 
     def __init__(self, parameters: Array, gradient: Array, *, decay: float, epsilon: float) -> None:
-        super().__init__(parameters, "optimizer.square")
+        super().__init__(parameters, gradient, "optimizer.square")
         rate, dtype = self._rate, gradient.dtype
         old, new, added = (constant(value, dtype) for value in (decay, 1.0 - decay, epsilon))
-        self._calls = _in_blocks(
+        self._calls = self._prepared(
             lambda p, g, s, t: [
                 call(np.square, g, t),
                 call(np.multiply, t, new, t),
@@ -145,14 +140,11 @@ class RmsProp(_Rule):
                 call(np.multiply, g, rate, g),
                 call(np.subtract, p, g, p),
             ],
-            parameters,
-            gradient,
-            *self._memory.values(),
             scratch=_scratch(gradient),
         )
 
 
-class Adam(_Rule):
+class Adam(Optimizer):
     """Adam with bias correction; Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980.
 
     The paper's m, divided by 1 - beta1, is the weighted SUM m = beta1 m + g; the weights in it add
@@ -169,14 +161,14 @@ class Adam(_Rule):
     def __init__(
         self, parameters: Array, gradient: Array, *, beta1: float, beta2: float, epsilon: float
     ) -> None:
-        super().__init__(parameters, "optimizer.sum", "optimizer.square_sum")
+        super().__init__(parameters, gradient, "optimizer.sum", "optimizer.square_sum")
         self._sum_weight = 0.0
         self._square_weight = 0.0
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
         rate, dtype = self._rate, gradient.dtype
         self._added = added = constant(0.0, dtype)
         kept, square_kept = constant(beta1, dtype), constant(beta2, dtype)
-        self._calls = _in_blocks(
+        self._calls = self._prepared(
             lambda p, g, m, v: [
                 call(np.multiply, m, kept, m),
                 call(np.add, m, g, m),
@@ -189,9 +181,6 @@ class Adam(_Rule):
                 call(np.multiply, g, rate, g),
                 call(np.subtract, p, g, p),
             ],
-            parameters,
-            gradient,
-            *self._memory.values(),
         )
 
     def step(self, learning_rate: float) -> None:

@@ -50,7 +50,7 @@ class Spread:
         assert a.shape == out.shape == self._shape
         rows, units = self._shape
         longer = (rows // self._times, units * self._times)
-        repeated = self._repeated.reshape(-1) if longer[0] > 1 else self._repeated.reshape(1, -1)
+        repeated = self._repeated.reshape(1, -1)
         same, a = out is a, a.reshape(longer)
         # NumPy sees at once that an array overlaps with itself; with another view it has to look.
         out = a if same else out.reshape(longer)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Contestant", "Pool", "Shape", "Split", "pool"]
+from trainers.arrays import Array
+from trainers.losses import network_outputs
 
-Array = np.ndarray[Any, Any]
+__all__ = ["DECAY", "EPSILON", "Contestant", "Entrant", "Pool", "Shape", "Split", "pool"]
+
+DECAY, EPSILON = 0.9, 1e-5  #: of batch norm; PyTorch's defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,13 @@ class Shape:
     @property
     def outputs(self) -> int:
         """Width of the output layer: ours needs one logit for two classes."""
-        return 1 if self.widths[-1] == 2 else self.widths[-1]
+        return network_outputs("classification", self.widths[-1])
 
     @property
     def flops(self) -> int:
         """Floating-point operations of a step's matrix products."""
-        pairs = list(zip(self.widths, self.widths[1:], strict=False))
-        return 2 * self.rows * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
+        first, *others = [inputs * outputs for inputs, outputs in pairwise(self.widths)]
+        return 2 * self.rows * (2 * first + 3 * sum(others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class Contestant(Protocol):
 
     def run(self, steps: int) -> None:
         """Train so many steps, a multiple of the pool's batches, and wait for the last."""
+
+
+class Entrant(Contestant, Protocol):
+    """A contestant that can also train a whole trial."""
 
     @staticmethod
     def trial(shape: Shape, split: Split, epochs: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.contestants import Pool, Shape, Split
+from benchmarks.contestants import DECAY, EPSILON, Pool, Shape, Split
 from trainers.backprop import Backprop
 from trainers.batchnorm_mlp import BatchNormClassifier
 from trainers.data import Data
@@ -12,8 +12,6 @@ from trainers.losses import loss_class
 from trainers.network import Network
 from trainers.optimizers import Adam
 from trainers.spread import short_buffer
-
-DECAY, EPSILON = 0.9, 1e-5
 
 
 class Contestant:

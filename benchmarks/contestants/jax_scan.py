@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants import Pool, Shape, Split
+from benchmarks.contestants import DECAY, EPSILON, Pool, Shape, Split
 
-DECAY, EPSILON = 0.9, 1e-5
 Tree = Any
 
 

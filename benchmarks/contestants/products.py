@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks.contestants import Pool, Shape, Split
+from benchmarks.contestants import Pool, Shape
 
 
 class Contestant:
@@ -34,8 +34,3 @@ class Contestant:
                     np.dot(a[i].T, a[i + 1], out=self.gradients[i])
                     if i > 0:
                         np.dot(a[i + 1], weight.T, out=da[i])
-
-    @staticmethod
-    def trial(shape: Shape, split: Split, epochs: int) -> float:
-        """There is none: products learn nothing."""
-        raise NotImplementedError

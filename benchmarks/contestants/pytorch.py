@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from benchmarks.contestants import Pool, Shape, Split
@@ -70,7 +72,9 @@ class Compiled(Contestant):
     """torch.compile around the forward pass; it compiles the backward pass with it."""
 
     def __init__(self, shape: Shape, pool: Pool) -> None:
+        began = time.perf_counter()
         super().__init__(shape, pool)
         torch._dynamo.reset()
         self.call = torch.compile(self.model, dynamic=False)
         self.run(len(self.x))
+        self.compile_seconds = time.perf_counter() - began

@@ -78,7 +78,7 @@ def one_epoch(estimator: Estimator, x: Array, y: Array) -> Estimator:
 @parametrize_with_checks(
     [BatchNormMLPClassifier(), BatchNormMLPRegressor()],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,
-    xfail_strict=True,
+    xfail_strict=True,  # what passes after all must leave the list
 )
 def test_it_passes_the_checks_of_scikit_learn(estimator: Estimator, check: Any) -> None:
     check(estimator)

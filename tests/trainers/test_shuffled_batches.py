@@ -47,7 +47,7 @@ def test_an_epoch_has_every_row_with_its_own_target_however_it_is_gathered(
     )
     for _ in range(2):
         parts = [
-            (a.copy(), b.copy(), np.copy(c) * len(a))  # type: ignore[arg-type]
+            (a.copy(), b.copy(), np.copy(c) * len(a))
             for a, b, c in batches.epoch(np.random.default_rng(rows))
         ]
         order = np.random.default_rng(rows).permutation(rows)

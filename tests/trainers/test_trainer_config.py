@@ -54,6 +54,7 @@ def test_numpy_numbers_and_whole_floats_become_plain_ones() -> None:
         ({"dropout": 1.0}, "dropout must be >= 0 and < 1"),
         ({"batchnorm_epsilon": 0}, "batchnorm_epsilon must be >= 1e-30"),
         ({"batch_size": 10**400}, "whole number"),
+        ({"learning_rate": 10**400}, "finite"),
         ({"optimizer": "lion"}, "optimizer must be one of sgd, momentum, rmsprop, adam"),
         ({"activation": 3}, "activation must be a string"),
     ],
