@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.advisor import Forecast
 from orchestrator.events import Box
 from orchestrator.samplers import Sampler
 from orchestrator.space import Point
@@ -21,6 +22,7 @@ class Draw:
     zoom: int | None = None
     box: Box | None = None
     parents: tuple[int, ...] | None = None
+    forecast: Forecast | None = None  #: where a model proposed it
 
 
 def coarse_draw(sampler: Sampler, draw: int) -> Draw | None:

@@ -60,6 +60,9 @@ class Event:
     rank: int | None = None  #: its place there, from 1
     peers: int | None = None  #: how many had a value there, itself included
     cutoff: float | None = None  #: the loss that had to be reached
+    expected: float | None = None  #: the loss that the model expects at the last epoch: its median,
+    expected_low: float | None = None  #: … and a standard deviation of the model's below
+    expected_high: float | None = None  #: … and above it
     budget_seconds: float | None = None  #: of the run in all, as is the rest of the budget
     budget_trials: int | None = None
     budget_epochs: int | None = None

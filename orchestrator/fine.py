@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.advisor import Forecast
 from orchestrator.coarse import Draw
 from orchestrator.events import Box
 from orchestrator.space import Choice, Point, Space
 from orchestrator.streams import Purpose, stream
 
-__all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "fine_draw", "zoom_in"]
+__all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "fine_draw", "model_draw", "zoom_in"]
 
 SHRINK = 0.5  #: a zoom halves each side; two zooms leave a quarter of each range
 ELITES = 8  #: the trials that make a box, at most a quarter of those that have a result
@@ -103,6 +104,32 @@ def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: Histo
         zoom=zoom.number,
         box=zoom.box,
         parents=zoom.parents,
+    )
+
+
+def model_draw(space: Space, zoom: Zoom | None, forecast: Forecast) -> Draw:
+    """The point that the model proposes, and whether it lies in the present box.
+
+    The box does not bind the model: it says where the good trials are, and a draw outside it is one
+    where the model saw a chance all the same.
+    """
+    told = "expected to improve most on the best so far"
+    if zoom is None:
+        return Draw(point=forecast.point, stage="coarse", reason=told, forecast=forecast)
+    inside = all(
+        low <= u <= high or np.isnan(u)
+        for (low, high), u in zip(
+            (zoom.box[d.name] for d in space.dimensions), forecast.point, strict=True
+        )
+    )
+    return Draw(
+        point=forecast.point,
+        stage="fine",
+        reason=f"{told}; {'inside' if inside else 'outside'} box {zoom.number}",
+        zoom=zoom.number,
+        box=zoom.box,
+        parents=zoom.parents,
+        forecast=forecast,
     )
 
 

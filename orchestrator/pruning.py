@@ -13,23 +13,20 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.errors import SpecError
+from orchestrator.advisor import Forecast
 from orchestrator.events import Kind
 from orchestrator.trial import WORST, Score
 
 __all__ = [
-    "PRUNERS",
     "Asha",
     "Median",
     "NoPruning",
     "Promotion",
     "Pruner",
+    "Rung",
     "Verdict",
-    "geometric_rungs",
-    "make_pruner",
 ]
 
-PRUNERS = ("asha", "median", "none")
 _Ranked = tuple[Score, int]  #: (score, trial): ties go to the older trial
 
 
@@ -56,13 +53,17 @@ class Promotion:
     rank: int | None = None
     peers: int | None = None
     cutoff: float | None = None
+    forecast: Forecast | None = None  #: where a model had a say
 
 
 class Pruner(Protocol):
     """What the search asks of every rule. Epochs are whole; a smaller score is better."""
 
-    def next_stop(self, epoch: int) -> int:
-        """Where an assignment that starts after `epoch` ends."""
+    def first_stop(self, trial: int) -> int:
+        """Where the first assignment of a new trial ends."""
+
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """Epochs start + 1 … stop are handed out, at this share of the budget."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """A trial has reached `epoch` with this score; one that went bad enters with WORST."""
@@ -84,34 +85,7 @@ class Pruner(Protocol):
         """Of these trials, the waiting one that one would give up first."""
 
 
-def make_pruner(name: str, *, rungs: Sequence[int], eta: int) -> Pruner:
-    """The pruner of that name.
-
-    Raises:
-        SpecError: If there is none.
-    """
-    match name:
-        case "asha":
-            return Asha(rungs=rungs, eta=eta)
-        case "median":
-            return Median(max_epochs=rungs[-1])
-        case "none":
-            return NoPruning(max_epochs=rungs[-1])
-    raise SpecError(f"search.pruning needs one of {' | '.join(PRUNERS)}, got {name!r}")
-
-
-def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
-    """1, eta, eta^2, … and max_epochs.
-
-    By multiplying integers: floor(log(R) / log(eta)) loses a rung at R = 243, eta = 3.
-    """
-    rungs = [1]
-    while rungs[-1] * eta < max_epochs:
-        rungs.append(rungs[-1] * eta)
-    return (*rungs, max_epochs) if max_epochs > 1 else (1,)
-
-
-class _Rung:
+class Rung:
     """All scores at one epoch, best first, and those of them that wait there."""
 
     def __init__(self) -> None:
@@ -147,12 +121,15 @@ class Asha:
 
     def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
         self._eta = eta
-        self._rungs = {epoch: _Rung() for epoch in rungs}
+        self._rungs = {epoch: Rung() for epoch in rungs}
         self._stops = tuple(rungs)
 
-    def next_stop(self, epoch: int) -> int:
-        """The next rung."""
-        return next(stop for stop in self._stops if stop > epoch)
+    def first_stop(self, trial: int) -> int:
+        """The first rung."""
+        return self._stops[0]
+
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """Epochs are not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Into the rung at this epoch."""
@@ -211,16 +188,16 @@ class Asha:
             trial, epoch, rung, keep, "the most promising that waits, with no new trials to come"
         )
 
-    def _below_the_last(self) -> Iterator[tuple[int, _Rung]]:
+    def _below_the_last(self) -> Iterator[tuple[int, Rung]]:
         """Rungs that one can be promoted from, topmost first."""
         return ((epoch, self._rungs[epoch]) for epoch in reversed(self._stops[:-1]))
 
-    def _promote(self, trial: int, epoch: int, rung: _Rung, keep: int, why: str) -> Promotion:
+    def _promote(self, trial: int, epoch: int, rung: Rung, keep: int, why: str) -> Promotion:
         rank, peers = rung.rank(trial), len(rung.ranked)
         return Promotion(
             trial=trial,
             start_epoch=epoch,
-            stop_epoch=self.next_stop(epoch),
+            stop_epoch=self._stops[self._stops.index(epoch) + 1],
             reason=f"place {rank} of {peers} in rung {epoch}: {why}",
             rank=rank,
             peers=peers,
@@ -228,7 +205,7 @@ class Asha:
         )
 
     @staticmethod
-    def _cutoff(rung: _Rung, keep: int) -> float | None:
+    def _cutoff(rung: Rung, keep: int) -> float | None:
         return rung.ranked[keep - 1][0][0] if keep else None
 
 
@@ -251,9 +228,12 @@ class Median:
         self._means: list[list[float]] = [[] for _ in range(max_epochs + 1)]  # by epoch, sorted
         self._waiting: dict[int, int] = {}  # trial -> the epoch it waits at, in order of arrival
 
-    def next_stop(self, epoch: int) -> int:
-        """The next epoch."""
-        return epoch + 1
+    def first_stop(self, trial: int) -> int:
+        """The first epoch."""
+        return 1
+
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """Epochs are not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Take one more epoch's loss into the trial's mean."""
@@ -306,9 +286,12 @@ class NoPruning:
     def __init__(self, *, max_epochs: int) -> None:
         self._max_epochs = max_epochs
 
-    def next_stop(self, epoch: int) -> int:
+    def first_stop(self, trial: int) -> int:
         """The last epoch."""
         return self._max_epochs
+
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """Epochs are not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Nothing is compared."""

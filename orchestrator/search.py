@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from orchestrator.advisor import Advisor, Forecast
 from orchestrator.coarse import Draw, coarse_draw
+from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
-from orchestrator.fine import ELITES, History, Zoom, fine_draw, zoom_in
-from orchestrator.pruning import Promotion, Verdict, make_pruner
+from orchestrator.fine import ELITES, History, Zoom, fine_draw, model_draw, zoom_in
+from orchestrator.hyperband import Hyperband
+from orchestrator.pruning import Asha, Median, NoPruning, Promotion, Pruner, Verdict
 from orchestrator.samplers import make_sampler
+from orchestrator.shares import Shares
 from orchestrator.space import Config, Point, Space
-from orchestrator.spec import SearchSpec
+from orchestrator.spec import PRUNINGS, SearchSpec
 from orchestrator.streams import trial_seed
 from orchestrator.trial import (
     TRANSITIONS,
@@ -94,7 +98,10 @@ class Search:
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
         self._given = [space.check(c, source="given") for c in spec.given]
         self._sampler = make_sampler(spec.sampler, space, seed=seed, grid_levels=spec.grid_levels)
-        self._pruner = make_pruner(spec.pruning, rungs=spec.rungs, eta=spec.eta)
+        self._advisor = (
+            Advisor(space, seed=seed, max_epochs=max_epochs) if spec.method == "caviar" else None
+        )
+        self._pruner = _make_pruner(spec, self._advisor)
         self._history = History(space)
         self._drawn = {"given": 0, "coarse": 0, "fine": 0}
         self._interrupted: dict[int, None] = {}  # in order
@@ -198,6 +205,12 @@ class Search:
             _share(self._at_seconds, c.at_seconds, b.budget_seconds),
         )
 
+    def leader(self) -> int | None:
+        """The trial to bet on: the model's, where there is one, else the incumbent's."""
+        if self._advisor and self._advisor.ready:
+            return self._advisor.leader()
+        return self.incumbent.trial if self.incumbent else None
+
     def settled(self) -> bool:
         """Whether all trials of the budget have begun and none would be trained on."""
         return (
@@ -261,7 +274,7 @@ class Search:
             self.incumbent = Incumbent(score=report.score, trial=trial.id, epoch=report.epoch)
         if report.last:
             bad = bool(report.cause)
-            self._pruner.enter(trial.id, trial.stop_epoch, WORST if bad else report.score)
+            self._enter(trial, WORST if bad else report.score)
             if trial.start_epoch == 0 or bad:
                 self._history.add(trial.point, bad=bad)
 
@@ -280,6 +293,9 @@ class Search:
             stop_epoch=event.stop_epoch,
         )
         self._drawn[stage] += 1
+        if self._advisor:
+            self._advisor.start(self.trials[event.trial].point)
+        self._hand_out(self.trials[event.trial])
         self.counts[TRANSITIONS[None, event.kind]] += 1
 
     def _apply_move(self, event: Event) -> None:
@@ -296,19 +312,37 @@ class Search:
                 self._pruner.leave(trial.id, trial.epoch)
                 trial.start_epoch, trial.stop_epoch = trial.epoch, event.stop_epoch
                 trial.attempt, trial.retries = trial.attempt + 1, 0
+                self._hand_out(trial)
             case Kind.RETRY:
                 self._interrupted.pop(trial.id, None)
                 trial.attempt += 1
                 trial.retries += was is Status.RUNNING
+                if self._advisor:
+                    self._advisor.run(trial.id, trial.stop_epoch)
             case Kind.STOP:
                 self._interrupted[trial.id] = None
+                if self._advisor:
+                    self._advisor.rest(trial.id)
             case Kind.FAIL:
-                self._pruner.enter(trial.id, trial.stop_epoch, WORST)
+                self._enter(trial, WORST)
                 self._history.add(trial.point, bad=True)
             case Kind.PRUNE:
                 self._pruner.leave(trial.id, trial.epoch)
             case _:
                 pass
+
+    def _hand_out(self, trial: Trial) -> None:
+        """Its assignment, up to stop_epoch, is under way."""
+        self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
+        if self._advisor:
+            self._advisor.run(trial.id, trial.stop_epoch)
+
+    def _enter(self, trial: Trial, score: Score) -> None:
+        """Its assignment is over: the score goes to the rung, and to the model."""
+        self._pruner.enter(trial.id, trial.stop_epoch, score)
+        if self._advisor:
+            self._advisor.rest(trial.id)
+            self._advisor.enter(trial.id, trial.stop_epoch, score[0])
 
     # ------------------------------------------------------------------ how it decides
 
@@ -400,6 +434,8 @@ class Search:
             config = self._given[self._drawn["given"]]
             return Draw(point=self.space.point(config), stage="given", reason="given in the spec")
         trial = len(self.trials)
+        if self._advisor and self._advisor.ready:
+            return model_draw(self.space, self.zoom, self._advisor.propose(trial))
         if self.zoom is not None:
             return fine_draw(
                 self.space, self.zoom, seed=self.seed, trial=trial, history=self._history
@@ -413,7 +449,7 @@ class Search:
         else:
             config = self.space.config(draw.point)
         seen = self.space.point(config)
-        return Event(
+        event = Event(
             kind=Kind.START,
             trial=trial,
             attempt=1,
@@ -429,13 +465,14 @@ class Search:
             },
             seed=trial_seed(self.seed, trial),
             start_epoch=0,
-            stop_epoch=self._pruner.next_stop(0),
+            stop_epoch=self._pruner.first_stop(trial),
             reason=draw.reason,
         )
+        return _expecting(event, draw.forecast)
 
     def _promote(self, promotion: Promotion) -> Event:
         trial = self.trials[promotion.trial]
-        return Event(
+        event = Event(
             kind=Kind.PROMOTE,
             trial=trial.id,
             attempt=trial.attempt + 1,
@@ -448,6 +485,7 @@ class Search:
             peers=promotion.peers,
             cutoff=promotion.cutoff,
         )
+        return _expecting(event, promotion.forecast)
 
     def _retry(self, trial: Trial, reason: str) -> Event:
         return Event(
@@ -490,6 +528,36 @@ class _Cycle:
 
 def _share(used: float, before: float, limit: float | None) -> float:
     return (used - before) / (limit - before) if limit is not None and limit > before else 0.0
+
+
+def _expecting(event: Event, forecast: Forecast | None) -> Event:
+    """The event with what the model expects, where it had a say."""
+    if forecast is None:
+        return event
+    return replace(
+        event,
+        expected=forecast.expected,
+        expected_low=forecast.low,
+        expected_high=forecast.high,
+    )
+
+
+def _make_pruner(spec: SearchSpec, advisor: Advisor | None) -> Pruner:
+    match spec.pruning:
+        case "shares" if advisor:
+            return Shares(rungs=spec.rungs, advisor=advisor)
+        case "asha":
+            return Asha(rungs=spec.rungs, eta=spec.eta)
+        case "hyperband":
+            return Hyperband(rungs=spec.rungs, eta=spec.eta)
+        case "median":
+            return Median(max_epochs=spec.rungs[-1])
+        case "none":
+            return NoPruning(max_epochs=spec.rungs[-1])
+    raise SpecError(
+        f"search.pruning needs one of {' | '.join(PRUNINGS)} "
+        f"(shares with method: caviar alone), got {spec.pruning!r}"
+    )
 
 
 def _limits(session: Event) -> tuple[float | None, ...]:

@@ -90,6 +90,10 @@ class Real:
             x = 1 - 10**-x
         return min(max(x, self.low), self.high)
 
+    def snap(self, u: np.ndarray) -> np.ndarray:
+        """The coordinates of the values at these coordinates: they themselves."""
+        return u
+
     def contains(self, value: Value) -> bool:
         """Whether a value given by hand lies in this domain."""
         return _is_number(value) and self.low <= float(value) <= self.high
@@ -136,6 +140,21 @@ class Integer:
         x = a * (b / a) ** u if self.scale == "log2" else a + u * (b - a)
         return min(max(math.floor(x + 0.5), self.low), self.high)
 
+    def values(self, u: np.ndarray) -> np.ndarray:
+        """`from_unit` of many coordinates at once."""
+        a, b = self._edges()
+        x = a * (b / a) ** u if self.scale == "log2" else a + u * (b - a)
+        return np.clip(np.floor(x + 0.5), self.low, self.high)
+
+    def snap(self, u: np.ndarray) -> np.ndarray:
+        """The coordinates of the values at these coordinates."""
+        a, b = self._edges()
+        values = self.values(u)
+        if self.scale == "log2":
+            values = np.log(values / a) / math.log(b / a)
+            return np.asarray(values)
+        return (values - a) / (b - a)
+
     def contains(self, value: Value) -> bool:
         """Whether a value given by hand lies in this domain."""
         return (
@@ -165,6 +184,14 @@ class Choice:
     def from_unit(self, u: float) -> Value:
         """The option whose share the coordinate lies in."""
         return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
+
+    def places(self, u: np.ndarray) -> np.ndarray:
+        """The options' places at many coordinates at once."""
+        return np.asarray(np.minimum((u * len(self.options)).astype(int), len(self.options) - 1))
+
+    def snap(self, u: np.ndarray) -> np.ndarray:
+        """The coordinates of the options at these coordinates."""
+        return (self.places(u) + 0.5) / len(self.options)
 
     def index(self, value: Value) -> int:
         """The option's place; 1, 1.0 and True are different options."""
@@ -276,6 +303,52 @@ class Space:
             if d.name in config:
                 point[i] = d.domain.to_unit(config[d.name])
         return point
+
+    def canonical(self, points: np.ndarray) -> np.ndarray:
+        """`point(config(p))` of many points at once, shape (n, dimensions).
+
+        Whole numbers and options are put in the middle of their share of the range, and what is
+        not active becomes NaN.
+        """
+        snapped = np.empty_like(points)
+        active: dict[str, np.ndarray] = {}
+        for p in self._order:
+            on = np.ones(len(points), dtype=bool)
+            for name, values in p.when.items():
+                on &= active[name] & self._has_one_of(name, values, snapped)
+            active[p.name] = on
+            for d in self._copies[p.name]:
+                if (i := self.index.get(d.name)) is None:
+                    continue
+                there = on & (self._at_least(p.per, d.copy, active, snapped) if p.per else True)
+                snapped[:, i] = np.where(there, d.domain.snap(points[:, i]), np.nan)
+        return snapped
+
+    def _has_one_of(
+        self, name: str, values: tuple[Value, ...], points: np.ndarray
+    ) -> np.ndarray | bool:
+        """At which points a parameter without copies has one of these values (if it is active)."""
+        domain = self._by_name[name].domain
+        if isinstance(domain, Fixed):
+            return domain.value in values
+        u = np.nan_to_num(points[:, self.index[name]])
+        if isinstance(domain, Choice):
+            allowed = np.array([option in values for option in domain.options])
+            return np.asarray(allowed[domain.places(u)])
+        if isinstance(domain, Integer):
+            return np.isin(domain.values(u), [float(v) for v in values if _is_number(v)])
+        return np.array([domain.from_unit(float(x)) in values for x in u], dtype=bool)
+
+    def _at_least(
+        self, name: str, count: int, active: Mapping[str, np.ndarray], points: np.ndarray
+    ) -> np.ndarray | bool:
+        """At which points the whole number `name` is active and is at least `count`."""
+        domain = self._by_name[name].domain
+        if isinstance(domain, Fixed):
+            return active[name] & (int(domain.value) >= count)
+        assert isinstance(domain, Integer)
+        enough = domain.values(np.nan_to_num(points[:, self.index[name]])) >= count
+        return np.asarray(active[name] & enough)
 
     def check(self, config: Mapping[str, Value], *, source: str) -> Config:
         """A configuration given by hand, completed by the fixed values.

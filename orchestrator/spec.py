@@ -17,10 +17,15 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import SpecError
+from orchestrator.rungs import geometric_rungs, wide_rungs
 from orchestrator.space import Choice, Config, Domain, Fixed, Integer, Parameter, Real, Space, Value
 
 __all__ = [
+    "METHODS",
+    "PRUNINGS",
+    "SAMPLERS",
     "DataSpec",
+    "Method",
     "SearchSpec",
     "Spec",
     "differences",
@@ -45,14 +50,38 @@ class DataSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """What a search method is made of."""
+
+    sampler: str
+    pruning: str
+    zooms: int = 0
+
+
+#: By name; what stands beside `method` in a spec goes over what the method says.
+METHODS = {
+    "caviar": Method(sampler="sobol", pruning="shares", zooms=2),  # and a model: advisor.py
+    "asha": Method(sampler="random", pruning="asha"),
+    "hyperband": Method(sampler="random", pruning="hyperband"),
+    "median": Method(sampler="random", pruning="median"),
+    "random": Method(sampler="random", pruning="none"),
+    "sobol": Method(sampler="sobol", pruning="none"),
+    "grid": Method(sampler="grid", pruning="none"),
+}
+SAMPLERS = ("sobol", "random", "grid")
+PRUNINGS = ("shares", "asha", "hyperband", "median", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
     """How the space is searched."""
 
+    method: str = "caviar"  #: one of METHODS
     sampler: str = "sobol"  #: of the coarse stage: sobol | random | grid
     grid_levels: int = 3  #: values of each hyperparameter, for the grid
-    pruning: str = "asha"  #: asha | median | none
-    eta: int = 3  #: about 1/eta of a rung goes on
-    rungs: tuple[int, ...] = (1, 3, 9, 27)  #: epochs to compare at; the last is max_epochs
+    pruning: str = "shares"  #: shares | asha | hyperband | median | none
+    eta: int = 3  #: about 1/eta of a rung goes on, with asha and hyperband
+    rungs: tuple[int, ...] = (1, 4, 10, 27)  #: epochs to compare at; the last is max_epochs
     coarse_share: float = 0.4  #: of the budget, for the whole space; the zooms share the rest
     zooms: int = 2  #: boxes of the fine stage; 0 = coarse only
     given: tuple[Config, ...] = ()  #: configurations to try first
@@ -171,13 +200,16 @@ class _DataModel(_Strict):
 
 
 class _SearchModel(_Strict):
-    sampler: Literal["sobol", "random", "grid"] = "sobol"
+    method: Literal[tuple(METHODS)] = "caviar"  # type: ignore[valid-type] # the keys are the choice
+    sampler: Literal[SAMPLERS] | None = None  # type: ignore[valid-type] # the method's
     grid_levels: int = Field(3, ge=1)
-    pruning: Literal["asha", "median", "none"] = "asha"
+    pruning: Literal[PRUNINGS] | None = None  # type: ignore[valid-type] # the method's
     eta: int = Field(3, ge=2)
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(strict=False)] = (
+        None  # what suits the pruning
+    )
     coarse_share: float = Field(0.4, gt=0, le=1)
-    zooms: int = Field(2, ge=0)
+    zooms: int | None = Field(None, ge=0)  # the method's
     given: Annotated[tuple[dict[str, bool | int | float | str], ...], Field(strict=False)] = ()
     explode_above: float = Field(1e4, gt=0)
     retries: int = Field(2, ge=0)
@@ -209,13 +241,7 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         model = _SpecModel.model_validate(content)
     except ValidationError as e:
         raise SpecError(f"{source}: {_told(e)}") from e
-    s = model.search
-    if not s.rungs or list(s.rungs) != sorted(set(s.rungs)) or s.rungs[-1] != model.max_epochs:
-        raise SpecError(
-            f"{source}: search.rungs needs a rising list of epochs that ends at max_epochs = "
-            f"{model.max_epochs}, got {list(s.rungs)}"
-        )
-    search = s.model_dump()
+    search = _resolved(model.search, max_epochs=model.max_epochs, source=source)
     spec = Spec(
         data=DataSpec(**model.data.model_dump()),
         trainer=model.trainer,
@@ -233,6 +259,33 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
     except SpecError as e:
         raise SpecError(f"{source}: {e}") from e
     return spec
+
+
+def _resolved(model: _SearchModel, *, max_epochs: int, source: str) -> dict[str, Any]:
+    """What the method decides, where the spec does not."""
+    search = model.model_dump()
+    method = METHODS[model.method]
+    for name in ("sampler", "pruning", "zooms"):
+        if search[name] is None:
+            search[name] = getattr(method, name)
+    if search["pruning"] == "shares" and model.method != "caviar":
+        raise SpecError(
+            f"{source}: search.pruning: shares asks the model of method: caviar, "
+            f"got method: {model.method}; write method: caviar, or another pruning"
+        )
+    if search["rungs"] is None:
+        search["rungs"] = (
+            wide_rungs(max_epochs)
+            if search["pruning"] == "shares"
+            else geometric_rungs(max_epochs=max_epochs, eta=model.eta)
+        )
+    rungs = search["rungs"]
+    if not rungs or list(rungs) != sorted(set(rungs)) or rungs[-1] != max_epochs:
+        raise SpecError(
+            f"{source}: search.rungs needs a rising list of epochs that ends at max_epochs = "
+            f"{max_epochs}, got {list(rungs)}"
+        )
+    return search
 
 
 def dump_spec(spec: Spec) -> str:

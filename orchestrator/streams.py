@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     TRAIN = 2  #: the trial's own seed
     SCRAMBLE = 3  #: of a Sobol sequence
     SIMULATE = 4  #: made-up losses of a simulated run
+    PROPOSE = 5  #: candidates for a draw that the model makes
+    CHOOSE = 6  #: which results the model holds
 
 
 def stream(seed: int, trial: int, purpose: Purpose) -> np.random.Generator:

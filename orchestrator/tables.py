@@ -21,7 +21,7 @@ from orchestrator.trial import WORST, Objective, Report
 
 __all__ = ["SCHEMA_VERSION", "Tables"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  #: 2: what the model expected
 
 _NUMBER = {float: pa.float64(), int: pa.int64()}
 _VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -43,6 +43,9 @@ _EVENT_COLUMNS = {
     "rank": pa.int64(),
     "peers": pa.int64(),
     "cutoff": pa.float64(),
+    "expected": pa.float64(),
+    "expected_low": pa.float64(),
+    "expected_high": pa.float64(),
     "budget_seconds": pa.float64(),
     "budget_trials": pa.int64(),
     "budget_epochs": pa.int64(),

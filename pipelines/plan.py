@@ -117,14 +117,15 @@ def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers:
 
 
 def _rule(spec: Spec) -> str:
+    third = f"about 1/{spec.search.eta} goes on at each"
     rules = {
-        "asha": f"about 1/{spec.search.eta} goes on at each"
-        if len(spec.search.rungs) > 1
-        else "no pruning",
+        "shares": "all get like shares of the epochs; who may improve most goes on",
+        "asha": third,
+        "hyperband": third,
         "median": "whoever is worse than the median is given up",
         "none": "everyone goes on",
     }
-    return rules[spec.search.pruning]
+    return rules[spec.search.pruning] if len(spec.search.rungs) > 1 else "no pruning"
 
 
 def _budget(added: Added) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RunError, SpecError
-from orchestrator.pruning import geometric_rungs
 from orchestrator.samplers import Random
 from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.trainer import load_trainer, objective_of
@@ -144,7 +143,6 @@ def _type(content: dict[str, Any], **typed: object) -> None:
 
 
 def _checked(content: dict[str, Any], spec_file: Path | None) -> Spec:
-    _fill_rungs(content)
     source = str(spec_file or "the command line")
     spec = load_spec(content, source=source)
     if spec.trainer in TRAINERS.values():
@@ -161,13 +159,6 @@ def _try_some(spec: Spec, source: str) -> None:
             read_settings(space.config(sampler.point(draw)))
         except ConfigError as e:
             raise SpecError(f"{source}: space: {e}") from e
-
-
-def _fill_rungs(content: dict[str, Any]) -> None:
-    search = content["search"]
-    eta, last = search.get("eta"), content.get("max_epochs")
-    if "rungs" not in search and isinstance(eta, int) and isinstance(last, int):
-        search["rungs"] = list(geometric_rungs(max_epochs=max(last, 1), eta=max(eta, 2)))
 
 
 def _absolute(source: str) -> str:

@@ -9,8 +9,9 @@ from orchestrator.samplers.grid import Grid
 from orchestrator.samplers.random import Random
 from orchestrator.samplers.sobol import Sobol
 from orchestrator.space import Point, Space
+from orchestrator.spec import SAMPLERS
 
-__all__ = ["SAMPLERS", "Grid", "Random", "Sampler", "Sobol", "make_sampler"]
+__all__ = ["Grid", "Random", "Sampler", "Sobol", "make_sampler"]
 
 
 class Sampler(Protocol):
@@ -18,9 +19,6 @@ class Sampler(Protocol):
 
     def point(self, draw: int) -> Point | None:
         """The draw-th point (from 0), or None where the sequence has ended."""
-
-
-SAMPLERS = ("sobol", "random", "grid")
 
 
 def make_sampler(name: str, space: Space, *, seed: int, grid_levels: int) -> Sampler:

@@ -53,8 +53,10 @@ def space_of(text: str = SMALL) -> Space:
 
 
 def spec_of(text: str = SMALL, *, max_epochs: int = 9, **search: Any) -> Spec:
-    """A spec whose space is this YAML text."""
+    """A spec whose space is this YAML text; the method's parts are named one by one."""
     rungs = [r for r in (1, 3, 9, 27, 81) if r < max_epochs] + [max_epochs]
+    if "method" not in search:
+        search = {"method": "asha", "sampler": "sobol", "zooms": 2} | search
     content = {
         "data": {"source": "nowhere.csv"},
         "trainer": "search_examples:Toy",

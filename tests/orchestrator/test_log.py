@@ -212,7 +212,7 @@ def test_the_schema_is_complete_from_the_first_part(tmp_path: Path) -> None:
         for part in parts:
             read = pq.read_schema(part)
             assert read.equals(schema)
-            assert read.metadata[b"caviar_schema_version"] == b"1"
+            assert read.metadata[b"caviar_schema_version"] == b"2"
     assert pd.read_parquet(tmp_path / "events")["test_loss"].max() == 0.25
     assert pd.read_parquet(tmp_path / "trials")["test_loss"].max() == 0.25
 
@@ -337,7 +337,7 @@ def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path
     part = tmp_path / "events" / "part-00000.parquet"
     table = pq.read_table(part)
     pq.write_table(table.replace_schema_metadata({"caviar_schema_version": "99"}), part)
-    with pytest.raises(RunError, match=r"part-00000\.parquet.*schema 1, got 99"):
+    with pytest.raises(RunError, match=r"part-00000\.parquet.*schema 2, got 99"):
         Driver(tmp_path, budget=session(trials=2))
 
 

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from search_examples import quick
 
-from orchestrator.errors import SpecError
 from orchestrator.events import Kind
-from orchestrator.pruning import Asha, Median, NoPruning, Promotion, geometric_rungs, make_pruner
+from orchestrator.pruning import Asha, Median, NoPruning, Promotion
+from orchestrator.rungs import geometric_rungs, wide_rungs
 from orchestrator.trial import WORST, Score
 
 # ---------------------------------------------------------------------- rungs
@@ -51,9 +51,17 @@ def test_rungs_rise_to_max_epochs_and_never_by_more_than_eta(max_epochs: int, et
     assert list(rungs[:-1]) == powers
 
 
-def test_an_unknown_pruner_is_an_error_that_names_those_there_are() -> None:
-    with pytest.raises(SpecError, match=r"asha \| median \| none, got 'pbt'"):
-        make_pruner("pbt", rungs=(1, 3), eta=3)
+@given(max_epochs=st.integers(1, 10**6))
+@quick(100)
+def test_wide_rungs_are_at_most_four_and_rise_to_max_epochs(max_epochs: int) -> None:
+    rungs = wide_rungs(max_epochs)
+    assert 1 <= len(rungs) <= 4
+    assert rungs[0] >= 1 and rungs[-1] == max_epochs
+    assert list(rungs) == sorted(set(rungs))
+
+
+def test_wide_rungs_of_52_epochs_are_those_that_were_measured() -> None:
+    assert wide_rungs(52) == (2, 7, 20, 52)
 
 
 # ---------------------------------------------------------------------- ASHA, the paper's way
@@ -111,7 +119,7 @@ def test_asha_promotes_whom_the_papers_algorithm_promotes(
                 ours.leave(weakest, rungs[k])
         elif move == "promote" and promotion is not None and wanted is not None:
             trial, k = wanted
-            assert promotion.stop_epoch == rungs[k + 1] == ours.next_stop(rungs[k])
+            assert promotion.stop_epoch == rungs[k + 1]
             assert promotion.reason
             paper.promoted[k].add(trial)
             ours.leave(trial, rungs[k])
@@ -315,7 +323,7 @@ def test_a_loss_that_is_not_finite_never_waits_under_the_median_rule() -> None:
 
 def test_without_pruning_a_trial_trains_to_the_end_in_one_go() -> None:
     rule = NoPruning(max_epochs=9)
-    assert rule.next_stop(0) == 9
+    assert rule.first_stop(0) == 9
     rule.enter(0, 9, (1.0, 0.0))
     assert rule.verdict(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
     assert rule.promotion(last_call=True) is None

@@ -99,11 +99,14 @@ def test_a_run_is_coarse_first_then_fine_and_says_where_fine_trials_come_from(
     for trial, parents in zip(fine["trial"], fine["parents"], strict=True):
         assert len(parents) > 0
         assert max(parents) < trial
-        box = json.loads(starts.loc[trial, "box"])
-        for name, (low, high) in box.items():
-            u = starts.loc[trial, f"unit_{name}"]
-            # a whole number's coordinate is the middle of its bin, which may stick out
-            assert pd.isna(u) or low - 0.13 <= u <= high + 0.13, name
+        start = starts.loc[trial]
+        units = {name: start[f"unit_{name}"] for name in json.loads(start["box"])}
+        inside = all(
+            pd.isna(units[name]) or low <= units[name] <= high
+            for name, (low, high) in json.loads(start["box"]).items()
+        )
+        assert ("inside box" in start["reason"]) == inside
+        assert start["expected_low"] < start["expected"] < start["expected_high"]
 
 
 def test_a_budget_of_trials_trains_the_best_to_the_end(tmp_path: Path, toys: None) -> None:

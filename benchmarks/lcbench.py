@@ -1,0 +1,73 @@
+"""Our search behind searchbench's tuner interface: the LCBench surrogate, simulated workers.
+
+    make bench-search SEARCHBENCH=folder     # the folder that holds searchbench/ and its results
+
+The search is the one that a run uses, event by event; only the workers and the trainer are missing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from orchestrator.events import Event, Kind
+from orchestrator.rungs import wide_rungs
+from orchestrator.search import Search
+from orchestrator.space import Integer, Parameter, Real, Space
+from orchestrator.spec import SearchSpec
+from orchestrator.trial import Report
+
+
+def make_tuner(space: Any, *, max_epoch: int, workers: int, seed: int, budget_epochs: int) -> Tuner:
+    """The factory that searchbench asks for; `space` is a tuple of its Param."""
+    return Tuner(space, max_epoch=max_epoch, seed=seed, budget_epochs=budget_epochs)
+
+
+class Tuner:
+    """A search that is told accuracies, to be maximised."""
+
+    def __init__(self, space: Any, *, max_epoch: int, seed: int, budget_epochs: int) -> None:
+        spec = SearchSpec(rungs=wide_rungs(max_epoch))
+        parameters = Space(_parameter(p) for p in space)
+        self._search = Search(parameters, spec, seed=seed, max_epochs=max_epoch)
+        self._search.apply(Event(kind=Kind.SESSION, budget_epochs=budget_epochs))
+
+    def suggest(self) -> Any:
+        """The next assignment, or None."""
+        from searchbench.core import Assignment
+
+        events = self._search.suggest()
+        if not events:
+            return None
+        a = self._search.assignment(events[-1])
+        return Assignment(str(a.trial), a.config, a.start_epoch, a.stop_epoch)
+
+    def report(self, trial_id: str, epoch: int, value: float) -> None:
+        """One epoch's accuracy."""
+        trial = self._search.trials[int(trial_id)]
+        self._search.observe(
+            Report(
+                trial=trial.id,
+                attempt=trial.attempt,
+                epoch=epoch,
+                metrics={},
+                score=(-value, 0.0) if math.isfinite(value) else (math.inf, math.inf),
+                seconds=0.0,
+                worker=0,
+                last=epoch == trial.stop_epoch,
+            ),
+            at_seconds=0.0,
+        )
+
+    def best(self) -> str:
+        """The trial that the search takes for the best."""
+        return str(self._search.leader())
+
+
+def _parameter(p: Any) -> Parameter:
+    scale = "log" if p.log else "linear"
+    if p.integer:
+        return Parameter(
+            name=p.name, domain=Integer(low=p.low, high=p.high, scale="log2" if p.log else "linear")
+        )
+    return Parameter(name=p.name, domain=Real(low=p.low, high=p.high, scale=scale))

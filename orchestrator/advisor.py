@@ -1,0 +1,328 @@
+"""What the results so far advise: where to look next, and who is worth training on.
+
+The search tells it what starts, what runs and what came out; it keeps these in the order in which
+they were told, and all that it answers is a pure function of them (and of the seed). So a resumed
+run gets the same advice, whoever asked for what before.
+
+Its cost does not grow with the number of trials: the model holds at most `MOST + BLOCK` results,
+and its hyperparameters are fitted again each time there are a seventh more.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.acquisition import candidates, expected_improvement, refined
+from orchestrator.space import Choice, Point, Space
+from orchestrator.streams import Purpose, stream
+from orchestrator.surrogate import Array, Columns, Posterior, Prior, fit
+
+__all__ = ["Advisor", "Forecast"]
+
+BEGINNING = 12  #: results before the model speaks, or as many as there are dimensions and 2
+MOST = 240  #: results in the model: the best two thirds of these, and a random rest
+BEST = 160
+BLOCK = 60  #: results taken in one by one before the choice is made again
+GROWTH = 1.15  #: of the number of results, until the hyperparameters are fitted again
+FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later one
+SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
+ELITES = 8  #: of the trials, to look around
+CLOSE = 128  #: candidates whose improvement is worked out: those where it may be largest
+PENDING = 64  #: running trials that the model thinks of, the latest ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A point, and what the model thinks of it: a loss at the last epoch."""
+
+    point: Point
+    expected: float  #: the median
+    low: float  #: a standard deviation better (of the model's scale)
+    high: float  #: and one worse
+    improvement: float  #: expected, on the model's scale: standard deviations of all results
+
+
+class Advisor:
+    """See the module's docstring. Losses: smaller is better; inf for what went bad."""
+
+    def __init__(self, space: Space, *, seed: int, max_epochs: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._last = math.log(max(max_epochs, 2))
+        self._columns = _columns(space)
+        self._points: list[Point] = []  # by trial
+        self._trial: list[int] = []  # of each result, in the order in which they came
+        self._epoch: list[int] = []
+        self._loss: list[float] = []
+        self._ranked: list[tuple[float, int]] = []  # (loss, result), best first
+        self._running: dict[int, int] = {}  # trial -> the epoch it runs to
+        self._theta = Prior.of(self._columns).mean
+        self._fitted = 0  # results that theta was fitted to
+        self._base: _Base | None = None
+        self._view: _View | None = None
+
+    # ------------------------------------------------------------------ what it is told
+
+    def start(self, point: Point) -> None:
+        """The next trial begins, at this point (NaN where inactive)."""
+        self._points.append(point)
+
+    def run(self, trial: int, stop_epoch: int) -> None:
+        """A trial is trained to this epoch."""
+        self._running[trial] = stop_epoch
+        self._view = None
+
+    def rest(self, trial: int) -> None:
+        """It is not trained any more."""
+        self._running.pop(trial, None)
+        self._view = None
+
+    def enter(self, trial: int, epoch: int, loss: float) -> None:
+        """What came out at the end of an assignment; inf if it went bad."""
+        insort(self._ranked, (loss, len(self._loss)))
+        self._trial.append(trial)
+        self._epoch.append(epoch)
+        self._loss.append(loss)
+        self._view = None
+
+    # ------------------------------------------------------------------ what it is asked
+
+    @property
+    def beginning(self) -> int:
+        """How many trials begin before the model is asked."""
+        return max(BEGINNING, len(self._space) + 2)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is enough to go by: half of the first trials are back, not all alike."""
+        enough = len(self._loss) >= self.beginning // 2 and len(self._points) >= self.beginning
+        return enough and len(self._space) > 0 and self._ranked[0][0] < math.inf
+
+    def propose(self, draw: int) -> Forecast:
+        """A point whose result at the last epoch is expected to improve most on the best so far."""
+        view = self._seen()
+        rng = stream(self._seed, draw, Purpose.PROPOSE)
+        points = candidates(self._space, view.elites, rng)
+        point = refined(
+            self._space,
+            points,
+            view.improvements(self._inputs(points), fast=True),
+            lambda p: view.improvements(self._inputs(p), fast=True),
+            elites=view.elites,
+            rng=rng,
+        )
+        return self._forecast(view, point)
+
+    def improvements(self, trials: Sequence[int]) -> Array:
+        """What each trial is expected to improve on the best, trained to the end; shape (n,)."""
+        points = np.array([self._points[t] for t in trials])
+        return self._seen().improvements(self._inputs(points))
+
+    def forecast(self, trial: int) -> Forecast:
+        """What the model thinks of a trial at the last epoch."""
+        return self._forecast(self._seen(), self._points[trial])
+
+    def leader(self) -> int:
+        """The trial with the best result, by what the model takes the results for without noise.
+
+        The best of many noisy values is one that was lucky: the model knows its neighbours.
+        """
+        best = [i for loss, i in self._ranked[:CLOSE] if loss < math.inf]
+        mean, _ = self._seen().posterior.mean(*self._at(best))
+        return self._trial[best[int(np.argmin(mean))]]
+
+    # ------------------------------------------------------------------ how it knows
+
+    def _forecast(self, view: _View, point: Point) -> Forecast:
+        x = self._inputs(point[None])
+        mean, across = view.posterior.mean(x, _END)
+        deviation = view.posterior.deviation(across)
+        improvement = expected_improvement(mean, deviation, view.best)
+        low, middle, high = view.scale.losses(mean[0] + deviation[0] * np.array([-1.0, 0.0, 1.0]))
+        return Forecast(
+            point=point,
+            expected=float(middle),
+            low=float(low),
+            high=float(high),
+            improvement=float(improvement[0]),
+        )
+
+    def _seen(self) -> _View:
+        """The model with all results and all that runs."""
+        if self._view is None:
+            base = self._with_all_results()
+            posterior = base.posterior.copy()
+            running = list(self._running.items())[-PENDING:]
+            if running:
+                points = np.array([self._points[t] for t, _ in running])
+                epochs = np.array([e for _, e in running])
+                posterior.imagine(self._inputs(points), self._time(epochs))
+            self._view = _View(
+                posterior=posterior,
+                scale=base.scale,
+                best=base.best,
+                elites=np.array([self._points[t] for t in self._elites()]),
+            )
+        return self._view
+
+    def _with_all_results(self) -> _Base:
+        """Results in the order they came; one fitted to the first n is the same whoever asks when.
+
+        The hyperparameters are those fitted to the results there were at the last threshold; those
+        results are taken in at once, the rest one by one.
+        """
+        n = len(self._loss)
+        base = self._base
+        while (due := self._next_fit()) <= n:
+            chosen = self._chosen(due)
+            x, t = self._at(chosen)
+            y, _ = self._objective(np.array([self._loss[i] for i in chosen]))
+            steps = STEPS if self._fitted else FIRST_STEPS
+            self._theta = fit(self._columns, x, t, y, start=self._theta, steps=steps)
+            self._fitted, base = due, None
+        since = n - (n - self._fitted) % BLOCK if n > MOST else self._fitted
+        if base is None or base.since != since:
+            chosen = self._chosen(since)
+            base = _Base(since, chosen, Posterior(self._columns, self._theta))
+            base.posterior.add(*self._at(chosen))
+        for i in range(base.upto, n):
+            base.posterior.add(*self._at([i]))
+            base.results.append(i)
+        base.upto = n
+        y, base.scale = self._objective(np.array([self._loss[i] for i in base.results]))
+        base.posterior.observe(y)
+        base.best = float(y.min())
+        self._base = base
+        return base
+
+    def _next_fit(self) -> int:
+        """The number of results at which the hyperparameters are fitted next."""
+        if not self._fitted:
+            return self.beginning // 2
+        return max(self._fitted + 2, math.ceil(self._fitted * GROWTH))
+
+    def _chosen(self, n: int) -> list[int]:
+        """Which of the first n results the model holds: all, or the best and a random rest."""
+        if n <= MOST:
+            return list(range(n))
+        ranked = [i for _, i in self._ranked if i < n]
+        rest = stream(self._seed, n, Purpose.CHOOSE).choice(n - BEST, MOST - BEST, replace=False)
+        return sorted([*ranked[:BEST], *(ranked[BEST + int(k)] for k in rest)])
+
+    def _objective(self, losses: Array) -> tuple[Array, _Scale]:
+        """Losses as the model has them, mean 0 and standard deviation 1, and the way back.
+
+        log(1 + (loss - best) / (median - best)): what is far from the best should not shape the
+        model; what went bad counts as the worst there is.
+        """
+        finite = losses[np.isfinite(losses)]
+        if not len(finite):
+            return np.zeros(len(losses)), _Scale(0.0, 1.0, 0.0, 1.0)
+        best = float(finite.min())
+        spread = float(np.median(finite)) - best or float(finite.max()) - best or 1.0
+        stretched = np.log(SOFT + (np.minimum(losses, finite.max()) - best) / spread)
+        middle, width = float(stretched.mean()), float(stretched.std()) or 1.0
+        return (stretched - middle) / width, _Scale(best, spread, middle, width)
+
+    def _elites(self) -> list[int]:
+        elites: dict[int, None] = {}
+        for loss, i in self._ranked:
+            if len(elites) == ELITES or (loss == math.inf and elites):
+                break
+            elites[self._trial[i]] = None
+        return list(elites)
+
+    def _at(self, results: Sequence[int]) -> tuple[Array, Array]:
+        points = np.array([self._points[self._trial[i]] for i in results])
+        return self._inputs(points), self._time(np.array([self._epoch[i] for i in results]))
+
+    def _time(self, epochs: Array) -> Array:
+        return np.asarray(np.log(epochs) / self._last)
+
+    def _inputs(self, points: Array) -> Array:
+        """Points of shape (n, dimensions) as columns of numbers, (n, columns).
+
+        What is not active lies in the middle: two that are both inactive do not differ there.
+        """
+        if len(self._columns.dimension) == len(self._space):
+            return np.where(np.isnan(points), 0.5, points)
+        parts = []
+        for d, u in zip(self._space.dimensions, points.T, strict=True):
+            inactive = np.isnan(u)
+            if isinstance(d.domain, Choice):
+                k = len(d.domain.options)
+                hot = np.eye(k)[d.domain.places(np.where(inactive, 0.0, u))]
+                parts.append(np.where(inactive[:, None], 1 / k, hot) / math.sqrt(2))
+            else:
+                parts.append(np.where(inactive, 0.5, u)[:, None])
+        return np.hstack(parts)
+
+
+_END = np.ones(1)  #: the last epoch's time
+
+
+@dataclass(slots=True)
+class _Base:
+    """The model of the results alone."""
+
+    since: int  #: results that were taken in at once
+    results: list[int]
+    posterior: Posterior
+    upto: int = 0
+    scale: _Scale = None  # type: ignore[assignment] # set before it is handed out
+    best: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.upto = self.since
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """From the model's objective back to losses."""
+
+    best: float
+    spread: float
+    middle: float
+    width: float
+
+    def losses(self, y: Array) -> Array:
+        stretched = np.exp(y * self.width + self.middle) - SOFT
+        return np.asarray(self.best + self.spread * stretched)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """The model with what runs thought of, and what to compare with."""
+
+    posterior: Posterior
+    scale: _Scale
+    best: float
+    elites: Array
+
+    def improvements(self, x: Array, *, fast: bool = False) -> Array:
+        """The expected improvement at the last epoch; where `fast`, 0 at who has no chance."""
+        mean, across = self.posterior.mean(x, _END)
+        if not fast or len(x) <= CLOSE:
+            return expected_improvement(mean, self.posterior.deviation(across), self.best)
+        most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
+        close = np.argpartition(-most, CLOSE)[:CLOSE]
+        worth = np.zeros(len(x))
+        deviation = self.posterior.deviation(across[:, close])
+        worth[close] = expected_improvement(mean[close], deviation, self.best)
+        return worth
+
+
+def _columns(space: Space) -> Columns:
+    dimension: list[int] = []
+    bent: list[bool] = []
+    for i, d in enumerate(space.dimensions):
+        choice = isinstance(d.domain, Choice)
+        width = len(d.domain.options) if isinstance(d.domain, Choice) else 1
+        dimension += [i] * width
+        bent += [not choice] * width
+    return Columns(np.array(dimension, dtype=int), np.array(bent, dtype=bool))

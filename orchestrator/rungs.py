@@ -1,0 +1,25 @@
+"""The epochs that trials are compared at: whole, rising, the last one is max_epochs."""
+
+from __future__ import annotations
+
+__all__ = ["geometric_rungs", "wide_rungs"]
+
+RATIO = 2.65  #: of the epochs of two neighbouring wide rungs
+
+
+def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
+    """1, eta, eta^2, … and max_epochs.
+
+    By multiplying integers: floor(log(R) / log(eta)) loses a rung at R = 243, eta = 3.
+    """
+    rungs = [1]
+    while rungs[-1] * eta < max_epochs:
+        rungs.append(rungs[-1] * eta)
+    return (*rungs, max_epochs) if max_epochs > 1 else (1,)
+
+
+def wide_rungs(max_epochs: int) -> tuple[int, ...]:
+    """Up to four rungs, each about 2.65 times the one before: 2, 7, 20 and 52 for 52 epochs."""
+    rungs = {max_epochs} | {round(max_epochs / RATIO**k) for k in (1, 2)}
+    lowest = max(round(max_epochs / RATIO**3.35), 1)
+    return tuple(sorted({max(r, 1) for r in rungs | {lowest}}))
