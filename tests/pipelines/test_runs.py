@@ -100,6 +100,9 @@ def test_a_run_is_coarse_first_then_fine_and_says_where_fine_trials_come_from(
         assert len(parents) > 0
         assert max(parents) < trial
         start = starts.loc[trial]
+        if pd.isna(start["expected"]):
+            assert start["reason"].startswith("from box")  # too early for the model
+            continue
         units = {name: start[f"unit_{name}"] for name in json.loads(start["box"])}
         inside = all(
             pd.isna(units[name]) or low <= units[name] <= high
