@@ -14,26 +14,27 @@ from orchestrator.space import Choice, Space
 
 __all__ = ["candidates", "expected_improvement", "refined"]
 
-RANDOM = 400  #: candidates over the whole cube
-NEARBY = 400  #: candidates around the elites
+RANDOM = 250  #: candidates over the whole cube
+NEARBY = 250  #: candidates around the elites
 NARROWEST, WIDEST = 0.01, 0.3  #: how far those lie from their elite, as a standard deviation
 TO_EDGE = 0.3  #: of the coordinates that change, so many go to an end of their range …
 CROSSED = 0.3  #: … and of the rest so many take another elite's value
 ROUNDS = (0.1, 0.05, 0.03)  #: deviations of the rounds of local search around the best candidates
-KEPT, CHILDREN = 5, 30  #: in a round: so many best candidates, each with so many children
+KEPT, CHILDREN = 5, 20  #: in a round: so many best candidates, each with so many children
 
 Array = np.ndarray
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
-    """By how much a normal result comes out below `best`, on average; never below 0.
+    """By how much a normal result comes out below `best`, on average; always above 0.
 
-    Jones, Schonlau & Welch 1998, "Efficient Global Optimization of Expensive Black-Box Functions",
+    Where nothing is to be gained, and the figure would vanish, what is least known is best. Jones,
+    Schonlau & Welch 1998, "Efficient Global Optimization of Expensive Black-Box Functions",
     equation 15.
     """
     z = (best - mean) / deviation
     density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return np.asarray(deviation * (z * ndtr(z) + density))
+    return np.asarray(deviation * (np.maximum(z * ndtr(z) + density, 0.0) + 1e-9))
 
 
 def candidates(space: Space, elites: Array, rng: np.random.Generator) -> Array:
@@ -67,7 +68,7 @@ def refined(
     elites: Array,
     rng: np.random.Generator,
 ) -> Array:
-    """The best point that local search around the best of `points` finds, shape (dimensions,).
+    """What local search around the best of `points` finds, best first, shape (found, dimensions).
 
     Args:
         space: The hyperparameters.
@@ -85,8 +86,8 @@ def refined(
         )
         points = np.vstack([points[top], children])
         worth = np.append(worth[top], value(children))
-    best: Array = points[int(np.argmax(worth))]
-    return best
+    found: Array = points[np.argsort(-worth, kind="stable")]
+    return found
 
 
 def _changed(

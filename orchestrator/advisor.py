@@ -10,12 +10,15 @@ and its hyperparameters are fitted again each time there are a seventh more.
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from orchestrator.acquisition import candidates, expected_improvement, refined
 from orchestrator.space import Choice, Point, Space
@@ -32,7 +35,8 @@ GROWTH = 1.15  #: of the number of results, until the hyperparameters are fitted
 FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later one
 SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
 ELITES = 8  #: of the trials, to look around
-CLOSE = 128  #: candidates whose improvement is worked out: those where it may be largest
+CLOSE = 64  #: candidates whose improvement is worked out: those where it may be largest
+HUGE = 1e100  #: losses beyond it count as this much
 PENDING = 64  #: running trials that the model thinks of, the latest ones
 
 
@@ -47,6 +51,26 @@ class Forecast:
     improvement: float  #: expected, on the model's scale: standard deviations of all results
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_one_thread(answer: Callable[P, R]) -> Callable[P, R]:
+    """Two BLAS threads give other bits than one; and beside workers they are seven times slower."""
+
+    @functools.wraps(answer)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _threads().limit(limits=1):
+            return answer(*args, **kwargs)
+
+    return answered
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 class Advisor:
     """See the module's docstring. Losses: smaller is better; inf for what went bad."""
 
@@ -56,11 +80,12 @@ class Advisor:
         self._last = math.log(max(max_epochs, 2))
         self._columns = _columns(space)
         self._points: list[Point] = []  # by trial
+        self._tried: set[bytes] = set()  # the same points
         self._trial: list[int] = []  # of each result, in the order in which they came
         self._epoch: list[int] = []
         self._loss: list[float] = []
         self._ranked: list[tuple[float, int]] = []  # (loss, result), best first
-        self._running: dict[int, int] = {}  # trial -> the epoch it runs to
+        self._running: dict[int, None] = {}  # trials, in the order in which they were handed out
         self._theta = Prior.of(self._columns).mean
         self._fitted = 0  # results that theta was fitted to
         self._base: _Base | None = None
@@ -71,10 +96,11 @@ class Advisor:
     def start(self, point: Point) -> None:
         """The next trial begins, at this point (NaN where inactive)."""
         self._points.append(point)
+        self._tried.add(point.tobytes())
 
-    def run(self, trial: int, stop_epoch: int) -> None:
-        """A trial is trained to this epoch."""
-        self._running[trial] = stop_epoch
+    def run(self, trial: int) -> None:
+        """A trial is being trained."""
+        self._running[trial] = None
         self._view = None
 
     def rest(self, trial: int) -> None:
@@ -103,12 +129,13 @@ class Advisor:
         enough = len(self._loss) >= self.beginning // 2 and len(self._points) >= self.beginning
         return enough and len(self._space) > 0 and self._ranked[0][0] < math.inf
 
+    @_on_one_thread
     def propose(self, draw: int) -> Forecast:
         """A point whose result at the last epoch is expected to improve most on the best so far."""
         view = self._seen()
         rng = stream(self._seed, draw, Purpose.PROPOSE)
         points = candidates(self._space, view.elites, rng)
-        point = refined(
+        found = refined(
             self._space,
             points,
             view.improvements(self._inputs(points), fast=True),
@@ -116,17 +143,21 @@ class Advisor:
             elites=view.elites,
             rng=rng,
         )
-        return self._forecast(view, point)
+        new = (p for p in found if p.tobytes() not in self._tried)
+        return self._forecast(view, next(new, found[0]))
 
+    @_on_one_thread
     def improvements(self, trials: Sequence[int]) -> Array:
         """What each trial is expected to improve on the best, trained to the end; shape (n,)."""
         points = np.array([self._points[t] for t in trials])
         return self._seen().improvements(self._inputs(points))
 
+    @_on_one_thread
     def forecast(self, trial: int) -> Forecast:
         """What the model thinks of a trial at the last epoch."""
         return self._forecast(self._seen(), self._points[trial])
 
+    @_on_one_thread
     def leader(self) -> int:
         """The trial with the best result, by what the model takes the results for without noise.
 
@@ -157,11 +188,11 @@ class Advisor:
         if self._view is None:
             base = self._with_all_results()
             posterior = base.posterior.copy()
-            running = list(self._running.items())[-PENDING:]
+            running = list(self._running)[-PENDING:]
             if running:
-                points = np.array([self._points[t] for t, _ in running])
-                epochs = np.array([e for _, e in running])
-                posterior.imagine(self._inputs(points), self._time(epochs))
+                # As if each were trained to the end: it may yet be, so its neighbours are no use.
+                points = np.array([self._points[t] for t in running])
+                posterior.imagine(self._inputs(points), np.ones(len(running)))
             self._view = _View(
                 posterior=posterior,
                 scale=base.scale,
@@ -223,10 +254,12 @@ class Advisor:
         finite = losses[np.isfinite(losses)]
         if not len(finite):
             return np.zeros(len(losses)), _Scale(0.0, 1.0, 0.0, 1.0)
-        best = float(finite.min())
-        spread = float(np.median(finite)) - best or float(finite.max()) - best or 1.0
-        stretched = np.log(SOFT + (np.minimum(losses, finite.max()) - best) / spread)
-        middle, width = float(stretched.mean()), float(stretched.std()) or 1.0
+        losses, finite = np.clip(losses, -HUGE, HUGE), np.clip(finite, -HUGE, HUGE)
+        best, worst = float(finite.min()), float(finite.max())
+        spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
+        stretched = np.log(SOFT + (np.minimum(losses, worst) - best) / spread)
+        middle, width = float(stretched.mean()), float(stretched.std())
+        width = width if width > 1e-9 else 1.0  # all alike
         return (stretched - middle) / width, _Scale(best, spread, middle, width)
 
     def _elites(self) -> list[int]:

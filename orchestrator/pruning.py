@@ -251,17 +251,19 @@ class Median:
         """Complete at the last epoch, pruned if worse than the median, else on to the next."""
         if epoch == self._max_epochs:
             return Verdict(kind=Kind.COMPLETE, reason=f"trained all {epoch} epochs", rung=epoch)
-        others = self._means[epoch].copy()
-        others.pop(bisect_left(others, self._sum[trial] / epoch))
-        if epoch < self.GRACE or len(others) < self.PEERS:
+        means = self._means[epoch]
+        others = len(means) - 1
+        if epoch < self.GRACE or others < self.PEERS:
             return Verdict(kind=Kind.PAUSE, reason=f"epoch {epoch}: too early to compare")
-        median, best = others[len(others) // 2], self._best[trial][0]
+        middle = others // 2
+        middle += bisect_left(means, self._sum[trial] / epoch) <= middle  # its own is left out
+        median, best = means[middle], self._best[trial][0]
         worse = best > median
-        told = f"{'worse' if worse else 'not worse'} than the median of {len(others)} others"
+        told = f"{'worse' if worse else 'not worse'} than the median of {others} others"
         return Verdict(
             kind=Kind.PRUNE if worse else Kind.PAUSE,
             reason=f"epoch {epoch}: its best is {told}",
-            rung=epoch, peers=len(others) + 1, cutoff=median,
+            rung=epoch, peers=others + 1, cutoff=median,
         )  # fmt: skip
 
     def promotion(self, *, last_call: bool) -> Promotion | None:

@@ -285,7 +285,7 @@ class Search:
         self.trials[event.trial] = Trial(
             id=event.trial,
             config=event.config,
-            point=self.space.point(event.config),
+            point=self._point(event),
             seed=event.seed,
             stage=stage,
             zoom=event.zoom,
@@ -297,6 +297,14 @@ class Search:
             self._advisor.start(self.trials[event.trial].point)
         self._hand_out(self.trials[event.trial])
         self.counts[TRANSITIONS[None, event.kind]] += 1
+
+    def _point(self, event: Event) -> Point:
+        if event.unit is None:  # written by hand
+            return self.space.point(event.config or {})
+        point = np.full(len(self.space), np.nan)
+        for name, u in event.unit.items():
+            point[self.space.index[name]] = u
+        return point
 
     def _apply_move(self, event: Event) -> None:
         assert event.trial is not None
@@ -318,7 +326,7 @@ class Search:
                 trial.attempt += 1
                 trial.retries += was is Status.RUNNING
                 if self._advisor:
-                    self._advisor.run(trial.id, trial.stop_epoch)
+                    self._advisor.run(trial.id)
             case Kind.STOP:
                 self._interrupted[trial.id] = None
                 if self._advisor:
@@ -335,7 +343,7 @@ class Search:
         """Its assignment, up to stop_epoch, is under way."""
         self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
         if self._advisor:
-            self._advisor.run(trial.id, trial.stop_epoch)
+            self._advisor.run(trial.id)
 
     def _enter(self, trial: Trial, score: Score) -> None:
         """Its assignment is over: the score goes to the rung, and to the model."""

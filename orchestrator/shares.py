@@ -20,7 +20,7 @@ from orchestrator.trial import Score
 
 __all__ = ["Shares"]
 
-LOWEST, TOPMOST = 1.5, 0.6  #: what the first and the last rung get at first, for 1 later
+LOWEST, TOPMOST = 2.0, 0.4  #: what the first and the last rung get at first, for 1 later
 EVEN = 0.2  #: of the budget, until all rungs get the same
 CONSIDERED = 256  #: of those that wait in a rung, the best so many are looked at
 

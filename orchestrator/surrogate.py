@@ -74,7 +74,7 @@ class Prior:
             (0.0, 1.0),  # v, of objectives with a standard deviation of 1
             (math.log(0.5), 1.0),  # w
             (math.log(0.5), 0.7),  # l, of the logarithm of the epoch in [0, 1]
-            (math.log(1e-3), 1.0),  # noise
+            (math.log(1e-3), 2.0),  # noise, from none to a sixth of all there is
         ]
         mean = np.array([length] * d + [m for m, _ in named] + [0.0] * (2 * bent))
         width = np.array([0.5] * d + [s for _, s in named] + [0.5] * (2 * bent))

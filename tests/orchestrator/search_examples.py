@@ -55,6 +55,8 @@ def space_of(text: str = SMALL) -> Space:
 def spec_of(text: str = SMALL, *, max_epochs: int = 9, **search: Any) -> Spec:
     """A spec whose space is this YAML text; the method's parts are named one by one."""
     rungs = [r for r in (1, 3, 9, 27, 81) if r < max_epochs] + [max_epochs]
+    if search.get("pruning") == "shares":
+        search = {"method": "caviar"} | search
     if "method" not in search:
         search = {"method": "asha", "sampler": "sobol", "zooms": 2} | search
     content = {
@@ -141,6 +143,11 @@ def lives(log: Iterable[Event | Observation]) -> dict[int, str]:
         if isinstance(entry, Event) and entry.trial is not None and entry.kind in _LETTERS:
             words[entry.trial] = words.get(entry.trial, "") + _LETTERS[entry.kind]
     return words
+
+
+def events(play: Play, *kinds: Kind) -> list[Event]:
+    """The events of these kinds, in order."""
+    return [e for e in play.log if isinstance(e, Event) and e.kind in kinds]
 
 
 class Play:

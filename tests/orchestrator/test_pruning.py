@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from search_examples import quick
 
 from orchestrator.events import Kind
+from orchestrator.hyperband import Hyperband
 from orchestrator.pruning import Asha, Median, NoPruning, Promotion
 from orchestrator.rungs import geometric_rungs, wide_rungs
 from orchestrator.trial import WORST, Score
@@ -328,3 +329,46 @@ def test_without_pruning_a_trial_trains_to_the_end_in_one_go() -> None:
     assert rule.verdict(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
     assert rule.promotion(last_call=True) is None
     assert rule.least_promising(range(10**6)) is None
+
+
+# ---------------------------------------------------------------------- Hyperband
+
+
+def test_the_brackets_of_81_epochs_are_those_of_algorithm_1() -> None:
+    # ceil(5 * 3^s / (s + 1)) trials for s = 4 … 0, beginning with 1, 3, 9, 27, 81 epochs
+    rule = Hyperband(rungs=(1, 3, 9, 27, 81), eta=3)
+    assert rule.sizes == (81, 34, 15, 8, 5)
+    stops = [rule.first_stop(trial) for trial in range(2 * 143)]
+    assert stops[:143] == [1] * 81 + [3] * 34 + [9] * 15 + [27] * 8 + [81] * 5
+    assert stops[143:] == stops[:143]
+
+
+@given(max_epochs=st.integers(1, 300), eta=st.integers(2, 5))
+@quick(60)
+def test_every_bracket_of_hyperband_costs_about_the_same(max_epochs: int, eta: int) -> None:
+    rungs = geometric_rungs(max_epochs=max_epochs, eta=eta)
+    rule = Hyperband(rungs=rungs, eta=eta)
+    most = len(rungs) - 1
+    for size, s in zip(rule.sizes, range(most, -1, -1), strict=True):
+        exact = Fraction((most + 1) * eta**s, s + 1)
+        assert exact <= size < exact + 1
+
+
+@given(seed=st.integers(0, 10**6))
+@quick(20)
+def test_a_trial_is_compared_with_those_of_its_bracket_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rungs = (1, 3, 9)
+    ours = Hyperband(rungs=rungs, eta=3)
+    alone = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
+    for trial in rng.permutation(60):
+        bracket = ours.bracket(int(trial))
+        epoch = ours.first_stop(int(trial))
+        score = (float(rng.random()), 0.0)
+        ours.enter(int(trial), epoch, score)
+        alone[bracket].enter(int(trial), epoch, score)
+        assert ours.verdict(int(trial), epoch, score) == alone[bracket].verdict(
+            int(trial), epoch, score
+        )
+    wanted = [a.promotion(last_call=False) for a in alone]
+    assert ours.promotion(last_call=False) == next((p for p in wanted if p), None)
