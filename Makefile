@@ -42,8 +42,17 @@ $(VENV)/benchmarks: $(VENV)/installed
 bench-trainer: $(VENV)/benchmarks ## a training step against PyTorch, JAX, scikit-learn (7 min; ARGS="--json FILE --mnist DIR")
 	@$(BIN)/python benchmarks/training_step.py $(ARGS)
 
+# The folder that holds searchbench/, or searchbench itself.
+SEARCHBENCH ?= ..
+NOISE ?= 0
+bench-search: $(VENV)/benchmarks ## the search on LCBench beside the recorded peers (3 min; SEARCHBENCH=FOLDER NOISE=1)
+	@BIN=$(BIN) benchmarks/lcbench.sh "$(SEARCHBENCH)" "$(NOISE)" $(ARGS)
+
+bench-decisions: setup ## decisions a second, and whether that stays so as a run grows
+	@$(BIN)/python -m benchmarks.decisions $(ARGS)
+
 format: setup ## let ruff write what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast check bench-trainer format
+.PHONY: help setup search lint test test-fast check bench-trainer bench-search bench-decisions format

@@ -74,14 +74,16 @@ class Prior:
             (0.0, 1.0),  # v, of objectives with a standard deviation of 1
             (math.log(0.5), 1.0),  # w
             (math.log(0.5), 0.7),  # l, of the logarithm of the epoch in [0, 1]
-            (math.log(1e-3), 2.0),  # noise, from none to a sixth of all there is
+            (math.log(1e-3), NOISE),  # noise
         ]
         mean = np.array([length] * d + [m for m, _ in named] + [0.0] * (2 * bent))
-        width = np.array([0.5] * d + [s for _, s in named] + [0.5] * (2 * bent))
+        width = np.array([0.5] * d + [s for _, s in named] + [BENT] * (2 * bent))
         return cls(mean, width)
 
 
 LENGTH = 0.62  #: of a coordinate, before any result, times the root of the number of dimensions
+NOISE = 2.0  #: width of the noise's prior: from none to a sixth of all the variance there is
+BENT = 0.5  #: width of the prior of the exponents that bend a coordinate
 
 
 class _Kernel:
