@@ -1,9 +1,9 @@
-"""What each constant of the search brings: the LCBench surrogate with one of them changed at a time.
+"""What each constant of the search brings: LCBench with one of them changed at a time.
 
     python benchmarks/search_constants.py FOLDER [--seeds 10] [--noise 0] [--only shares.]
 
-FOLDER holds searchbench/. Each line is one variant: normalised regret x 100 at 10, 25, 50 and 100 %
-of 1,500 epochs over the public tasks, and its difference to the search as it is, over the same tasks
+FOLDER holds searchbench/. Each line is one variant: normalised regret x 100 at 10, 25, 50, 100 % of
+1,500 epochs over the public tasks, and its difference to the search as it is, over the same tasks
 and seeds. docs/search.md quotes a run.
 """
 
@@ -47,8 +47,9 @@ _Job = tuple[str, tuple[Setting, ...], str, int, float]
 
 def regrets(job: _Job) -> tuple[str, str, int, list[float]]:
     """The regrets x 100 of one variant on one task with one seed."""
-    from benchmarks.lcbench import make_tuner
     from searchbench.core import DATA, FRACTIONS, MAX_EPOCH, LCBench, simulate
+
+    from benchmarks.lcbench import make_tuner
 
     name, settings, task, seed, noise = job
     for place, value in settings:

@@ -24,6 +24,7 @@ from orchestrator.acquisition import candidates, expected_improvement, refined
 from orchestrator.space import Choice, Point, Space
 from orchestrator.streams import Purpose, stream
 from orchestrator.surrogate import Array, Columns, Posterior, Prior, fit
+from orchestrator.trial import WORST, Score
 
 __all__ = ["Advisor", "Forecast"]
 
@@ -37,6 +38,8 @@ SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is 
 ELITES = 8  #: of the trials, to look around
 CLOSE = 64  #: candidates whose improvement is worked out: those where it may be largest
 HUGE = 1e100  #: losses beyond it count as this much
+TIE = 0.2  #: how much the metric that breaks ties says beside the loss
+PRICED = 5  #: doublings of the first trials that prices are learnt from
 PENDING = 64  #: running trials that the model thinks of, the latest ones
 
 
@@ -81,10 +84,13 @@ class Advisor:
         self._columns = _columns(space)
         self._points: list[Point] = []  # by trial
         self._tried: set[bytes] = set()  # the same points
+        self._price: list[float] = []  # by trial: the logarithm of what an epoch costs
+        self._pricing = (0, np.empty(0))  # the trials it was learnt from, and the coefficients
+        self.thrift = 0.0  # how much the price counts: 0 not at all, 1 gain per work
         self._trial: list[int] = []  # of each result, in the order in which they came
         self._epoch: list[int] = []
-        self._loss: list[float] = []
-        self._ranked: list[tuple[float, int]] = []  # (loss, result), best first
+        self._score: list[Score] = []
+        self._ranked: list[tuple[Score, int]] = []  # (score, result), best first
         self._running: dict[int, None] = {}  # trials, in the order in which they were handed out
         self._theta = Prior.of(self._columns).mean
         self._fitted = 0  # results that theta was fitted to
@@ -93,9 +99,10 @@ class Advisor:
 
     # ------------------------------------------------------------------ what it is told
 
-    def start(self, point: Point) -> None:
-        """The next trial begins, at this point (NaN where inactive)."""
+    def start(self, point: Point, work: float = 1.0) -> None:
+        """The next trial begins, at this point (NaN where inactive); what an epoch costs there."""
         self._points.append(point)
+        self._price.append(math.log(work))
         self._tried.add(point.tobytes())
 
     def run(self, trial: int) -> None:
@@ -108,12 +115,12 @@ class Advisor:
         self._running.pop(trial, None)
         self._view = None
 
-    def enter(self, trial: int, epoch: int, loss: float) -> None:
-        """What came out at the end of an assignment; inf if it went bad."""
-        insort(self._ranked, (loss, len(self._loss)))
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """What came out at the end of an assignment; WORST if it went bad."""
+        insort(self._ranked, (score, len(self._score)))
         self._trial.append(trial)
         self._epoch.append(epoch)
-        self._loss.append(loss)
+        self._score.append(score)
         self._view = None
 
     # ------------------------------------------------------------------ what it is asked
@@ -126,36 +133,36 @@ class Advisor:
     @property
     def ready(self) -> bool:
         """Whether there is enough to go by: half of the first trials are back, not all alike."""
-        enough = len(self._loss) >= self.beginning // 2 and len(self._points) >= self.beginning
-        return enough and len(self._space) > 0 and self._ranked[0][0] < math.inf
+        enough = len(self._score) >= self.beginning // 2 and len(self._points) >= self.beginning
+        return enough and len(self._space) > 0 and self._ranked[0][0] < WORST
 
     @_on_one_thread
     def propose(self, draw: int) -> Forecast:
         """A point whose result at the last epoch is expected to improve most on the best so far."""
         view = self._seen()
         rng = stream(self._seed, draw, Purpose.PROPOSE)
+
+        def worth(points: Array) -> Array:
+            x = self._inputs(points)
+            return view.improvements(x, factor=np.exp(-self.thrift * self._prices(x)), fast=True)
+
         points = candidates(self._space, view.elites, rng)
-        found = refined(
-            self._space,
-            points,
-            view.improvements(self._inputs(points), fast=True),
-            lambda p: view.improvements(self._inputs(p), fast=True),
-            elites=view.elites,
-            rng=rng,
-        )
+        found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
         new = (p for p in found if p.tobytes() not in self._tried)
         return self._forecast(view, next(new, found[0]))
 
     @_on_one_thread
-    def improvements(self, trials: Sequence[int]) -> Array:
-        """What each trial is expected to improve on the best, trained to the end; shape (n,)."""
-        points = np.array([self._points[t] for t in trials])
-        return self._seen().improvements(self._inputs(points))
+    def choose(self, trials: Sequence[int]) -> tuple[int, Forecast]:
+        """The place of the trial that is expected to improve most on the best, trained to the end.
 
-    @_on_one_thread
-    def forecast(self, trial: int) -> Forecast:
-        """What the model thinks of a trial at the last epoch."""
-        return self._forecast(self._seen(), self._points[trial])
+        Where thrift is asked for, most for its work.
+        """
+        view = self._seen()
+        x = self._inputs(np.array([self._points[t] for t in trials]))
+        price = np.array([self._price[t] for t in trials])
+        factor = np.exp(-self.thrift * (price - price.mean()))
+        place = int(np.argmax(view.improvements(x, factor=factor)))
+        return place, self._forecast(view, self._points[trials[place]])
 
     @_on_one_thread
     def leader(self) -> int:
@@ -163,7 +170,7 @@ class Advisor:
 
         The best of many noisy values is one that was lucky: the model knows its neighbours.
         """
-        best = [i for loss, i in self._ranked[:CLOSE] if loss < math.inf]
+        best = [i for score, i in self._ranked[:CLOSE] if score < WORST]
         mean, _ = self._seen().posterior.mean(*self._at(best))
         return self._trial[best[int(np.argmin(mean))]]
 
@@ -207,12 +214,12 @@ class Advisor:
         The hyperparameters are those fitted to the results there were at the last threshold; those
         results are taken in at once, the rest one by one.
         """
-        n = len(self._loss)
+        n = len(self._score)
         base = self._base
         while (due := self._next_fit()) <= n:
             chosen = self._chosen(due)
             x, t = self._at(chosen)
-            y, _ = self._objective(np.array([self._loss[i] for i in chosen]))
+            y, _ = self._objective(chosen)
             steps = STEPS if self._fitted else FIRST_STEPS
             self._theta = fit(self._columns, x, t, y, start=self._theta, steps=steps)
             self._fitted, base = due, None
@@ -225,7 +232,7 @@ class Advisor:
             base.posterior.add(*self._at([i]))
             base.results.append(i)
         base.upto = n
-        y, base.scale = self._objective(np.array([self._loss[i] for i in base.results]))
+        y, base.scale = self._objective(base.results)
         base.posterior.observe(y)
         base.best = float(y.min())
         self._base = base
@@ -245,30 +252,45 @@ class Advisor:
         rest = stream(self._seed, n, Purpose.CHOOSE).choice(n - BEST, MOST - BEST, replace=False)
         return sorted([*ranked[:BEST], *(ranked[BEST + int(k)] for k in rest)])
 
-    def _objective(self, losses: Array) -> tuple[Array, _Scale]:
-        """Losses as the model has them, mean 0 and standard deviation 1, and the way back.
+    def _objective(self, results: Sequence[int]) -> tuple[Array, _Scale]:
+        """Scores as the model has them, mean 0 and standard deviation 1, and the way back.
 
-        log(1 + (loss - best) / (median - best)): what is far from the best should not shape the
-        model; what went bad counts as the worst there is.
+        The metric that breaks ties has a small say too: where a few hundred validation examples
+        make many losses equal, it still tells which way is down.
         """
-        finite = losses[np.isfinite(losses)]
-        if not len(finite):
-            return np.zeros(len(losses)), _Scale(0.0, 1.0, 0.0, 1.0)
-        losses, finite = np.clip(losses, -HUGE, HUGE), np.clip(finite, -HUGE, HUGE)
-        best, worst = float(finite.min()), float(finite.max())
-        spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
-        stretched = np.log(SOFT + (np.minimum(losses, worst) - best) / spread)
-        middle, width = float(stretched.mean()), float(stretched.std())
-        width = width if width > 1e-9 else 1.0  # all alike
-        return (stretched - middle) / width, _Scale(best, spread, middle, width)
+        scores = np.array([self._score[i] for i in results])
+        loss, best, spread = _stretched(scores[:, 0])
+        tie, _, _ = _stretched(scores[:, 1])
+        y = _standardised(_standardised(loss) + TIE * _standardised(tie))
+        # and back by regression: the loss to expect where the objective is y
+        slope = float(y @ (loss - loss.mean())) / len(y)
+        return y, _Scale(best, spread, float(loss.mean()), slope)
 
     def _elites(self) -> list[int]:
         elites: dict[int, None] = {}
-        for loss, i in self._ranked:
-            if len(elites) == ELITES or (loss == math.inf and elites):
+        for score, i in self._ranked:
+            if len(elites) == ELITES or (score == WORST and elites):
                 break
             elites[self._trial[i]] = None
         return list(elites)
+
+    def _prices(self, x: Array) -> Array:
+        """Logarithms of what an epoch costs at inputs, less the mean; learnt from the trials' own.
+
+        By ridge regression on the inputs and their squares, each time there are twice as many
+        trials: costs are products of powers, so their logarithms are nearly sums.
+        """
+        if self.thrift == 0.0:
+            return np.zeros(len(x))
+        doublings = int(math.log2(len(self._points) / self.beginning))
+        known = self.beginning * 2 ** min(doublings, PRICED)
+        if self._pricing[0] != known:
+            z = _squares(self._inputs(np.array(self._points[:known])))
+            price = np.array(self._price[:known])
+            price -= price.mean()
+            square = z.T @ z + 1e-3 * known * np.eye(z.shape[1])
+            self._pricing = known, np.linalg.solve(square, z.T @ price)
+        return np.asarray(_squares(x) @ self._pricing[1])
 
     def _at(self, results: Sequence[int]) -> tuple[Array, Array]:
         points = np.array([self._points[self._trial[i]] for i in results])
@@ -337,17 +359,46 @@ class _View:
     best: float
     elites: Array
 
-    def improvements(self, x: Array, *, fast: bool = False) -> Array:
-        """The expected improvement at the last epoch; where `fast`, 0 at who has no chance."""
+    def improvements(self, x: Array, *, factor: Array, fast: bool = False) -> Array:
+        """The expected improvement at the last epoch, times a factor; shape (n,).
+
+        Where `fast`, 0 at those that have no chance to be the best of these.
+        """
         mean, across = self.posterior.mean(x, _END)
         if not fast or len(x) <= CLOSE:
-            return expected_improvement(mean, self.posterior.deviation(across), self.best)
+            gain = expected_improvement(mean, self.posterior.deviation(across), self.best)
+            return np.asarray(gain * factor)
         most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
-        close = np.argpartition(-most, CLOSE)[:CLOSE]
+        close = np.argpartition(-most * factor, CLOSE)[:CLOSE]
         worth = np.zeros(len(x))
         deviation = self.posterior.deviation(across[:, close])
-        worth[close] = expected_improvement(mean[close], deviation, self.best)
+        worth[close] = expected_improvement(mean[close], deviation, self.best) * factor[close]
         return worth
+
+
+def _stretched(losses: Array) -> tuple[Array, float, float]:
+    """log(1 + (loss - best) / (median - best)), the best loss, and what it is divided by.
+
+    What is far from the best should not shape the model; what went bad counts as the worst.
+    """
+    finite = losses[np.isfinite(losses)]
+    if not len(finite):
+        return np.zeros(len(losses)), 0.0, 1.0
+    losses, finite = np.clip(losses, -HUGE, HUGE), np.clip(finite, -HUGE, HUGE)
+    best, worst = float(finite.min()), float(finite.max())
+    spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
+    return np.log(SOFT + (np.minimum(losses, worst) - best) / spread), best, spread
+
+
+def _squares(x: Array) -> Array:
+    return np.hstack([np.ones((len(x), 1)), x, x * x])
+
+
+def _standardised(values: Array) -> Array:
+    """Mean 0 and standard deviation 1; all 0 where they are alike."""
+    width = float(values.std())
+    centred = values - values.mean()
+    return np.asarray(centred / width if width > 1e-9 else 0.0 * centred)
 
 
 def _columns(space: Space) -> Columns:

@@ -39,8 +39,8 @@ class Hyperband:
         """The first rung of its bracket."""
         return self._of(trial).first_stop(trial)
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs are not counted."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Into the rung of its bracket."""

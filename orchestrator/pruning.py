@@ -62,8 +62,8 @@ class Pruner(Protocol):
     def first_stop(self, trial: int) -> int:
         """Where the first assignment of a new trial ends."""
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs start + 1 … stop are handed out, at this share of the budget."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """An assignment up to this epoch is handed out, at this share of the budget."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """A trial has reached `epoch` with this score; one that went bad enters with WORST."""
@@ -128,8 +128,8 @@ class Asha:
         """The first rung."""
         return self._stops[0]
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs are not counted."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Into the rung at this epoch."""
@@ -232,8 +232,8 @@ class Median:
         """The first epoch."""
         return 1
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs are not counted."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Take one more epoch's loss into the trial's mean."""
@@ -292,8 +292,8 @@ class NoPruning:
         """The last epoch."""
         return self._max_epochs
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs are not counted."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """Nothing is compared."""

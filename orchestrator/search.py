@@ -11,7 +11,7 @@ The three parts it puts together stand in files of their own: the coarse stage (
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,6 +63,7 @@ class Trial:
     zoom: int | None
     parents: tuple[int, ...]
     stop_epoch: int
+    work: float  #: what an epoch costs, in the trainer's unit
     start_epoch: int = 0
     attempt: int = 1
     retries: int = 0  #: of the present assignment, after a lost worker
@@ -86,7 +87,17 @@ class Incumbent:
 class Search:
     """Decides; see the module's docstring. Smaller scores are better throughout."""
 
-    def __init__(self, space: Space, spec: SearchSpec, *, seed: int, max_epochs: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        spec: SearchSpec,
+        *,
+        seed: int,
+        max_epochs: int,
+        work: Callable[[Config], float] = lambda _: 1.0,
+    ) -> None:
+        """Begin with nothing known; `work` says what an epoch of a configuration costs."""
+        self._work = work
         self.space = space
         self.spec = spec
         self.seed = seed
@@ -291,10 +302,11 @@ class Search:
             zoom=event.zoom,
             parents=tuple(event.parents or ()),
             stop_epoch=event.stop_epoch,
+            work=self._work(event.config),
         )
         self._drawn[stage] += 1
         if self._advisor:
-            self._advisor.start(self.trials[event.trial].point)
+            self._advisor.start(self.trials[event.trial].point, self.trials[event.trial].work)
         self._hand_out(self.trials[event.trial])
         self.counts[TRANSITIONS[None, event.kind]] += 1
 
@@ -341,7 +353,8 @@ class Search:
 
     def _hand_out(self, trial: Trial) -> None:
         """Its assignment, up to stop_epoch, is under way."""
-        self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
+        cost = (trial.stop_epoch - trial.start_epoch) * trial.work
+        self._pruner.spend(trial.stop_epoch, cost, self.progress())
         if self._advisor:
             self._advisor.run(trial.id)
 
@@ -350,7 +363,7 @@ class Search:
         self._pruner.enter(trial.id, trial.stop_epoch, score)
         if self._advisor:
             self._advisor.rest(trial.id)
-            self._advisor.enter(trial.id, trial.stop_epoch, score[0])
+            self._advisor.enter(trial.id, trial.stop_epoch, score)
 
     # ------------------------------------------------------------------ how it decides
 
@@ -367,6 +380,8 @@ class Search:
             trial = self.trials[next(iter(self._interrupted))]
             yield self._retry(trial, "goes on where the last session stopped")
             return
+        if self._advisor:
+            self._advisor.thrift = self._thrift()
         promotion = self._pruner.promotion(last_call=self._late())
         if promotion is not None:
             yield self._promote(promotion)
@@ -382,6 +397,13 @@ class Search:
         promotion = self._to_the_end()
         if promotion is not None:
             yield self._promote(promotion)
+
+    def _thrift(self) -> float:
+        """How much work counts against what it may bring: where time is short, less and less.
+
+        Lee et al. 2020, "Cost-aware Bayesian Optimization", arXiv:2003.10870, section 3.1.
+        """
+        return 0.0 if self._budget.budget_seconds is None else max(1.0 - self.progress(), 0.0)
 
     def _late(self) -> bool:
         """Whether who waits goes before new trials: towards the end of time or of the epochs."""

@@ -32,17 +32,16 @@ class Shares:
         self._stops = tuple(rungs)
         self._rungs = {epoch: Rung() for epoch in rungs}
         self._advisor = advisor
-        self._credit = np.zeros(len(rungs))  # epochs that each rung may claim, by its share
+        self._credit = np.zeros(len(rungs))  # what each rung may claim, by its share
 
     def first_stop(self, trial: int) -> int:
         """The first rung."""
         return self._stops[0]
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """Epochs start + 1 … stop are handed out, at this share of the budget."""
+    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+        """An assignment up to this epoch is handed out, at this share of the budget."""
         share = np.linspace(LOWEST, TOPMOST, len(self._stops))
         share += (1 - share) * min(progress / EVEN, 1.0)
-        cost = stop_epoch - start_epoch
         self._credit += cost * share / share.sum()
         self._credit[self._stops.index(stop_epoch)] -= cost
 
@@ -94,11 +93,9 @@ class Shares:
     def _promote(self, epoch: int, waiting: list[int]) -> Promotion:
         rung = self._rungs[epoch]
         if self._advisor.ready:
-            gains = self._advisor.improvements(waiting)
-            chosen = int(np.argmax(gains))
-            forecast = self._advisor.forecast(waiting[chosen])
+            chosen, forecast = self._advisor.choose(waiting)
             why = f"of {len(waiting)} that wait it is expected to improve most"
-        else:
+        else:  # on the last call of a short run
             chosen, forecast = 0, None
             why = "the best that waits, too early for the model"
         trial = waiting[chosen]

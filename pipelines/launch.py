@@ -150,7 +150,9 @@ class Run:
         declared = load_trainer(spec.trainer, self.job.paths).metrics
         kinds = {name: kind for name, (kind, _) in declared.items()}
         tables = Tables(space=space, metrics=kinds, objective=self.job.objective)
-        self.search = Search(space, spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
+        self.search = Search(
+            space, spec.search, seed=spec.seed, max_epochs=spec.max_epochs, work=self.job.work
+        )
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
         try:
