@@ -38,7 +38,6 @@ SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is 
 ELITES = 8  #: of the trials, to look around
 CLOSE = 64  #: candidates whose improvement is worked out: those where it may be largest
 HUGE = 1e100  #: losses beyond it count as this much
-TIE = 0.2  #: how much the metric that breaks ties says beside the loss
 PRICED = 5  #: doublings of the first trials that prices are learnt from
 PENDING = 64  #: running trials that the model thinks of, the latest ones
 
@@ -137,19 +136,25 @@ class Advisor:
         return enough and len(self._space) > 0 and self._ranked[0][0] < WORST
 
     @_on_one_thread
-    def propose(self, draw: int) -> Forecast:
-        """A point whose result at the last epoch is expected to improve most on the best so far."""
+    def propose(self, draw: int) -> Forecast | None:
+        """A point whose result at the last epoch is expected to improve most on the best so far.
+
+        None where every point that was thought of breaks a constraint.
+        """
         view = self._seen()
         rng = stream(self._seed, draw, Purpose.PROPOSE)
 
         def worth(points: Array) -> Array:
             x = self._inputs(points)
-            return view.improvements(x, factor=np.exp(-self.thrift * self._prices(x)), fast=True)
+            factor = np.exp(-self.thrift * self._prices(x)) * self._space.allowed(points)
+            return view.improvements(x, factor=factor, fast=True)
 
         points = candidates(self._space, view.elites, rng)
         found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
+        found = found[self._space.allowed(found)]
         new = (p for p in found if p.tobytes() not in self._tried)
-        return self._forecast(view, next(new, found[0]))
+        point = next(new, found[0] if len(found) else None)
+        return None if point is None else self._forecast(view, point)
 
     @_on_one_thread
     def choose(self, trials: Sequence[int]) -> tuple[int, Forecast]:
@@ -255,13 +260,14 @@ class Advisor:
     def _objective(self, results: Sequence[int]) -> tuple[Array, _Scale]:
         """Scores as the model has them, mean 0 and standard deviation 1, and the way back.
 
-        The metric that breaks ties has a small say too: where a few hundred validation examples
-        make many losses equal, it still tells which way is down.
+        The metric that breaks ties has a say too, the more of the losses are equal: where they are
+        counts of a few hundred validation examples, it still tells which way is down.
         """
         scores = np.array([self._score[i] for i in results])
         loss, best, spread = _stretched(scores[:, 0])
         tie, _, _ = _stretched(scores[:, 1])
-        y = _standardised(_standardised(loss) + TIE * _standardised(tie))
+        tied = 1 - len(np.unique(loss)) / len(loss)
+        y = _standardised(_standardised(loss) + tied * _standardised(tie))
         # and back by regression: the loss to expect where the objective is y
         slope = float(y @ (loss - loss.mean())) / len(y)
         return y, _Scale(best, spread, float(loss.mean()), slope)

@@ -27,6 +27,7 @@ SHRINK = 0.5  #: a zoom halves each side; two zooms leave a quarter of each rang
 ELITES = 8  #: the trials that make a box, at most a quarter of those that have a result
 BORDER = 0.05  #: this share of a box's side counts as its border
 AGREE = 0.75  #: a choice is settled where this share of the elites made it
+PATIENCE = 1_000  #: draws that break a constraint before the box is given up
 REDRAWS = 8  #: how often a draw near a diverged trial is drawn again before it is let through
 
 
@@ -85,17 +86,24 @@ def _settled(domain: Choice, active: list[float]) -> tuple[float, float] | None:
     return winner / len(domain.options), (winner + 1) / len(domain.options)
 
 
-def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw:
-    """A uniform point in the box, away from where trials diverged."""
+def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw | None:
+    """A uniform point in the box, away from where trials diverged.
+
+    None where the constraints leave nothing of the box.
+    """
     rng = stream(seed, trial, Purpose.ZOOM)
     low, high = np.array([zoom.box[d.name] for d in space.dimensions]).reshape(-1, 2).T
     redrawn = 0
-    while True:
+    for _ in range(PATIENCE):
         point = low + rng.random(len(space)) * (high - low)
         seen = space.point(space.config(point))
+        if not space.allowed(seen[None])[0]:
+            continue
         if redrawn == REDRAWS or not history.nearest_is_bad(seen):
             break
         redrawn += 1
+    else:
+        return None
     told = f"; drawn again {redrawn} times beside diverged trials" if redrawn else ""
     return Draw(
         point=point,

@@ -464,13 +464,15 @@ class Search:
             config = self._given[self._drawn["given"]]
             return Draw(point=self.space.point(config), stage="given", reason="given in the spec")
         trial = len(self.trials)
+        draw = None
         if self._advisor and self._advisor.ready:
-            return model_draw(self.space, self.zoom, self._advisor.propose(trial))
-        if self.zoom is not None:
-            return fine_draw(
+            forecast = self._advisor.propose(trial)
+            draw = forecast and model_draw(self.space, self.zoom, forecast)
+        elif self.zoom is not None:
+            draw = fine_draw(
                 self.space, self.zoom, seed=self.seed, trial=trial, history=self._history
             )
-        return coarse_draw(self._sampler, self._drawn["coarse"])
+        return draw or coarse_draw(self._sampler, self._drawn["coarse"])
 
     def _start(self, draw: Draw) -> Event:
         trial = len(self.trials)

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from orchestrator.constraints import Constraint
 from orchestrator.errors import SpecError
 
 __all__ = [
@@ -259,7 +260,7 @@ class Space:
         SpecError: If a name stands twice, or `when` or `per` names what is not there, or in a ring.
     """
 
-    def __init__(self, parameters: Iterable[Parameter]) -> None:
+    def __init__(self, parameters: Iterable[Parameter], constraints: Iterable[str] = ()) -> None:
         self.parameters: tuple[Parameter, ...] = tuple(parameters)
         self._by_name = {p.name: p for p in self.parameters}
         if len(self._by_name) != len(self.parameters):
@@ -276,6 +277,11 @@ class Space:
             d for d in self.names.values() if not isinstance(d.parameter.domain, Fixed)
         )
         self.index: dict[str, int] = {d.name: i for i, d in enumerate(self.dimensions)}
+        #: none of them is broken by a configuration that is tried
+        try:
+            self.constraints = tuple(Constraint.read(c, known=self.names) for c in constraints)
+        except SpecError as e:
+            raise SpecError(f"constraints: {e}") from e
 
     def __len__(self) -> int:
         return len(self.dimensions)
@@ -323,6 +329,43 @@ class Space:
                 there = on & (self._at_least(p.per, d.copy, active, snapped) if p.per else True)
                 snapped[:, i] = np.where(there, d.domain.snap(points[:, i]), np.nan)
         return snapped
+
+    def allowed(self, points: np.ndarray) -> np.ndarray:
+        """At which canonical points no constraint is broken, shape (n,)."""
+        allowed = np.ones(len(points), dtype=bool)
+        for constraint in self.constraints:
+            values = {name: self._values(name, points) for name in constraint.names}
+            active = [
+                ~np.isnan(points[:, self.index[name]])
+                for name in constraint.names
+                if name in self.index
+            ]
+            applies = np.logical_and.reduce(active) if active else np.True_
+            allowed &= ~applies | constraint.holds(values)
+        return allowed
+
+    def allows(self, config: Config) -> bool:
+        """Whether a configuration breaks no constraint."""
+        return not self.constraints or bool(self.allowed(self.point(config)[None])[0])
+
+    def _values(self, name: str, points: np.ndarray) -> np.ndarray:
+        domain = self.names[name].parameter.domain
+        if isinstance(domain, Fixed):
+            return np.full(len(points), domain.value)
+        u = np.nan_to_num(points[:, self.index[name]])
+        return np.array([self.names[name].domain.from_unit(float(x)) for x in u])
+
+    def fitted(self, config: Mapping[str, Value]) -> Config | None:
+        """What this space has of a configuration of another one; None if it does not make one."""
+        fixed = {p.name: p.domain.value for p in self.parameters if isinstance(p.domain, Fixed)}
+        known = {name: value for name, value in config.items() if name in self.names}
+        try:
+            found = self.check(
+                {**known, **{k: v for k, v in fixed.items() if k in known}}, source=""
+            )
+        except SpecError:
+            return None
+        return found if self.allows(found) else None
 
     def _has_one_of(
         self, name: str, values: tuple[Value, ...], points: np.ndarray

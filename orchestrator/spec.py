@@ -102,12 +102,14 @@ class Spec:
     seed: int
     max_epochs: int
     space: Mapping[str, Any]  #: as written; `parameters` is what it means
+    constraints: tuple[str, ...] = ()  #: what no configuration breaks: `units_2 <= units_1`
     modules: str | None = None  #: the folder with a user's own trainer; it may move
     search: SearchSpec = field(default_factory=SearchSpec)
 
     def parameters(self) -> Space:
         """The space, ready to draw from."""
-        return Space(_parameter(name, domain) for name, domain in self.space.items())
+        parameters = [_parameter(name, domain) for name, domain in self.space.items()]
+        return Space(parameters, self.constraints)
 
 
 # ---------------------------------------------------------------------- the file's edge
@@ -223,6 +225,7 @@ class _SpecModel(_Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     max_epochs: int = Field(27, ge=1)
     space: dict[str, Any]
+    constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
     modules: str | None = None
     search: _SearchModel
 
@@ -249,13 +252,15 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         seed=model.seed,
         max_epochs=model.max_epochs,
         space=model.space,
+        constraints=model.constraints,
         modules=model.modules,
         search=SearchSpec(state_budget_bytes=search.pop("state_budget"), **search),
     )
     try:
         space = spec.parameters()
         for config in spec.search.given:
-            space.check(config, source="search.given")
+            if not space.allows(space.check(config, source="search.given")):
+                raise SpecError(f"search.given: {dict(config)} breaks one of the constraints")
     except SpecError as e:
         raise SpecError(f"{source}: {e}") from e
     return spec
@@ -294,6 +299,7 @@ def dump_spec(spec: Spec) -> str:
     search = content["search"]
     search["state_budget"] = search.pop("state_budget_bytes")
     search["rungs"], search["given"] = list(search["rungs"]), list(search["given"])
+    content["constraints"] = list(content["constraints"])
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 

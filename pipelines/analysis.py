@@ -103,17 +103,23 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
+def configs_by_rank(run: Run) -> list[dict[str, Any]]:
+    """The trials' configurations, that of the best result first; those without one left out."""
+    sound = run.epochs[run.epochs["cause"].isna()] if len(run.epochs) else run.epochs
+    if sound.empty:
+        return []
+    trials = run.trials.set_index("trial")
+    ranked = sound.loc[_ranked(run, sound), "trial"].unique()
+    return [_prefixed(trials.loc[trial], "config_") for trial in ranked]
+
+
 def best(run: Run) -> dict[str, Any] | None:
     """The best epoch of the run with its config and figures, or None before the first."""
     sound = run.epochs[run.epochs["cause"].isna()] if len(run.epochs) else run.epochs
     if sound.empty:
         return None
     o = run.objective
-    keys = pd.DataFrame({"loss": _loss(sound[o.metric], maximize=o.maximize)})
-    if o.tie_metric:
-        keys["tie"] = _loss(sound[o.tie_metric], maximize=o.tie_maximize)
-    keys["seq"] = sound["seq"]
-    row = sound.loc[keys.sort_values(list(keys.columns)).index[0]]
+    row = sound.loc[_ranked(run, sound)[0]]
     trial = run.trials.set_index("trial").loc[row["trial"]]
     tested = run.events[(run.events["kind"] == Kind.TEST) & (run.events["trial"] == row["trial"])]
     tested = tested[tested["epoch"] == row["epoch"]]
@@ -128,6 +134,16 @@ def best(run: Run) -> dict[str, Any] | None:
         "test": _prefixed(tested.iloc[-1], "test_") if len(tested) else {},
         "model": str(model) if model.is_dir() else None,
     }
+
+
+def _ranked(run: Run, epochs: pd.DataFrame) -> pd.Index:
+    """The epochs' labels, best first: by the metric, its tie-breaker, and who was first."""
+    o = run.objective
+    keys = pd.DataFrame({"loss": _loss(epochs[o.metric], maximize=o.maximize)})
+    if o.tie_metric:
+        keys["tie"] = _loss(epochs[o.tie_metric], maximize=o.tie_maximize)
+    keys["seq"] = epochs["seq"]
+    return keys.sort_values(list(keys.columns)).index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

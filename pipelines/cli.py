@@ -68,6 +68,10 @@ EpochsOpt = Annotated[int | None, typer.Option(help="budget: epochs of all trial
 MaxEpochsOpt = Annotated[int | None, typer.Option(help="of one trial [27]")]
 MetricOpt = Annotated[str | None, typer.Option(help="the metric that decides")]
 WorkersOpt = Annotated[int | None, typer.Option(help="[one for each processor]")]
+LikeOpt = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="RUN", help="try first what was best in this run; may stand twice"),
+]
 SeedOpt = Annotated[int | None, typer.Option(help="same seed, same draws [0]")]
 OutOpt = Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME-DATE-TIME]")]
 AddressOpt = Annotated[str | None, typer.Option(help="of a Ray cluster: auto or HOST:PORT")]
@@ -89,6 +93,7 @@ def search_command(
     max_epochs: MaxEpochsOpt = None,
     metric: MetricOpt = None,
     workers: WorkersOpt = None,
+    like: LikeOpt = None,
     seed: SeedOpt = None,
     out: OutOpt = None,
     address: AddressOpt = None,
@@ -114,6 +119,7 @@ def search_command(
             test=test,
             task=task and task.value,
             metric=metric,
+            like=like or (),
             seed=seed,
             max_epochs=max_epochs,
         )

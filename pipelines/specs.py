@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from orchestrator.samplers import Random
 from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.trainer import load_trainer, objective_of
 from pipelines.datasets import BUILT_IN, Table, fingerprint, read
+from pipelines.like import given_by
 from pipelines.preprocessing import Prepared, prepare
 from trainers.config import read_settings
 from trainers.errors import ConfigError
@@ -37,8 +38,11 @@ def new_spec(
     metric: str | None = None,
     seed: int | None = None,
     max_epochs: int | None = None,
+    like: Sequence[Path] = (),
 ) -> tuple[Spec, Prepared]:
     """The spec of a run, and its data: defaults, then the file, then what was typed.
+
+    What was good in the runs of `like` is tried first, after what the file gives.
 
     Raises:
         InputError: If any of it is wrong; nothing has been written.
@@ -48,6 +52,9 @@ def new_spec(
     _type(content["data"], target=target, task=task, test=test and _absolute(test))
     content["data"]["source"] = _absolute(source)
     checked = _checked(content, spec_file)
+    if like:
+        given = checked.search.given + given_by(like, checked.parameters())
+        checked = replace(checked, search=replace(checked.search, given=given))
     table = read(source, target=checked.data.target, test=checked.data.test)
     ready = _prepare(checked, table)
     trainer = TRAINERS[ready.task] if ours else checked.trainer

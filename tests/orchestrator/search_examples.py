@@ -52,7 +52,9 @@ def space_of(text: str = SMALL) -> Space:
     return spec_of(text).parameters()
 
 
-def spec_of(text: str = SMALL, *, max_epochs: int = 9, **search: Any) -> Spec:
+def spec_of(
+    text: str = SMALL, *, max_epochs: int = 9, constraints: Iterable[str] = (), **search: Any
+) -> Spec:
     """A spec whose space is this YAML text; the method's parts are named one by one."""
     rungs = [r for r in (1, 3, 9, 27, 81) if r < max_epochs] + [max_epochs]
     if search.get("pruning") == "shares":
@@ -64,6 +66,7 @@ def spec_of(text: str = SMALL, *, max_epochs: int = 9, **search: Any) -> Spec:
         "trainer": "search_examples:Toy",
         "max_epochs": max_epochs,
         "space": parse_yaml(text, source="test"),
+        "constraints": list(constraints),
         "search": {"rungs": rungs} | search,
     }
     return load_spec(content, source="test")

@@ -1,0 +1,39 @@
+"""A warm start: what was good in other runs is tried first.
+
+The configurations stand in the new run's spec from then on, as if given by hand: the run does not
+need the others any more, and each start event says `given`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import SpecError
+from orchestrator.space import Config, Space
+from pipelines.analysis import configs_by_rank, load
+
+__all__ = ["given_by"]
+
+BEST = 5  #: configurations of each run
+
+
+def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
+    """The best configurations of other runs that this space has, one run's after the other's.
+
+    What the space does not have is left out, so that a wider or narrower space can learn too.
+
+    Raises:
+        RunError: If one of them is no run.
+        SpecError: If nothing of a run fits into the space.
+    """
+    found: list[Config] = []
+    for folder in runs:
+        fitting = [c for c in map(space.fitted, configs_by_rank(load(folder))) if c is not None]
+        if not fitting:
+            raise SpecError(
+                f"--like {folder}: none of its configurations fits into this space "
+                f"({', '.join(space.names)}); leave it out, or search a space like its own"
+            )
+        found += [c for i, c in enumerate(fitting) if c not in fitting[:i]][:BEST]
+    return tuple(c for i, c in enumerate(found) if c not in found[:i])
