@@ -1,7 +1,7 @@
 """Draws docs/search.svg from a run's Parquet: every trial as a line up to its last epoch.
 
-    caviar search digits --trials 150 --seed 1 --pool inline --out run
-    python docs/search_picture.py run docs/search.svg
+caviar search digits --trials 150 --seed 1 --pool inline --out run
+python docs/search_picture.py run docs/search.svg
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-
 
 from pipelines.analysis import load, opened_spec
 
@@ -41,7 +40,8 @@ def picture(folder: Path) -> str:
     for rung in rungs:
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y(rung):.1f}" y2="{y(rung):.1f}" '
-            f'stroke="#ddd"/><text x="{LEFT - 8}" y="{y(rung) + 4:.1f}" text-anchor="end">{rung}</text>'
+            f'stroke="#ddd"/>'
+            f'<text x="{LEFT - 8}" y="{y(rung) + 4:.1f}" text-anchor="end">{rung}</text>'
         )
     zooms = run.events[run.events["kind"] == "zoom"]
     starts = run.events[run.events["kind"] == "start"]
@@ -70,8 +70,9 @@ def picture(folder: Path) -> str:
             f'<text x="{at + 18}" y="{HEIGHT - 10}">{told}</text>'
         )
     parts.append(
-        f'<text x="{WIDTH - 20}" y="{HEIGHT - 10}" text-anchor="end">trials, in the order in which '
-        f'they began</text><text x="{LEFT - 8}" y="{TOP - 12}" text-anchor="end">epochs</text></svg>'
+        f'<text x="{WIDTH - 20}" y="{HEIGHT - 10}" text-anchor="end">'
+        f"trials, in the order in which they began</text>"
+        f'<text x="{LEFT - 8}" y="{TOP - 12}" text-anchor="end">epochs</text></svg>'
     )
     return "\n".join(parts) + "\n"
 
