@@ -23,7 +23,7 @@ __all__ = [
     "NoPruning",
     "Promotion",
     "Pruner",
-    "Rung",
+    "Rungs",
     "Verdict",
 ]
 
@@ -110,7 +110,39 @@ class Rung:
         return bisect_left(self.ranked, (self._score[trial], trial)) + 1
 
 
-class Asha:
+class Rungs:
+    """What pruners that pause trials at rungs have in common: who reached them, who waits there."""
+
+    def __init__(self, rungs: Sequence[int]) -> None:
+        self._rungs = {epoch: Rung() for epoch in rungs}
+        self._stops = tuple(rungs)
+
+    def first_stop(self, trial: int) -> int:
+        """The first rung."""
+        return self._stops[0]
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """Into the rung at this epoch."""
+        self._rungs[epoch].add(trial, score)
+
+    def leave(self, trial: int, epoch: int) -> None:
+        """Out of those who wait there; the score stays."""
+        self._rungs[epoch].remove(trial)
+
+    def least_promising(self, among: Container[int]) -> int | None:
+        """The worst that waits in the lowest rung that any of them waits in."""
+        for epoch in self._stops[:-1]:
+            waiting = self._rungs[epoch].waiting
+            found = next((trial for _, trial in reversed(waiting) if trial in among), None)
+            if found is not None:
+                return found
+        return None
+
+    def _next_stop(self, epoch: int) -> int:
+        return self._stops[self._stops.index(epoch) + 1]
+
+
+class Asha(Rungs):
     """Asynchronous successive halving with pause and promotion.
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", arXiv:1810.05934,
@@ -120,24 +152,11 @@ class Asha:
     """
 
     def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
+        super().__init__(rungs)
         self._eta = eta
-        self._rungs = {epoch: Rung() for epoch in rungs}
-        self._stops = tuple(rungs)
-
-    def first_stop(self, trial: int) -> int:
-        """The first rung."""
-        return self._stops[0]
 
     def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
         """What is spent is not counted."""
-
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """Into the rung at this epoch."""
-        self._rungs[epoch].add(trial, score)
-
-    def leave(self, trial: int, epoch: int) -> None:
-        """Out of those who wait there; the score stays."""
-        self._rungs[epoch].remove(trial)
 
     def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
         """Complete in the last rung, else wait."""
@@ -169,14 +188,6 @@ class Asha:
                 )
         return self._last_call() if last_call else None
 
-    def least_promising(self, among: Container[int]) -> int | None:
-        """The worst that waits in the lowest rung that any of them waits in."""
-        for _, rung in reversed(list(self._below_the_last())):
-            found = next((trial for _, trial in reversed(rung.waiting) if trial in among), None)
-            if found is not None:
-                return found
-        return None
-
     def _last_call(self) -> Promotion | None:
         heads = [(r.waiting[0], e) for e, r in self._below_the_last() if r.waiting]
         if not heads:
@@ -197,7 +208,7 @@ class Asha:
         return Promotion(
             trial=trial,
             start_epoch=epoch,
-            stop_epoch=self._stops[self._stops.index(epoch) + 1],
+            stop_epoch=self._next_stop(epoch),
             reason=f"place {rank} of {peers} in rung {epoch}: {why}",
             rank=rank,
             peers=peers,

@@ -8,14 +8,14 @@ low rungs get more (many are tried before one is trained to the end), later all 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
 
 from orchestrator.advisor import Advisor
 from orchestrator.events import Kind
-from orchestrator.pruning import Promotion, Rung, Verdict
+from orchestrator.pruning import Promotion, Rungs, Verdict
 from orchestrator.trial import Score
 
 __all__ = ["Shares"]
@@ -25,18 +25,13 @@ EVEN = 0.2  #: of the budget, until all rungs get the same
 CONSIDERED = 256  #: of those that wait in a rung, the best so many are looked at
 
 
-class Shares:
+class Shares(Rungs):
     """See the module's docstring; a `Pruner`, and more: it says when a new trial is due."""
 
     def __init__(self, *, rungs: Sequence[int], advisor: Advisor) -> None:
-        self._stops = tuple(rungs)
-        self._rungs = {epoch: Rung() for epoch in rungs}
+        super().__init__(rungs)
         self._advisor = advisor
         self._credit = np.zeros(len(rungs))  # what each rung may claim, by its share
-
-    def first_stop(self, trial: int) -> int:
-        """The first rung."""
-        return self._stops[0]
 
     def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
         """An assignment up to this epoch is handed out, at this share of the budget."""
@@ -44,14 +39,6 @@ class Shares:
         share += (1 - share) * min(progress / EVEN, 1.0)
         self._credit += cost * share / share.sum()
         self._credit[self._stops.index(stop_epoch)] -= cost
-
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """Into the rung at this epoch."""
-        self._rungs[epoch].add(trial, score)
-
-    def leave(self, trial: int, epoch: int) -> None:
-        """Out of those who wait there; the score stays."""
-        self._rungs[epoch].remove(trial)
 
     def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
         """Complete in the last rung, else wait."""
@@ -81,15 +68,6 @@ class Shares:
                 return self._promote(epoch, [t for _, t in islice(waiting, CONSIDERED)])
         return None
 
-    def least_promising(self, among: Container[int]) -> int | None:
-        """The worst that waits in the lowest rung that any of them waits in."""
-        for epoch in self._stops[:-1]:
-            waiting = self._rungs[epoch].waiting
-            found = next((trial for _, trial in reversed(waiting) if trial in among), None)
-            if found is not None:
-                return found
-        return None
-
     def _promote(self, epoch: int, waiting: list[int]) -> Promotion:
         rung = self._rungs[epoch]
         if self._advisor.ready:
@@ -103,7 +81,7 @@ class Shares:
         return Promotion(
             trial=trial,
             start_epoch=epoch,
-            stop_epoch=self._stops[self._stops.index(epoch) + 1],
+            stop_epoch=self._next_stop(epoch),
             reason=f"place {rank} of {peers} in rung {epoch}: {why}",
             rank=rank,
             peers=peers,
