@@ -137,7 +137,7 @@ def test_a_budget_of_time_ends_the_run_and_what_was_in_flight_goes_on_later(
     check_tables(tmp_path / "run")
     first = load(tmp_path / "run")
     assert 1.5 <= summary(first)["seconds"] < 4
-    caviar.resume(tmp_path / "run", added=Added(seconds=1), crew=INLINE)
+    caviar.resume(tmp_path / "run", added=Added(seconds=60, trials=1), crew=INLINE)
     check_tables(tmp_path / "run")
     second = load(tmp_path / "run")
     stopped = first.trials[first.trials["status"] == "STOPPED"]["trial"]
