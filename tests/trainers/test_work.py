@@ -25,7 +25,7 @@ def test_work_grows_with_the_network_and_the_data_and_shrinks_with_the_batch(
 ) -> None:
     least = work(*units, batch_size=batch)
     assert least > 0
-    assert work(*units, more, batch_size=batch) > least
+    assert work(*units, units[-1], batch_size=batch) > least
     assert work(units[0] + more, *units[1:], batch_size=batch) > least
     assert work(*units, batch_size=batch, examples=1000 + more) > least
     assert work(*units, batch_size=batch + more) <= least
