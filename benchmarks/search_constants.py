@@ -4,7 +4,7 @@
 
 FOLDER holds searchbench/. Each line is one variant: normalised regret x 100 at 10, 25, 50, 100 % of
 1,500 epochs over the public tasks, and its difference to the search as it is, over the same tasks
-and seeds. docs/search.md quotes a run.
+and seeds.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ VARIANTS: dict[str, tuple[Setting, ...]] = {
     "no last call": (("search.LAST_CALL", 2.0),),
     "fewer results in the model: 120": (("advisor.MOST", 120), ("advisor.BEST", 80)),
 }
-_Job = tuple[str, tuple[Setting, ...], str, int, float]
+_Job = tuple[tuple[Setting, ...], str, int, float]  #: settings, task, seed, noise
 
 
-def regrets(job: _Job) -> tuple[str, str, int, list[float]]:
+def regrets(job: _Job) -> list[float]:
     """The regrets x 100 of one variant on one task with one seed."""
     from searchbench.core import DATA, FRACTIONS, MAX_EPOCH, LCBench, simulate
 
     from benchmarks.lcbench import make_tuner
 
-    name, settings, task, seed, noise = job
+    settings, task, seed, noise = job
     for place, value in settings:
         module, constant = place.split(".")
         found = importlib.import_module(f"orchestrator.{module}")
@@ -71,7 +71,7 @@ def regrets(job: _Job) -> tuple[str, str, int, list[float]]:
     reference = json.loads((DATA / "reference.json").read_text())[task]
     best, middle = reference["best_any_direct"], reference["median52"]
     assert len(rows) == len(FRACTIONS)
-    return name, task, seed, [100 * (best - row["best_any"]) / (best - middle) for row in rows]
+    return [100 * (best - row["best_any"]) / (best - middle) for row in rows]
 
 
 def main(
@@ -88,9 +88,9 @@ def main(
     base = np.empty(0)
     context = multiprocessing.get_context("spawn")  # a changed constant stays in its process
     for name, settings in chosen.items():
-        jobs = [(name, settings, task, seed, noise) for seed in range(seeds) for task in tasks]
+        jobs = [(settings, task, seed, noise) for seed in range(seeds) for task in tasks]
         with context.Pool() as pool:
-            found = np.array([r for _, _, _, r in pool.imap(regrets, jobs)])
+            found = np.array(list(pool.imap(regrets, jobs)))
         if not settings:
             base = found
         gap, error = found - base, (found - base).std(axis=0) / np.sqrt(len(found))

@@ -199,7 +199,9 @@ class Advisor:
         """The model with all results and all that runs."""
         if self._view is None:
             base = self._with_all_results()
+            y, scale = self._objective(base.results)
             posterior = base.posterior.copy()
+            posterior.observe(y)
             running = list(self._running)[-PENDING:]
             if running:
                 # As if each were trained to the end: it may yet be, so its neighbours are no use.
@@ -207,8 +209,8 @@ class Advisor:
                 posterior.imagine(self._inputs(points), np.ones(len(running)))
             self._view = _View(
                 posterior=posterior,
-                scale=base.scale,
-                best=base.best,
+                scale=scale,
+                best=float(y.min()),
                 elites=np.array([self._points[t] for t in self._elites()]),
             )
         return self._view
@@ -231,15 +233,12 @@ class Advisor:
         since = n - (n - self._fitted) % BLOCK if n > MOST else self._fitted
         if base is None or base.since != since:
             chosen = self._chosen(since)
-            base = _Base(since, chosen, Posterior(self._columns, self._theta))
+            base = _Base(since, since, chosen, Posterior(self._columns, self._theta))
             base.posterior.add(*self._at(chosen))
         for i in range(base.upto, n):
             base.posterior.add(*self._at([i]))
             base.results.append(i)
         base.upto = n
-        y, base.scale = self._objective(base.results)
-        base.posterior.observe(y)
-        base.best = float(y.min())
         self._base = base
         return base
 
@@ -331,15 +330,10 @@ _END = np.ones(1)  #: the last epoch's time
 class _Base:
     """The model of the results alone."""
 
-    since: int  #: results that were taken in at once
-    results: list[int]
+    since: int  #: so many results were there when some were chosen and taken in at once
+    upto: int  #: so many are there now; all that came since were taken in
+    results: list[int]  #: those in the model
     posterior: Posterior
-    upto: int = 0
-    scale: _Scale = None  # type: ignore[assignment] # set before it is handed out
-    best: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.upto = self.since
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ stands in the grammar below is read: nothing a spec says is ever executed.
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -104,19 +105,12 @@ class Constraint:
                 return _OPERATIONS[type(node.op)](left, right)
             case ast.BoolOp():
                 parts = [self._value(part, values) for part in node.values]
-                return _joined(_OPERATIONS[type(node.op)], parts)
+                return functools.reduce(_OPERATIONS[type(node.op)], parts)
             case ast.Compare():
                 sides = [self._value(side, values) for side in (node.left, *node.comparators)]
                 parts = [
                     _OPERATIONS[type(op)](a, b)
                     for op, a, b in zip(node.ops, sides, sides[1:], strict=False)
                 ]
-                return _joined(np.logical_and, parts)
+                return functools.reduce(np.logical_and, parts)
         raise AssertionError(ast.dump(node))  # `read` lets nothing else through
-
-
-def _joined(join: Callable[..., Any], parts: list[Any]) -> Any:
-    result = parts[0]
-    for part in parts[1:]:
-        result = join(result, part)
-    return result

@@ -138,8 +138,49 @@ class Rungs:
                 return found
         return None
 
-    def _next_stop(self, epoch: int) -> int:
-        return self._stops[self._stops.index(epoch) + 1]
+    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Complete in the last rung, else wait."""
+        rung = self._rungs[epoch]
+        rank, peers = rung.rank(trial), len(rung.ranked)
+        if epoch == self._stops[-1]:
+            return Verdict(
+                kind=Kind.COMPLETE,
+                reason=f"trained all {epoch} epochs; place {rank} of {peers} that did",
+                rung=epoch, rank=rank, peers=peers,
+            )  # fmt: skip
+        keep = self._quota(rung)
+        told = "" if keep is None else f", the best {keep} go on"
+        return Verdict(
+            kind=Kind.PAUSE,
+            reason=f"waits in rung {epoch}: place {rank} of {peers}{told}",
+            rung=epoch, rank=rank, peers=peers, cutoff=self._cutoff(rung),
+        )  # fmt: skip
+
+    def _quota(self, rung: Rung) -> int | None:
+        """How many of a rung go on; None where that is not fixed."""
+        return None
+
+    def _cutoff(self, rung: Rung) -> float | None:
+        """The loss of the last of those."""
+        keep = self._quota(rung)
+        return rung.ranked[keep - 1][0][0] if keep else None
+
+    def _promoted(
+        self, trial: int, epoch: int, why: str, forecast: Forecast | None = None
+    ) -> Promotion:
+        """A trial that waits in the rung at this epoch, on its way to the next."""
+        rung = self._rungs[epoch]
+        rank, peers = rung.rank(trial), len(rung.ranked)
+        return Promotion(
+            trial=trial,
+            start_epoch=epoch,
+            stop_epoch=self._stops[self._stops.index(epoch) + 1],
+            reason=f"place {rank} of {peers} in rung {epoch}: {why}",
+            rank=rank,
+            peers=peers,
+            cutoff=self._cutoff(rung),
+            forecast=forecast,
+        )
 
 
 class Asha(Rungs):
@@ -158,66 +199,33 @@ class Asha(Rungs):
     def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
         """What is spent is not counted."""
 
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """Complete in the last rung, else wait."""
-        rung = self._rungs[epoch]
-        rank, peers = rung.rank(trial), len(rung.ranked)
-        if epoch == self._stops[-1]:
-            return Verdict(
-                kind=Kind.COMPLETE,
-                reason=f"trained all {epoch} epochs; place {rank} of {peers} that did",
-                rung=epoch, rank=rank, peers=peers,
-            )  # fmt: skip
-        keep = peers // self._eta
-        return Verdict(
-            kind=Kind.PAUSE,
-            reason=f"waits in rung {epoch}: place {rank} of {peers}, the best {keep} go on",
-            rung=epoch, rank=rank, peers=peers, cutoff=self._cutoff(rung, keep),
-        )  # fmt: skip
-
     def promotion(self, *, last_call: bool) -> Promotion | None:
         """The best waiting trial of the topmost rung where it belongs to the best 1/eta."""
         for epoch, rung in self._below_the_last():
             if not rung.waiting:
                 continue
-            trial = rung.waiting[0][1]
-            rank, keep = rung.rank(trial), len(rung.ranked) // self._eta
-            if rank <= keep:
-                return self._promote(
-                    trial, epoch, rung, keep, f"among the best {keep} (1/{self._eta}) of them"
+            trial, keep = rung.waiting[0][1], self._quota(rung)
+            if rung.rank(trial) <= keep:
+                return self._promoted(
+                    trial, epoch, f"among the best {keep} (1/{self._eta}) of them"
                 )
         return self._last_call() if last_call else None
+
+    def _quota(self, rung: Rung) -> int:
+        return len(rung.ranked) // self._eta
 
     def _last_call(self) -> Promotion | None:
         heads = [(r.waiting[0], e) for e, r in self._below_the_last() if r.waiting]
         if not heads:
             return None
         (_, trial), epoch = min(heads)
-        rung = self._rungs[epoch]
-        keep = len(rung.ranked) // self._eta
-        return self._promote(
-            trial, epoch, rung, keep, "the most promising that waits, with no new trials to come"
+        return self._promoted(
+            trial, epoch, "the most promising that waits, with no new trials to come"
         )
 
     def _below_the_last(self) -> Iterator[tuple[int, Rung]]:
         """Rungs that one can be promoted from, topmost first."""
         return ((epoch, self._rungs[epoch]) for epoch in reversed(self._stops[:-1]))
-
-    def _promote(self, trial: int, epoch: int, rung: Rung, keep: int, why: str) -> Promotion:
-        rank, peers = rung.rank(trial), len(rung.ranked)
-        return Promotion(
-            trial=trial,
-            start_epoch=epoch,
-            stop_epoch=self._next_stop(epoch),
-            reason=f"place {rank} of {peers} in rung {epoch}: {why}",
-            rank=rank,
-            peers=peers,
-            cutoff=self._cutoff(rung, keep),
-        )
-
-    @staticmethod
-    def _cutoff(rung: Rung, keep: int) -> float | None:
-        return rung.ranked[keep - 1][0][0] if keep else None
 
 
 class Median:

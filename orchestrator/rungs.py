@@ -19,7 +19,8 @@ def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
 
 
 def wide_rungs(max_epochs: int) -> tuple[int, ...]:
-    """Up to four rungs, each about 2.65 times the one before: 2, 7, 20 and 52 for 52 epochs."""
-    rungs = {max_epochs} | {round(max_epochs / RATIO**k) for k in (1, 2)}
-    lowest = max(round(max_epochs / RATIO**3.35), 1)
-    return tuple(sorted({max(r, 1) for r in rungs | {lowest}}))
+    """Up to four rungs, each about 2.65 times the one before: 2, 7, 20 and 52 for 52 epochs.
+
+    The lowest lies a little further off.
+    """
+    return tuple(sorted({max(round(max_epochs / RATIO**k), 1) for k in (0, 1, 2, 3.35)}))

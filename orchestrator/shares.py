@@ -14,9 +14,7 @@ from itertools import islice
 import numpy as np
 
 from orchestrator.advisor import Advisor
-from orchestrator.events import Kind
-from orchestrator.pruning import Promotion, Rungs, Verdict
-from orchestrator.trial import Score
+from orchestrator.pruning import Promotion, Rungs
 
 __all__ = ["Shares"]
 
@@ -40,17 +38,6 @@ class Shares(Rungs):
         self._credit += cost * share / share.sum()
         self._credit[self._stops.index(stop_epoch)] -= cost
 
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """Complete in the last rung, else wait."""
-        rung = self._rungs[epoch]
-        rank, peers = rung.rank(trial), len(rung.ranked)
-        place = f"place {rank} of {peers}"
-        if epoch == self._stops[-1]:
-            kind, reason = Kind.COMPLETE, f"trained all {epoch} epochs; {place} that did"
-        else:
-            kind, reason = Kind.PAUSE, f"waits in rung {epoch}: {place}"
-        return Verdict(kind=kind, reason=reason, rung=epoch, rank=rank, peers=peers)
-
     def promotion(self, *, last_call: bool) -> Promotion | None:
         """The most promising of those that wait for the rung whose turn it is.
 
@@ -69,21 +56,9 @@ class Shares(Rungs):
         return None
 
     def _promote(self, epoch: int, waiting: list[int]) -> Promotion:
-        rung = self._rungs[epoch]
-        if self._advisor.ready:
-            chosen, forecast = self._advisor.choose(waiting)
-            why = f"of {len(waiting)} that wait it is expected to improve most"
-        else:  # on the last call of a short run
-            chosen, forecast = 0, None
+        if not self._advisor.ready:  # on the last call of a short run
             why = "the best that waits, too early for the model"
-        trial = waiting[chosen]
-        rank, peers = rung.rank(trial), len(rung.ranked)
-        return Promotion(
-            trial=trial,
-            start_epoch=epoch,
-            stop_epoch=self._next_stop(epoch),
-            reason=f"place {rank} of {peers} in rung {epoch}: {why}",
-            rank=rank,
-            peers=peers,
-            forecast=forecast,
-        )
+            return self._promoted(waiting[0], epoch, why)
+        place, forecast = self._advisor.choose(waiting)
+        why = f"of {len(waiting)} that wait it is expected to improve most"
+        return self._promoted(waiting[place], epoch, why, forecast)

@@ -357,12 +357,9 @@ class Space:
 
     def fitted(self, config: Mapping[str, Value]) -> Config | None:
         """What this space has of a configuration of another one; None if it does not make one."""
-        fixed = {p.name: p.domain.value for p in self.parameters if isinstance(p.domain, Fixed)}
-        known = {name: value for name, value in config.items() if name in self.names}
+        searched = {name: v for name, v in config.items() if name in self.index}
         try:
-            found = self.check(
-                {**known, **{k: v for k, v in fixed.items() if k in known}}, source=""
-            )
+            found = self.check(searched, source="")  # which fills in what is fixed
         except SpecError:
             return None
         return found if self.allows(found) else None

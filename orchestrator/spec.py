@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -49,17 +49,23 @@ class DataSpec:
     fingerprint: str = ""  #: of the values read, whatever the path
 
 
+MethodName = Literal["caviar", "asha", "hyperband", "median", "random", "sobol", "grid"]
+SamplerName = Literal["sobol", "random", "grid"]
+PruningName = Literal["shares", "asha", "hyperband", "median", "none"]
+SAMPLERS, PRUNINGS = get_args(SamplerName), get_args(PruningName)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """What a search method is made of."""
 
-    sampler: str
-    pruning: str
+    sampler: SamplerName
+    pruning: PruningName
     zooms: int = 0
 
 
 #: By name; what stands beside `method` in a spec goes over what the method says.
-METHODS = {
+METHODS: dict[MethodName, Method] = {
     "caviar": Method(sampler="sobol", pruning="shares", zooms=2),  # and a model: advisor.py
     "asha": Method(sampler="random", pruning="asha"),
     "hyperband": Method(sampler="random", pruning="hyperband"),
@@ -68,8 +74,6 @@ METHODS = {
     "sobol": Method(sampler="sobol", pruning="none"),
     "grid": Method(sampler="grid", pruning="none"),
 }
-SAMPLERS = ("sobol", "random", "grid")
-PRUNINGS = ("shares", "asha", "hyperband", "median", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +206,10 @@ class _DataModel(_Strict):
 
 
 class _SearchModel(_Strict):
-    method: Literal[tuple(METHODS)] = "caviar"  # type: ignore[valid-type] # the keys are the choice
-    sampler: Literal[SAMPLERS] | None = None  # type: ignore[valid-type] # the method's
+    method: MethodName = "caviar"
+    sampler: SamplerName | None = None  # the method's
     grid_levels: int = Field(3, ge=1)
-    pruning: Literal[PRUNINGS] | None = None  # type: ignore[valid-type] # the method's
+    pruning: PruningName | None = None  # the method's
     eta: int = Field(3, ge=2)
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(strict=False)] = (
         None  # what suits the pruning

@@ -18,7 +18,9 @@ found by L-BFGS-B on the exact gradient. Arrays in, arrays out: nothing here kno
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +59,7 @@ class Columns:
 class Prior:
     """Where each hyperparameter's logarithm is expected: normal, with these means and widths.
 
-    docs/search.md has the measurements behind the figures. The lengths grow with the root of the
+    benchmarks/search_constants.py measures what they bring. The lengths grow with the root of the
     number of dimensions, as the distance of two random points does (Hvarfner, Hellsten & Nardi
     2024, arXiv:2402.02229).
     """
@@ -105,10 +107,10 @@ class _Kernel:
         scaled /= self.length
         return scaled
 
-    def matern(self, p: Array, q: Array, out: Array) -> tuple[Array, Array, Array]:
+    def matern(self, p: Array, q: Array, out: Iterable[Array]) -> tuple[Array, Array, Array]:
         """Matern 5/2 of scaled inputs; and root = sqrt(5) r, exp(-root); each (len(p), len(q)).
 
-        They are written to `out`, shape (3, len(p), len(q)): at this size it is the operating
+        They are written to the three arrays of `out`: at this size it is the operating
         system's handing out of memory that costs, not the arithmetic (3.4 ms against 1.6).
         """
         matern, root, e = out
@@ -143,7 +145,7 @@ class _Kernel:
         for first in range(0, len(p), _BLOCK):
             rows = slice(first, first + _BLOCK)
             block = covariances[rows]
-            self.matern(p[rows], q, out=(block, *scratch[:, : len(block)]))  # type: ignore[arg-type]
+            self.matern(p[rows], q, out=(block, *scratch[:, : len(block)]))
             block *= self.over_time(s if len(s) == 1 else s[rows], t)[0]
         return covariances
 
@@ -259,9 +261,7 @@ class Posterior:
 
     def copy(self) -> Posterior:
         """A second one, to add to without changing the first."""
-        twin = object.__new__(Posterior)
-        twin.__dict__.update(self.__dict__)  # arrays are replaced, never written to
-        return twin
+        return copy.copy(self)  # its arrays are replaced, never written to
 
     def add(self, x: Array, t: Array) -> None:
         """Take in inputs of shape (m, columns) at epochs t; `observe` says what came of them."""

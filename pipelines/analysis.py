@@ -6,6 +6,7 @@ It works on a finished run, on a running one, and on one whose driver died.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,23 +104,20 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def configs_by_rank(run: Run) -> list[dict[str, Any]]:
+def configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
     """The trials' configurations, that of the best result first; those without one left out."""
-    sound = run.epochs[run.epochs["cause"].isna()] if len(run.epochs) else run.epochs
-    if sound.empty:
-        return []
     trials = run.trials.set_index("trial")
-    ranked = sound.loc[_ranked(run, sound), "trial"].unique()
-    return [_prefixed(trials.loc[trial], "config_") for trial in ranked]
+    for trial in _ranked(run)["trial"].unique() if len(run.epochs) else ():
+        yield _prefixed(trials.loc[trial], "config_")
 
 
 def best(run: Run) -> dict[str, Any] | None:
     """The best epoch of the run with its config and figures, or None before the first."""
-    sound = run.epochs[run.epochs["cause"].isna()] if len(run.epochs) else run.epochs
-    if sound.empty:
+    ranked = _ranked(run) if len(run.epochs) else run.epochs
+    if ranked.empty:
         return None
     o = run.objective
-    row = sound.loc[_ranked(run, sound)[0]]
+    row = ranked.iloc[0]
     trial = run.trials.set_index("trial").loc[row["trial"]]
     tested = run.events[(run.events["kind"] == Kind.TEST) & (run.events["trial"] == row["trial"])]
     tested = tested[tested["epoch"] == row["epoch"]]
@@ -136,14 +134,14 @@ def best(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _ranked(run: Run, epochs: pd.DataFrame) -> pd.Index:
-    """The epochs' labels, best first: by the metric, its tie-breaker, and who was first."""
-    o = run.objective
+def _ranked(run: Run) -> pd.DataFrame:
+    """The sound epochs, best first: by the metric, its tie-breaker, and who was first."""
+    o, epochs = run.objective, run.epochs[run.epochs["cause"].isna()]
     keys = pd.DataFrame({"loss": _loss(epochs[o.metric], maximize=o.maximize)})
     if o.tie_metric:
         keys["tie"] = _loss(epochs[o.tie_metric], maximize=o.tie_maximize)
     keys["seq"] = epochs["seq"]
-    return keys.sort_values(list(keys.columns)).index
+    return epochs.loc[keys.sort_values(list(keys.columns)).index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,9 +42,7 @@ __all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "sea
 
 #: What a driver that was killed at once leaves behind.
 _BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
-SIMULATED_TRIALS = (
-    100  #: in a third of a second; enough to see what share of them pruning lets through
-)
+SIMULATED_TRIALS = 100  #: takes a third of a second; enough to see what pruning lets through
 #: Of the objective, the run's folder, its notes on the data, and the best score it begins with.
 MakeWatcher = Callable[[Objective, Path, tuple[str, ...], Score], Watcher]
 

@@ -6,11 +6,12 @@ need the others any more, and each start event says `given`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from orchestrator.errors import SpecError
-from orchestrator.space import Config, Space
+from orchestrator.space import Config, Space, Value
 from pipelines.analysis import configs_by_rank, load
 
 __all__ = ["given_by"]
@@ -29,11 +30,22 @@ def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     """
     found: list[Config] = []
     for folder in runs:
-        fitting = [c for c in map(space.fitted, configs_by_rank(load(folder))) if c is not None]
-        if not fitting:
+        fitting = (c for c in map(space.fitted, configs_by_rank(load(folder))) if c is not None)
+        best = list(islice(_distinct(fitting), BEST))
+        if not best:
             raise SpecError(
                 f"--like {folder}: none of its configurations fits into this space "
                 f"({', '.join(space.names)}); leave it out, or search a space like its own"
             )
-        found += [c for i, c in enumerate(fitting) if c not in fitting[:i]][:BEST]
-    return tuple(c for i, c in enumerate(found) if c not in found[:i])
+        found += best
+    return tuple(_distinct(found))
+
+
+def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
+    """Each configuration once, where it stands first."""
+    seen: set[tuple[tuple[str, Value], ...]] = set()
+    for config in configs:
+        key = tuple(config.items())  # in the space's order
+        if key not in seen:
+            seen.add(key)
+            yield config

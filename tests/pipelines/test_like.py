@@ -20,7 +20,7 @@ def searched(folder: Path, source: str = "wine", *, trials: int = 12, **typed: o
 
 def test_a_run_begins_with_what_was_best_in_another_of_other_data(tmp_path: Path) -> None:
     first = searched(tmp_path / "first")
-    best = configs_by_rank(load(first))
+    best = list(configs_by_rank(load(first)))
     assert best[0] == caviar.summary(load(first))["best"]["config"]
 
     second = load(searched(tmp_path / "second", "breast_cancer", trials=20, like=[first]))
