@@ -41,7 +41,7 @@ def candidates(space: Space, elites: Array, rng: np.random.Generator) -> Array:
     """Points over the whole cube and around the elites, as their configurations have them.
 
     A good value often lies at an end of its range, where next to none of a cube's volume is: so
-    a part of the coordinates is put there. benchmarks/search_constants.py measures what this brings.
+    a part of the coordinates is put there; benchmarks/search_constants.py measures what it brings.
 
     Args:
         space: The hyperparameters.
