@@ -66,6 +66,7 @@ class Trial:
     work: float  #: what an epoch costs, in the trainer's unit
     start_epoch: int = 0
     attempt: int = 1
+    turn: int = 0  #: of its assignment, in the order in which they are handed out
     retries: int = 0  #: of the present assignment, after a lost worker
     status: Status = Status.RUNNING
     epoch: int = 0  #: the last one reported
@@ -73,6 +74,7 @@ class Trial:
     best_epoch: int = 0
     score: Score = WORST  #: of the last epoch
     cause: str = ""  #: why the worker ended its assignment early
+    slowest_seconds: float = 0.0  #: of its epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class Search:
         self._zooms = 0
         self._zoom_answered = False  # whether the present box has had a result
         self._at_seconds = 0.0
+        self._turns = 0
 
     # ------------------------------------------------------------------ deciding
 
@@ -164,7 +167,9 @@ class Search:
 
     def stop(self, reason: str) -> list[Event]:
         """The session ends: whatever runs is stopped, to go on in the next one."""
-        running = (t for t in self.trials.values() if t.status is Status.RUNNING)
+        running = sorted(
+            (t for t in self.trials.values() if t.status is Status.RUNNING), key=lambda t: t.turn
+        )
         return self._decided(
             Event(kind=Kind.STOP, trial=t.id, epoch=t.epoch, reason=reason) for t in running
         )
@@ -202,6 +207,8 @@ class Search:
             attempt=trial.attempt,
             explode_above=self.spec.explode_above,
             beat=self.incumbent.score if self.incumbent else WORST,
+            slowest_seconds=trial.slowest_seconds,
+            alone=trial.retries > 0,
         )
 
     def progress(self) -> float:
@@ -277,6 +284,7 @@ class Search:
         trial = self.trials[report.trial]
         self.epochs += 1
         trial.epoch, trial.score, trial.cause = report.epoch, report.score, report.cause
+        trial.slowest_seconds = max(trial.slowest_seconds, report.seconds)
         if self.zoom is not None and trial.zoom == self.zoom.number and not report.cause:
             self._zoom_answered = True
         if report.score < trial.best:
@@ -353,6 +361,8 @@ class Search:
 
     def _hand_out(self, trial: Trial) -> None:
         """Its assignment, up to stop_epoch, is under way."""
+        self._turns += 1
+        trial.turn = self._turns
         cost = (trial.stop_epoch - trial.start_epoch) * trial.work
         self._pruner.spend(trial.stop_epoch, cost, self.progress())
         if self._advisor:

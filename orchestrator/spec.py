@@ -92,6 +92,8 @@ class SearchSpec:
     explode_above: float = 1e4  #: a train_loss beyond it counts as diverged
     retries: int = 2  #: of an assignment whose worker was lost
     state_budget_bytes: int = 2_000_000_000  #: for the states of trials that wait
+    deterministic: bool = False  #: whether results are taken in by assignment, not by arrival
+    width: int = 8  #: assignments that are out at a time, where they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,8 @@ class _SearchModel(_Strict):
     explode_above: float = Field(1e4, gt=0)
     retries: int = Field(2, ge=0)
     state_budget: Annotated[int, BeforeValidator(_size), Field(ge=0)] = 2_000_000_000
+    deterministic: bool = False
+    width: int = Field(8, ge=1)
 
 
 class _SpecModel(_Strict):

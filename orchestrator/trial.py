@@ -110,6 +110,8 @@ class Assignment:
     attempt: int  #: 1, 2, …; a report of an earlier attempt is dropped (a fence)
     explode_above: float  #: a train_loss beyond it ends the assignment
     beat: Score = WORST  #: the run's best so far: a report that beats it carries its state along
+    slowest_seconds: float = 0.0  #: of the trial's epochs so far; 0 before the first report
+    alone: bool = False  #: its worker was lost before: nobody else's work waits behind it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,10 @@ LikeOpt = Annotated[
     typer.Option(metavar="RUN", help="try first what was best in this run; may stand twice"),
 ]
 SeedOpt = Annotated[int | None, typer.Option(help="same seed, same draws [0]")]
+DeterministicOpt = Annotated[
+    bool,
+    typer.Option("--deterministic", help="same seed, same run, whatever the workers"),
+]
 OutOpt = Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME-DATE-TIME]")]
 AddressOpt = Annotated[str | None, typer.Option(help="of a Ray cluster: auto or HOST:PORT")]
 PoolOpt = Annotated[PoolKind, typer.Option(help="Ray actors, or this process alone")]
@@ -95,6 +99,7 @@ def search_command(
     workers: WorkersOpt = None,
     like: LikeOpt = None,
     seed: SeedOpt = None,
+    deterministic: DeterministicOpt = False,
     out: OutOpt = None,
     address: AddressOpt = None,
     pool: PoolOpt = PoolKind.RAY,
@@ -122,6 +127,7 @@ def search_command(
             like=like or (),
             seed=seed,
             max_epochs=max_epochs,
+            deterministic=deterministic,
         )
     _ended(result, as_json=as_json)
 

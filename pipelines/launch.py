@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from orchestrator.budget import Added, Budget, budget_of
 from orchestrator.errors import CaviarError, RunError
 from orchestrator.events import Event, Kind
+from orchestrator.in_order import InOrder
 from orchestrator.log import Lock, Log, entries, replacing
 from orchestrator.pool import Pool
 from orchestrator.run import Ending, Session, Watcher
@@ -76,7 +78,8 @@ def search(
         added: Budget, added to what the run had.
         crew: Ray or this process, how many workers, which cluster.
         watch: Makes whoever looks on; nobody unless given.
-        typed: What `new_spec` takes: spec_file, target, test, task, metric, seed, max_epochs.
+        typed: What `new_spec` takes: spec_file, target, test, task, metric, seed, max_epochs,
+            deterministic, like.
 
     Raises:
         InputError: If anything given cannot be used; nothing has been written.
@@ -177,7 +180,15 @@ class Run:
     ) -> Ending:
         """One session: until its budget is used up, or someone says stop."""
         budget = budget_of(self.search, self.at_seconds, added)
+        deterministic = self.spec.search.deterministic
+        if deterministic and budget.seconds < math.inf:
+            raise RunError(
+                f"{self.folder}: a deterministic run needs --trials or --total-epochs and no "
+                f"--time: what can be trained in {budget.seconds:g} s depends on the machine"
+            )
         pool = make_pool(self.job)
+        if deterministic:
+            pool = InOrder(pool, width=self.spec.search.width)
         session = Session(
             search=self.search,
             pool=pool,
