@@ -31,7 +31,7 @@ def one_run(source: str, method: str, seed: int, seconds: float, workers: int) -
         spec = Path(folder) / "spec.yaml"
         spec.write_text(f"search: {{method: {method}}}\n")
         out = Path(folder) / "run"
-        search(
+        done = search(
             source,
             out=out,
             added=Added(seconds=seconds),
@@ -39,6 +39,8 @@ def one_run(source: str, method: str, seed: int, seconds: float, workers: int) -
             spec_file=spec,
             seed=seed,
         )
+        if done.ending.status != "finished":  # a signal ends the run it meets, not this program
+            raise SystemExit(done.ending.reason)
         run = load(out)
         metric, tie = run.objective.metric, run.objective.tie_metric
         found = best(run)

@@ -38,7 +38,6 @@ SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is 
 ELITES = 8  #: of the trials, to look around
 CLOSE = 64  #: candidates whose improvement is worked out: those where it may be largest
 HUGE = 1e100  #: losses beyond it count as this much
-PRICED = 5  #: doublings of the first trials that prices are learnt from
 PENDING = 64  #: running trials that the model thinks of, the latest ones
 
 
@@ -83,9 +82,6 @@ class Advisor:
         self._columns = _columns(space)
         self._points: list[Point] = []  # by trial
         self._tried: set[bytes] = set()  # the same points
-        self._price: list[float] = []  # by trial: the logarithm of what an epoch costs
-        self._pricing = (0, np.empty(0))  # the trials it was learnt from, and the coefficients
-        self.thrift = 0.0  # how much the price counts: 0 not at all, 1 gain per work
         self._trial: list[int] = []  # of each result, in the order in which they came
         self._epoch: list[int] = []
         self._score: list[Score] = []
@@ -98,10 +94,9 @@ class Advisor:
 
     # ------------------------------------------------------------------ what it is told
 
-    def start(self, point: Point, work: float = 1.0) -> None:
-        """The next trial begins, at this point (NaN where inactive); what an epoch costs there."""
+    def start(self, point: Point) -> None:
+        """The next trial begins, at this point (NaN where inactive)."""
         self._points.append(point)
-        self._price.append(math.log(work))
         self._tried.add(point.tobytes())
 
     def run(self, trial: int) -> None:
@@ -145,9 +140,8 @@ class Advisor:
         rng = stream(self._seed, draw, Purpose.PROPOSE)
 
         def worth(points: Array) -> Array:
-            x = self._inputs(points)
-            factor = np.exp(-self.thrift * self._prices(x)) * self._space.allowed(points)
-            return view.improvements(x, factor=factor, fast=True)
+            allowed = self._space.allowed(points)
+            return view.best_improvements(self._inputs(points), allowed=allowed)
 
         points = candidates(self._space, view.elites, rng)
         found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
@@ -158,15 +152,10 @@ class Advisor:
 
     @_on_one_thread
     def choose(self, trials: Sequence[int]) -> tuple[int, Forecast]:
-        """The place of the trial that is expected to improve most on the best, trained to the end.
-
-        Where thrift is asked for, most for its work.
-        """
+        """The place of the trial expected to improve most on the best, trained to the end."""
         view = self._seen()
         x = self._inputs(np.array([self._points[t] for t in trials]))
-        price = np.array([self._price[t] for t in trials])
-        factor = np.exp(-self.thrift * (price - price.mean()))
-        place = int(np.argmax(view.improvements(x, factor=factor)))
+        place = int(np.argmax(view.improvements(x)))
         return place, self._forecast(view, self._points[trials[place]])
 
     @_on_one_thread
@@ -279,24 +268,6 @@ class Advisor:
             elites[self._trial[i]] = None
         return list(elites)
 
-    def _prices(self, x: Array) -> Array:
-        """Logarithms of what an epoch costs at inputs, less the mean; learnt from the trials' own.
-
-        By ridge regression on the inputs and their squares, each time there are twice as many
-        trials: costs are products of powers, so their logarithms are nearly sums.
-        """
-        if self.thrift == 0.0:
-            return np.zeros(len(x))
-        doublings = int(math.log2(len(self._points) / self.beginning))
-        known = self.beginning * 2 ** min(doublings, PRICED)
-        if self._pricing[0] != known:
-            z = _squares(self._inputs(np.array(self._points[:known])))
-            price = np.array(self._price[:known])
-            price -= price.mean()
-            square = z.T @ z + 1e-3 * known * np.eye(z.shape[1])
-            self._pricing = known, np.linalg.solve(square, z.T @ price)
-        return np.asarray(_squares(x) @ self._pricing[1])
-
     def _at(self, results: Sequence[int]) -> tuple[Array, Array]:
         points = np.array([self._points[self._trial[i]] for i in results])
         return self._inputs(points), self._time(np.array([self._epoch[i] for i in results]))
@@ -359,20 +330,19 @@ class _View:
     best: float
     elites: Array
 
-    def improvements(self, x: Array, *, factor: Array, fast: bool = False) -> Array:
-        """The expected improvement at the last epoch, times a factor; shape (n,).
-
-        Where `fast`, 0 at those that have no chance to be the best of these.
-        """
+    def improvements(self, x: Array) -> Array:
+        """The expected improvement at the last epoch; shape (n,)."""
         mean, across = self.posterior.mean(x, _END)
-        if not fast or len(x) <= CLOSE:
-            gain = expected_improvement(mean, self.posterior.deviation(across), self.best)
-            return np.asarray(gain * factor)
+        return expected_improvement(mean, self.posterior.deviation(across), self.best)
+
+    def best_improvements(self, x: Array, *, allowed: Array) -> Array:
+        """The same, but 0 at those that are not allowed or cannot be the best of these."""
+        mean, across = self.posterior.mean(x, _END)
         most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
-        close = np.argpartition(-most * factor, CLOSE)[:CLOSE]
+        close = np.argsort(-most * allowed, kind="stable")[:CLOSE]
         worth = np.zeros(len(x))
         deviation = self.posterior.deviation(across[:, close])
-        worth[close] = expected_improvement(mean[close], deviation, self.best) * factor[close]
+        worth[close] = expected_improvement(mean[close], deviation, self.best) * allowed[close]
         return worth
 
 
@@ -388,10 +358,6 @@ def _stretched(losses: Array) -> tuple[Array, float, float]:
     best, worst = float(finite.min()), float(finite.max())
     spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
     return np.log(SOFT + (np.minimum(losses, worst) - best) / spread), best, spread
-
-
-def _squares(x: Array) -> Array:
-    return np.hstack([np.ones((len(x), 1)), x, x * x])
 
 
 def _standardised(values: Array) -> Array:

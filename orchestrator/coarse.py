@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.advisor import Forecast
 from orchestrator.events import Box
-from orchestrator.samplers import Sampler
+from orchestrator.samplers import Sampler, told
 from orchestrator.space import Point
 
 __all__ = ["Draw", "coarse_draw"]
@@ -30,5 +30,4 @@ def coarse_draw(sampler: Sampler, draw: int) -> Draw | None:
     point = sampler.point(draw)
     if point is None:
         return None
-    name = type(sampler).__name__.lower()
-    return Draw(point=point, stage="coarse", reason=f"draw {draw + 1} of the {name} sequence")
+    return Draw(point=point, stage="coarse", reason=told(sampler, draw))

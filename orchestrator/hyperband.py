@@ -39,7 +39,7 @@ class Hyperband:
         """The first rung of its bracket."""
         return self._of(trial).first_stop(trial)
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:

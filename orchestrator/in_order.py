@@ -88,6 +88,6 @@ class InOrder:
 
     def _keep(self, message: Message) -> None:
         key = message.trial, message.attempt
-        turn = next((t for t in self._turns if (t.assignment.trial, t.assignment.attempt) == key))
+        turn = next(t for t in self._turns if (t.assignment.trial, t.assignment.attempt) == key)
         turn.messages.append(message)
         turn.ended = isinstance(message, Failure) or message.last

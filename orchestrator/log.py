@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import heapq
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -32,7 +33,9 @@ from orchestrator.ledger import Ledger
 from orchestrator.search import Observation
 from orchestrator.tables import SCHEMA_VERSION, Tables
 
-__all__ = ["Lock", "Log", "entries", "read_table", "replacing"]
+__all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replacing"]
+
+TABLES = ("events", "epochs", "trials")
 
 PART_ROWS = 100_000  #: rewriting that many rows of 13 columns costs about 80 ms
 FLUSH_SECONDS = 1.0  #: how far the tables may lag behind, at first
@@ -234,6 +237,18 @@ def _rows(folder: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
+def legible(folder: Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], list[Path]]:
+    """The rows of those parts of a table that can be read whole, and the parts that cannot."""
+    rows: list[dict[str, Any]] = []
+    damaged: list[Path] = []
+    for part in _parts(folder):
+        try:
+            rows += _read_part(part, schema).to_pylist()
+        except RunError:
+            damaged.append(part)
+    return rows, damaged
+
+
 def read_table(folder: Path) -> pa.Table:
     """A table of a run, whole; for reading only.
 
@@ -252,9 +267,13 @@ def _parts(folder: Path) -> list[Path]:
 
 def _read_part(path: Path, schema: pa.Schema | None) -> pa.Table:
     try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowInvalid) as e:
-        raise RunError(f"{path}: not a whole Parquet file ({_first_line(e)})") from e
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException) as e:
+        run = shlex.quote(str(path.parent.parent))
+        raise RunError(
+            f"{path}: not a whole Parquet file ({_first_line(e)}); "
+            f"`caviar repair {run}` keeps all that can be read"
+        ) from e
     version = (table.schema.metadata or {}).get(b"caviar_schema_version", b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise RunError(
@@ -274,7 +293,7 @@ def _write_part(path: Path, table: pa.Table, *, goes_with: str | None = None) ->
             {**table.schema.metadata, b"caviar_goes_with": goes_with.encode()}
         )
     with replacing(path) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager

@@ -62,8 +62,8 @@ class Pruner(Protocol):
     def first_stop(self, trial: int) -> int:
         """Where the first assignment of a new trial ends."""
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
-        """An assignment up to this epoch is handed out, at this share of the budget."""
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """An assignment of these epochs is handed out, at this share of the budget."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """A trial has reached `epoch` with this score; one that went bad enters with WORST."""
@@ -104,6 +104,10 @@ class Rung:
         place = bisect_left(self.waiting, entry)
         if place < len(self.waiting) and self.waiting[place] == entry:
             del self.waiting[place]
+
+    def score(self, trial: int) -> Score:
+        """What it entered with."""
+        return self._score[trial]
 
     def rank(self, trial: int) -> int:
         """Place among all that have a score here, from 1."""
@@ -196,7 +200,7 @@ class Asha(Rungs):
         super().__init__(rungs)
         self._eta = eta
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """What is spent is not counted."""
 
     def promotion(self, *, last_call: bool) -> Promotion | None:
@@ -251,7 +255,7 @@ class Median:
         """The first epoch."""
         return 1
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
@@ -311,7 +315,7 @@ class NoPruning:
         """The last epoch."""
         return self._max_epochs
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """What is spent is not counted."""
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,10 +32,15 @@ __all__ = ["RayPool", "connect", "disconnect", "processors"]
 
 SLICE_SECONDS = 0.05  #: the longest a worker keeps reports to itself, if epochs are shorter
 DRAIN_SECONDS = 0.1  #: at the deadline, for reports of the last slice
-SHORT_SECONDS = 0.05  #: an assignment shorter than this has a second one wait behind it
+SHORT_SECONDS = 0.05  #: an assignment shorter than this has others wait behind it
+ROUND_TRIP_SECONDS = 0.005  #: from a worker to the driver's decision and back: what they bridge
+DEEPEST = 32  #: assignments that a worker has at a time, at most
 CALLS = 2  #: under way to a worker with work: one it is busy with, one that waits behind
-PATIENCE_SECONDS = 60.0  #: for a first worker to come up, or for another one
+START_SECONDS = 60.0  #: for a first worker to come up, or for another one
+REVIVE_SECONDS = 10.0  #: without any worker, until Ray is started again; an actor takes 1-3 s
 CONNECT_SECONDS = 5.0  #: for an address to answer
+PATIENCE = 10.0  #: times a trial's slowest epoch, and its worker counts as hung
+LEAST_PATIENCE_SECONDS = 30.0  #: however short its epochs are
 
 
 def connect(address: str | None, *, cpus: int | None) -> None:
@@ -142,32 +147,76 @@ class _Actor:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Task:
+    """An assignment that a worker has, and what one may wait for."""
+
+    assignment: Assignment
+    untold: int  #: epochs that are trained before the first report: those after the state it has
+    slowest_seconds: float  #: epoch of the trial so far; 0 before the first report
+
+    def patience_seconds(self, epoch_timeout: float) -> float:
+        """How long no report may come before the worker counts as hung."""
+        if not self.slowest_seconds:
+            return epoch_timeout * (1 + self.untold)
+        return max(LEAST_PATIENCE_SECONDS, PATIENCE * self.slowest_seconds) * (1 + self.untold)
+
+
+@dataclass(slots=True, kw_only=True)
 class _Worker:
     number: int
     actor: Any
     up: Any  #: resolves once the actor has started; None once it has
     deaths: int = 0  #: of actors with this number
-    unfinished: dict[int, Assignment] = field(default_factory=dict)  #: by trial
+    unfinished: dict[int, _Task] = field(default_factory=dict)  #: by trial, in order
+    outbox: list[tuple[Assignment, Held | None]] = field(default_factory=list)  #: not sent yet
     calls: int = 0  #: under way
+    silent_seconds: float = 0.0  #: since it last told something, or got something to do
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else's work may wait behind what it does."""
+        return any(task.assignment.alone for task in self.unfinished.values())
 
 
 class RayPool:
-    """Workers on a Ray cluster that `connect` has joined."""
+    """Workers on a Ray cluster that `connect` has joined.
 
-    def __init__(self, job: Job, *, workers: int) -> None:
-        self._data = ray.put(job.data)
-        self._job = replace(job, data=None)
-        self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
-        self._workers = [self._new(number) for number in range(workers)]
-        self._calls: dict[Any, _Worker] = {}
-        self._last_up = time.monotonic()
+    Args:
+        job: What the workers are made with.
+        workers: How many.
+        epoch_timeout: Seconds until a trial's first report; a worker that takes longer is killed.
+        revive: Starts Ray again, on this machine; None where the cluster is not ours.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        workers: int,
+        epoch_timeout: float = 600.0,
+        revive: Callable[[], None] | None = None,
+    ) -> None:
+        self._job, self._count = job, workers
+        self._epoch_timeout, self._revive = epoch_timeout, revive
+        self._alone: deque[tuple[Assignment, Held | None]] = deque()  # wait for an idle worker
         self._seconds = 1.0  # an assignment takes about that long
+        self._begin()
+
+    def _begin(self) -> None:
+        """The data into the object store, and the actors."""
+        self._check_room()
+        self._data = ray.put(self._job.data)
+        self._bare = replace(self._job, data=None)
+        self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
+        self._workers = [self._new(number) for number in range(self._count)]
+        self._calls: dict[Any, _Worker] = {}
+        self._last_up = self._looked = time.monotonic()
         self._await_first()
 
     @property
     def size(self) -> int:
         """How many actors were asked for."""
-        return len(self._workers)
+        return self._count
 
     @property
     def workers(self) -> int:
@@ -175,35 +224,33 @@ class RayPool:
         return sum(w.up is None for w in self._workers)
 
     def free(self) -> int:
-        """One assignment a worker, and one more to wait behind it while they are short."""
-        depth = 2 if self._seconds < SHORT_SECONDS else 1
-        return sum(max(depth - len(w.unfinished), 0) for w in self._workers if w.up is None)
+        """One assignment a worker, and more to wait behind it while they are short."""
+        return sum(max(self._depth - len(w.unfinished), 0) for w in self._open())
 
     def busy(self) -> int:
         """How many workers have something to do."""
-        return sum(bool(w.unfinished) for w in self._workers)
+        return sum(bool(w.unfinished) for w in self._workers) or bool(self._alone)
 
     def submit(self, assignment: Assignment, held: Held | None) -> None:
         """To the worker that is up and has least to do, and that died least often."""
-        worker = min(
-            self._workers,
-            key=lambda w: (w.up is not None, len(w.unfinished), w.deaths, w.number),
-        )
-        worker.unfinished[assignment.trial] = assignment
-        self._call(worker, [(assignment, held)])
+        if assignment.alone:
+            self._alone.append((assignment, held))
+            return
+        up = self._open() or self._workers
+        worker = min(up, key=lambda w: (len(w.unfinished), w.deaths, w.number))
+        self._give(worker, assignment, held)
 
     def poll(self, seconds: float) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
+        self._send()
         starting = [w.up for w in self._workers if w.up is not None]
         if not (self._calls or starting):
             return []
         ray.wait([*self._calls, *starting], num_returns=1, timeout=seconds)
         self._look_who_is_up()
-        self._somebody_is_up()
         messages = self._returned(0)
-        for worker in self._workers:
-            while worker.unfinished and worker.calls < CALLS:
-                self._call(worker, [])
+        messages += self._hung()
+        self._somebody_is_up()
         return messages
 
     def drain(self) -> list[Message]:
@@ -216,60 +263,44 @@ class RayPool:
             ray.kill(worker.actor)
         self._workers, self._calls = [], {}
 
-    def _new(self, number: int, deaths: int = 0) -> _Worker:
-        actor = self._make.remote(self._job, self._data, number)
-        return _Worker(number=number, actor=actor, up=actor.ready.remote(), deaths=deaths)
+    # ------------------------------------------------------------------ handing out
 
-    def _look_who_is_up(self) -> None:
-        """Take in actors that have started; replace those that died before they had."""
-        starting = {w.up: w for w in self._workers if w.up is not None}
-        if not starting:
-            return
-        for up in ray.wait(list(starting), num_returns=len(starting), timeout=0)[0]:
-            worker = starting[up]
-            try:
-                ray.get(up)
-            except ray.exceptions.RayError as e:
-                self._lost(worker, e)
-            else:
-                worker.up = None
+    @property
+    def _depth(self) -> int:
+        """How many assignments a worker has at a time: enough that it never waits for the next."""
+        if self._seconds >= SHORT_SECONDS:
+            return 1
+        return min(2 + int(ROUND_TRIP_SECONDS / max(self._seconds, 1e-9)), DEEPEST)
 
-    def _somebody_is_up(self) -> None:
-        """Nobody waits for ever: a pool without workers is given up after a while.
+    def _open(self) -> list[_Worker]:
+        """Workers that may be given more; some are kept free for work that must be alone."""
+        up = [w for w in self._workers if w.up is None and not w.alone]
+        if self._alone:
+            up.sort(key=lambda w: (len(w.unfinished), w.number))
+        return up[len(self._alone) :]
 
-        Raises:
-            PoolError: If no worker has been up for `PATIENCE_SECONDS`.
-        """
-        if self.workers:
-            self._last_up = time.monotonic()
-        elif time.monotonic() - self._last_up > PATIENCE_SECONDS:
-            raise PoolError(
-                f"all {len(self._workers)} workers are gone and none has come up again within "
-                f"{PATIENCE_SECONDS:.0f} s; look at `ray status`"
-            )
+    def _give(self, worker: _Worker, assignment: Assignment, held: Held | None) -> None:
+        if not worker.unfinished:
+            worker.silent_seconds = 0.0
+        known = held.epoch if held is not None and held.epoch <= assignment.start_epoch else 0
+        worker.unfinished[assignment.trial] = _Task(
+            assignment=assignment,
+            untold=assignment.start_epoch - known,
+            slowest_seconds=assignment.slowest_seconds,
+        )
+        worker.outbox.append((assignment, held))
 
-    def _await_first(self) -> None:
-        """Go on as soon as one worker is up; the others follow.
+    def _send(self) -> None:
+        """What was submitted, in one call a worker; and a call that waits behind each that runs."""
+        for worker in self._workers:
+            if self._alone and worker.up is None and not worker.unfinished:
+                self._give(worker, *self._alone.popleft())
+            while worker.outbox or (worker.unfinished and worker.calls < CALLS):
+                call = worker.actor.work.remote(worker.outbox, SLICE_SECONDS)
+                self._calls[call] = worker
+                worker.calls, worker.outbox = worker.calls + 1, []
 
-        Raises:
-            PoolError: If none comes up.
-        """
-        starting = [w.up for w in self._workers]
-        done, _ = ray.wait(starting, num_returns=1, timeout=PATIENCE_SECONDS)
-        try:
-            ray.get(done)
-        except ray.exceptions.RayError as e:
-            raise PoolError(
-                f"no worker could start: {str(e).splitlines()[0]} (RAY_AUTH_MODE is "
-                f"{os.environ.get('RAY_AUTH_MODE', 'not set')}; it has to be the cluster's)"
-            ) from e
-        if not done:
-            raise PoolError(
-                f"no worker came up within {PATIENCE_SECONDS:.0f} s: {len(self._workers)} need "
-                f"one processor each; "
-                f"look at `ray status`, or give fewer with --workers"
-            )
-        self._look_who_is_up()
+    # ------------------------------------------------------------------ taking in
 
     def _returned(self, seconds: float) -> list[Message]:
         """Messages of all calls that return within that time."""
@@ -285,29 +316,53 @@ class RayPool:
             try:
                 arrived = ray.get(call)
             except ray.exceptions.RayError as e:  # the actor died, or its answer with its host
-                messages += self._lost(worker, e)
+                messages += self._lost(worker, f"worker {worker.number} died", str(e))
                 continue
+            if arrived:
+                worker.silent_seconds = 0.0
             for message in arrived:
                 self._settle(worker, message)
             messages += arrived
         return messages
 
-    def _call(self, worker: _Worker, given: list[tuple[Assignment, Held | None]]) -> None:
-        call = worker.actor.work.remote(given, SLICE_SECONDS)
-        self._calls[call] = worker
-        worker.calls += 1
-
     def _settle(self, worker: _Worker, message: Message) -> None:
         """Strike off an assignment that has ended, and learn how long they take."""
         if isinstance(message, Report):
-            assignment = worker.unfinished[message.trial]
-            epochs = assignment.stop_epoch - assignment.start_epoch
+            task = worker.unfinished[message.trial]
+            epochs = task.assignment.stop_epoch - task.assignment.start_epoch
             self._seconds += 0.1 * (message.seconds * epochs - self._seconds)
+            task.slowest_seconds = max(task.slowest_seconds, message.seconds)
+            task.untold = 0
             if not message.last:
                 return
         worker.unfinished.pop(message.trial)
 
-    def _lost(self, worker: _Worker, error: Exception) -> list[Message]:
+    def _hung(self) -> list[Message]:
+        """Kill the workers that have told nothing for too long.
+
+        Only time in which the driver looked counts, a second at most between two looks: one that
+        was itself held up for a minute has not listened.
+        """
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, 1.0), now
+        messages: list[Message] = []
+        for worker in list(self._workers):
+            task = next(iter(worker.unfinished.values()), None)
+            if task is None:
+                continue
+            worker.silent_seconds += passed
+            patience = task.patience_seconds(self._epoch_timeout)
+            if worker.silent_seconds > patience:
+                known = (
+                    f"the trial's slowest epoch took {task.slowest_seconds:.2g} s"
+                    if task.slowest_seconds
+                    else "it had not reported yet (--epoch-timeout)"
+                )
+                told = f"worker {worker.number} was silent for {patience:.3g} s and was killed"
+                messages += self._lost(worker, f"{told}; {known}", "")
+        return messages
+
+    def _lost(self, worker: _Worker, message: str, traceback: str) -> list[Message]:
         """A dead actor's assignments come back as failures; a new one takes its place."""
         self._calls = {call: w for call, w in self._calls.items() if w is not worker}
         ray.kill(worker.actor)  # it may live, where only its answer was lost
@@ -315,12 +370,81 @@ class RayPool:
         self._workers[self._workers.index(worker)] = again
         return [
             Failure(
-                trial=a.trial,
-                attempt=a.attempt,
+                trial=task.assignment.trial,
+                attempt=task.assignment.attempt,
                 kind="lost",
-                message=f"worker {worker.number} died",
-                traceback=str(error),
+                message=message,
+                traceback=traceback,
                 worker=worker.number,
             )
-            for a in worker.unfinished.values()
+            for task in worker.unfinished.values()
         ]
+
+    # ------------------------------------------------------------------ who is up
+
+    def _new(self, number: int, deaths: int = 0) -> _Worker:
+        actor = self._make.remote(self._bare, self._data, number)
+        return _Worker(number=number, actor=actor, up=actor.ready.remote(), deaths=deaths)
+
+    def _look_who_is_up(self) -> None:
+        """Take in actors that have started; replace those that died before they had."""
+        starting = {w.up: w for w in self._workers if w.up is not None}
+        if not starting:
+            return
+        for up in ray.wait(list(starting), num_returns=len(starting), timeout=0)[0]:
+            worker = starting[up]
+            try:
+                ray.get(up)
+            except ray.exceptions.RayError as e:
+                self._lost(worker, "", str(e))  # it had nothing to do yet
+            else:
+                worker.up = None
+
+    def _somebody_is_up(self) -> None:
+        """Nobody waits for ever: a pool without workers starts Ray again, once, or is given up.
+
+        Raises:
+            PoolError: If no worker has been up for `START_SECONDS`, or Ray cannot be started.
+        """
+        if self.workers:
+            self._last_up = time.monotonic()
+            return
+        without = time.monotonic() - self._last_up
+        if self._revive is not None and without > REVIVE_SECONDS:
+            revive, self._revive = self._revive, None
+            revive()
+            self._begin()
+        elif without > START_SECONDS:
+            raise PoolError(
+                f"all {self._count} workers are gone and none has come up again within "
+                f"{START_SECONDS:.0f} s; look at `ray status`"
+            )
+
+    def _check_room(self) -> None:
+        """Say before the first trial that the data does not fit into the object store.
+
+        Raises:
+            PoolError: If a host that workers may run on has too little room for it.
+        """
+
+    def _await_first(self) -> None:
+        """Go on as soon as one worker is up; the others follow.
+
+        Raises:
+            PoolError: If none comes up.
+        """
+        starting = [w.up for w in self._workers]
+        done, _ = ray.wait(starting, num_returns=1, timeout=START_SECONDS)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayError as e:
+            raise PoolError(
+                f"no worker could start: {str(e).splitlines()[0]} (RAY_AUTH_MODE is "
+                f"{os.environ.get('RAY_AUTH_MODE', 'not set')}; it has to be the cluster's)"
+            ) from e
+        if not done:
+            raise PoolError(
+                f"no worker came up within {START_SECONDS:.0f} s: {self._count} need one "
+                f"processor each; look at `ray status`, or give fewer with --workers"
+            )
+        self._look_who_is_up()

@@ -11,7 +11,7 @@ The three parts it puts together stand in files of their own: the coarse stage (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,6 @@ class Trial:
     zoom: int | None
     parents: tuple[int, ...]
     stop_epoch: int
-    work: float  #: what an epoch costs, in the trainer's unit
     start_epoch: int = 0
     attempt: int = 1
     turn: int = 0  #: of its assignment, in the order in which they are handed out
@@ -96,10 +95,7 @@ class Search:
         *,
         seed: int,
         max_epochs: int,
-        work: Callable[[Config], float] = lambda _: 1.0,
     ) -> None:
-        """Begin with nothing known; `work` says what an epoch of a configuration costs."""
-        self._work = work
         self.space = space
         self.spec = spec
         self.seed = seed
@@ -110,9 +106,15 @@ class Search:
         self.zoom: Zoom | None = None
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
         self._given = [space.check(c, source="given") for c in spec.given]
-        self._sampler = make_sampler(spec.sampler, space, seed=seed, grid_levels=spec.grid_levels)
         self._advisor = (
             Advisor(space, seed=seed, max_epochs=max_epochs) if spec.method == "caviar" else None
+        )
+        self._sampler = make_sampler(
+            spec.sampler,
+            space,
+            seed=seed,
+            grid_levels=spec.grid_levels,
+            usual=self._advisor.beginning if self._advisor else 0,
         )
         self._pruner = _make_pruner(spec, self._advisor)
         self._history = History(space)
@@ -310,11 +312,10 @@ class Search:
             zoom=event.zoom,
             parents=tuple(event.parents or ()),
             stop_epoch=event.stop_epoch,
-            work=self._work(event.config),
         )
         self._drawn[stage] += 1
         if self._advisor:
-            self._advisor.start(self.trials[event.trial].point, self.trials[event.trial].work)
+            self._advisor.start(self.trials[event.trial].point)
         self._hand_out(self.trials[event.trial])
         self.counts[TRANSITIONS[None, event.kind]] += 1
 
@@ -363,8 +364,7 @@ class Search:
         """Its assignment, up to stop_epoch, is under way."""
         self._turns += 1
         trial.turn = self._turns
-        cost = (trial.stop_epoch - trial.start_epoch) * trial.work
-        self._pruner.spend(trial.stop_epoch, cost, self.progress())
+        self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
         if self._advisor:
             self._advisor.run(trial.id)
 
@@ -390,8 +390,6 @@ class Search:
             trial = self.trials[next(iter(self._interrupted))]
             yield self._retry(trial, "goes on where the last session stopped")
             return
-        if self._advisor:
-            self._advisor.thrift = self._thrift()
         promotion = self._pruner.promotion(last_call=self._late())
         if promotion is not None:
             yield self._promote(promotion)
@@ -407,13 +405,6 @@ class Search:
         promotion = self._to_the_end()
         if promotion is not None:
             yield self._promote(promotion)
-
-    def _thrift(self) -> float:
-        """How much work counts against what it may bring: where time is short, less and less.
-
-        Lee et al. 2020, "Cost-aware Bayesian Optimization", arXiv:2003.10870, section 3.1.
-        """
-        return 0.0 if self._budget.budget_seconds is None else max(1.0 - self.progress(), 0.0)
 
     def _late(self) -> bool:
         """Whether who waits goes before new trials: towards the end of time or of the epochs."""

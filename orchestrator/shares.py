@@ -31,34 +31,44 @@ class Shares(Rungs):
         self._advisor = advisor
         self._credit = np.zeros(len(rungs))  # what each rung may claim, by its share
 
-    def spend(self, stop_epoch: int, cost: float, progress: float) -> None:
-        """An assignment up to this epoch is handed out, at this share of the budget."""
+    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """An assignment of these epochs is handed out, at this share of the budget."""
+        epochs = stop_epoch - start_epoch
         share = np.linspace(LOWEST, TOPMOST, len(self._stops))
         share += (1 - share) * min(progress / EVEN, 1.0)
-        self._credit += cost * share / share.sum()
-        self._credit[self._stops.index(stop_epoch)] -= cost
+        self._credit += epochs * share / share.sum()
+        self._credit[self._stops.index(stop_epoch)] -= epochs
 
     def promotion(self, *, last_call: bool) -> Promotion | None:
         """The most promising of those that wait for the rung whose turn it is.
 
-        None if it is the first rung's turn, which new trials enter; on the last call none begin, so
-        the turn goes to the rungs above.
+        None if it is the first rung's turn, which new trials enter. On the last call none begin,
+        and the most promising goes on wherever it waits.
         """
+        if last_call:
+            return self._promote(self._stops[:-1])
         for place in np.argsort(-self._credit, kind="stable"):
-            if place == 0:
-                if last_call:
-                    continue
+            if place == 0 or not self._advisor.ready:
                 return None
-            epoch = self._stops[place - 1]
-            waiting = self._rungs[epoch].waiting
-            if waiting and (self._advisor.ready or last_call):
-                return self._promote(epoch, [t for _, t in islice(waiting, CONSIDERED)])
+            if promotion := self._promote([self._stops[place - 1]]):
+                return promotion
         return None
 
-    def _promote(self, epoch: int, waiting: list[int]) -> Promotion:
+    def _promote(self, epochs: Sequence[int]) -> Promotion | None:
+        """One of those that wait in the rungs at these epochs."""
+        waiting = {
+            trial: epoch
+            for epoch in epochs
+            for _, trial in islice(self._rungs[epoch].waiting, CONSIDERED)
+        }
+        if not waiting:
+            return None
         if not self._advisor.ready:  # on the last call of a short run
-            why = "the best that waits, too early for the model"
-            return self._promoted(waiting[0], epoch, why)
-        place, forecast = self._advisor.choose(waiting)
+            trial = min(waiting, key=lambda t: self._rungs[waiting[t]].score(t))
+            return self._promoted(
+                trial, waiting[trial], "the best that waits, too early for the model"
+            )
+        place, forecast = self._advisor.choose(list(waiting))
+        trial = list(waiting)[place]
         why = f"of {len(waiting)} that wait it is expected to improve most"
-        return self._promoted(waiting[place], epoch, why, forecast)
+        return self._promoted(trial, waiting[trial], why, forecast)

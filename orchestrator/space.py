@@ -236,6 +236,12 @@ class Parameter:
     #: active only while each of these parameters has one of the values named
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     per: str | None = None  #: an integer parameter: one value for each of 1 … its value
+    usual: Value | None = None  #: one that usually works, for a search to begin with
+
+    def __post_init__(self) -> None:
+        """Refuse a usual value that is none."""
+        if self.usual is not None and not self.domain.contains(self.usual):
+            raise SpecError(f"usual needs a value of {self.domain}, got {self.usual!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +291,18 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.dimensions)
+
+    @property
+    def usual(self) -> Point | None:
+        """Where all have their usual value, or the middle of their range; None if none has one."""
+        usual = [d.parameter.usual for d in self.dimensions]
+        if all(value is None for value in usual):
+            return None
+        middle = [
+            0.5 if v is None else d.domain.to_unit(v)
+            for d, v in zip(self.dimensions, usual, strict=True)
+        ]
+        return np.array(middle)
 
     def config(self, point: Point) -> Config:
         """The configuration at a point of the cube; what is not active there is left out."""

@@ -383,6 +383,9 @@ class _Range:
     KINDS = (*NUMBERS, "choice", "fixed")
 
 
+_KEYS = (*_Range.KINDS, "when", "per", "usual")  #: of one hyperparameter in a spec
+
+
 def _parameter(name: str, written: object) -> Parameter:
     """`learning_rate: {log: [1e-4, 1]}` as a parameter."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
@@ -393,8 +396,8 @@ def _parameter(name: str, written: object) -> Parameter:
     if not isinstance(written, Mapping):
         raise SpecError(f"space.{name}: needs a value or a range, got {written!r}; {example}")
     kinds = [key for key in written if key in _Range.KINDS]
-    if extra := [key for key in written if key not in (*_Range.KINDS, "when", "per")]:
-        close = difflib.get_close_matches(str(extra[0]), [*_Range.KINDS, "when", "per"], n=1)
+    if extra := [key for key in written if key not in _KEYS]:
+        close = difflib.get_close_matches(str(extra[0]), _KEYS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_Range.KINDS)}"
         raise SpecError(f"space.{name}: unknown key {extra[0]!r}; {hint}")
     if len(kinds) != 1:
@@ -409,7 +412,11 @@ def _parameter(name: str, written: object) -> Parameter:
         domain = _domain(kinds[0], written[kinds[0]])
     except SpecError as e:
         raise SpecError(f"space.{name}: {e}") from e
-    return Parameter(name=name, domain=domain, when=_when(name, written.get("when", {})), per=per)
+    when = _when(name, written.get("when", {}))
+    try:
+        return Parameter(name=name, domain=domain, when=when, per=per, usual=written.get("usual"))
+    except SpecError as e:
+        raise SpecError(f"space.{name}: {e}") from e
 
 
 def _domain(kind: str, written: object) -> Domain:

@@ -30,10 +30,6 @@ class Trainer(Protocol):
     #: breaks ties. Names that begin with validation_ say what was measured on that split.
     metrics: ClassVar[Mapping[str, tuple[type, str]]]
 
-    # It may also have a `work(config, data) -> float`, static: what an epoch costs, in any unit.
-    # Where time is the budget, the search weighs what a configuration may bring against it. It is
-    # declared and not measured, so that the same seed gives the same decisions.
-
     def __init__(self, config: Config, *, seed: int, data: Any, max_epochs: int) -> None:
         """A fresh model. `max_epochs` is the horizon of schedules, not a promise to get there."""
 
@@ -64,11 +60,6 @@ class Job:
         """A trainer for one trial."""
         trainer = load_trainer(self.trainer, self.paths)
         return trainer(config, seed=seed, data=self.data, max_epochs=self.max_epochs)
-
-    def work(self, config: Config) -> float:
-        """What an epoch costs, as the trainer declares it; 1 where it does not."""
-        declared = getattr(load_trainer(self.trainer, self.paths), "work", None)
-        return 1.0 if declared is None else float(declared(config, self.data))
 
 
 def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:

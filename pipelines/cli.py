@@ -1,4 +1,4 @@
-"""The command line: `caviar search`, `resume`, `show`, `predict`, `plan`, `space`."""
+"""The command line: `caviar search`, `resume`, `show`, `predict`, `plan`, `space`, `replay`, …"""
 
 from __future__ import annotations
 
@@ -79,6 +79,10 @@ DeterministicOpt = Annotated[
 ]
 OutOpt = Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME-DATE-TIME]")]
 AddressOpt = Annotated[str | None, typer.Option(help="of a Ray cluster: auto or HOST:PORT")]
+TimeoutOpt = Annotated[
+    str | None,
+    typer.Option(help="a worker is killed if a trial's first epoch takes longer [10m]"),
+]
 PoolOpt = Annotated[PoolKind, typer.Option(help="Ray actors, or this process alone")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="one JSON object, and nothing else")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", help="nothing but the last words")]
@@ -102,6 +106,7 @@ def search_command(
     deterministic: DeterministicOpt = False,
     out: OutOpt = None,
     address: AddressOpt = None,
+    epoch_timeout: TimeoutOpt = None,
     pool: PoolOpt = PoolKind.RAY,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -111,7 +116,8 @@ def search_command(
 
     folder = out or named_folder(data)
     _writable(folder)
-    added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
+    added = _added(time, trials, total_epochs)
+    crew = _crew(pool, workers, address, epoch_timeout)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         result = search(
             data,
@@ -140,6 +146,7 @@ def resume_command(
     total_epochs: EpochsOpt = None,
     workers: WorkersOpt = None,
     address: AddressOpt = None,
+    epoch_timeout: TimeoutOpt = None,
     pool: PoolOpt = PoolKind.RAY,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -147,7 +154,8 @@ def resume_command(
     """Go on with RUN where it stopped; a budget given here is added to the one it had."""
     from pipelines.launch import resume
 
-    added, crew = _added(time, trials, total_epochs), _crew(pool, workers, address)
+    added = _added(time, trials, total_epochs)
+    crew = _crew(pool, workers, address, epoch_timeout)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         watch = _watch(started, silent=as_json or quiet, notes=not as_json)
         result = resume(run, added=added, crew=crew, watch=watch)
@@ -158,6 +166,27 @@ def resume_command(
 def show(run: RunArg, as_json: JsonOpt = False) -> None:
     """What RUN came to, or has come to so far."""
     _print_summary(run, as_json=as_json)
+
+
+@app.command("replay")
+def replay_command(run: RunArg) -> None:
+    """Take RUN's decisions again, from what was known when, and say whether they are the same."""
+    from pipelines.repair import replayed
+
+    found = replayed(run)
+    told = f"{found.decisions} decisions taken again, {found.given} events taken as they were"
+    if found.difference:
+        sys.stderr.write(f"caviar: {run}: {told}; then {found.difference}\n")
+        raise typer.Exit(1)
+    typer.echo(f"{run}: {told}: the same")
+
+
+@app.command("repair")
+def repair_command(run: RunArg) -> None:
+    """Keep all that can be read of RUN, some of whose files are damaged."""
+    from pipelines.repair import repair
+
+    typer.echo(repair(run))
 
 
 @app.command()
@@ -268,15 +297,27 @@ def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
     return Added(seconds=seconds, trials=trials, epochs=epochs)
 
 
-def _crew(pool: PoolKind, workers: int | None, address: str | None) -> Crew:
-    from pipelines.workers import Crew
+def _crew(
+    pool: PoolKind, workers: int | None, address: str | None, epoch_timeout: str | None
+) -> Crew:
+    from pipelines.terms import seconds_of
+    from pipelines.workers import EPOCH_TIMEOUT, Crew
 
     _at_least(1, workers=workers)
+    if pool is PoolKind.INLINE and epoch_timeout is not None:
+        raise SpecError("--epoch-timeout needs workers that can be killed; take --pool ray")
     if pool is PoolKind.INLINE and workers not in (None, 1):
         raise SpecError(f"--pool inline has one worker, this process; got --workers {workers}")
     if pool is PoolKind.INLINE and address is not None:
         raise SpecError("--pool inline has no cluster; leave --address out, or take --pool ray")
-    return Crew(pool=pool.value, workers=workers, address=address)
+    return Crew(
+        pool=pool.value,
+        workers=workers,
+        address=address,
+        epoch_timeout=seconds_of(epoch_timeout, "--epoch-timeout")
+        if epoch_timeout is not None
+        else EPOCH_TIMEOUT,
+    )
 
 
 def _at_least(least: int, **given: int | None) -> None:

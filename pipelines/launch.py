@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from orchestrator.budget import Added, Budget, budget_of
-from orchestrator.errors import CaviarError, RunError
+from orchestrator.errors import CaviarError, PoolError, RunError
 from orchestrator.events import Event, Kind
 from orchestrator.in_order import InOrder
 from orchestrator.log import Lock, Log, entries, replacing
@@ -29,14 +30,13 @@ from orchestrator.search import Incumbent, Search
 from orchestrator.simulate import simulate
 from orchestrator.spec import Spec, differences, dump_spec
 from orchestrator.states import States
-from orchestrator.tables import Tables
 from orchestrator.trainer import Job, load_trainer, objective_of
 from orchestrator.trial import ENDED, WORST, Objective, Score, State
 from orchestrator.worker import resumed
 from pipelines.analysis import load, opened_spec, summary
 from pipelines.model import load_model, save_model, saved_best
 from pipelines.preprocessing import Prepared
-from pipelines.specs import TRAINERS, check_early, module_paths, new_spec, prepared
+from pipelines.specs import TRAINERS, check_early, module_paths, new_spec, prepared, tables_of
 from pipelines.terminal import Silent
 from pipelines.workers import Crew, Workers, stopped_by_signals
 
@@ -149,12 +149,12 @@ class Run:
     def __init__(self, folder: Path, spec: Spec, data: Prepared) -> None:
         self.folder, self.spec, self.data = folder, spec, data
         self.job = job_of(spec, data)
-        space = spec.parameters()
-        declared = load_trainer(spec.trainer, self.job.paths).metrics
-        kinds = {name: kind for name, (kind, _) in declared.items()}
-        tables = Tables(space=space, metrics=kinds, objective=self.job.objective)
+        tables = tables_of(spec)
         self.search = Search(
-            space, spec.search, seed=spec.seed, max_epochs=spec.max_epochs, work=self.job.work
+            tables.space,
+            spec.search,
+            seed=spec.seed,
+            max_epochs=spec.max_epochs,
         )
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
@@ -166,7 +166,7 @@ class Run:
         except (AssertionError, KeyError) as e:
             raise RunError(
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
-                f"missing; put them back, or begin a new run with another --out"
+                f"missing; put them back, or `caviar repair {shlex.quote(str(folder))}`"
             ) from e
         self._states = States(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
         self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
@@ -202,8 +202,12 @@ class Run:
             keep_best=self._keep_best,
             last_words=self._last_words,
         )
-        with stopped_by_signals(session):
-            return session.run()
+        try:
+            with stopped_by_signals(session):
+                return session.run()
+        except PoolError as e:
+            typed = shlex.quote(str(self.folder))
+            raise PoolError(f"{e}; `caviar resume {typed}` goes on from what it has") from e
 
     def _keep_best(self, best: Incumbent, state: State) -> None:
         save_model(

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.errors import RunError, SpecError
 from orchestrator.samplers import Random
 from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
+from orchestrator.tables import Tables
 from orchestrator.trainer import load_trainer, objective_of
 from pipelines.datasets import BUILT_IN, Table, fingerprint, read
 from pipelines.like import given_by
@@ -18,7 +19,15 @@ from pipelines.preprocessing import Prepared, prepare
 from trainers.config import read_settings
 from trainers.errors import ConfigError
 
-__all__ = ["TRAINERS", "check_early", "module_paths", "new_spec", "prepared", "space_spec"]
+__all__ = [
+    "TRAINERS",
+    "check_early",
+    "module_paths",
+    "new_spec",
+    "prepared",
+    "space_spec",
+    "tables_of",
+]
 
 TRIED = 64  #: draws looked at for what the trainer would refuse; every option is among them
 #: Our own trainers, by task.
@@ -172,6 +181,20 @@ def _try_some(spec: Spec, source: str) -> None:
 
 def _absolute(source: str) -> str:
     return source if source in BUILT_IN else str(Path(source).absolute())
+
+
+def tables_of(spec: Spec) -> Tables:
+    """The schemas of a run's tables.
+
+    Raises:
+        SpecError: If the trainer cannot be found, or the metric is none of its own.
+    """
+    trainer = load_trainer(spec.trainer, module_paths(spec))
+    return Tables(
+        space=spec.parameters(),
+        metrics={name: kind for name, (kind, _) in trainer.metrics.items()},
+        objective=objective_of(trainer, spec.metric),
+    )
 
 
 def module_paths(spec: Spec) -> tuple[str, ...]:

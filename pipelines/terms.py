@@ -11,7 +11,7 @@ __all__ = ["figure", "seconds_of", "told_seconds"]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(text: str, option: str = "--time") -> float:
     """60s, 10m, 2h or 1h30m as seconds; a bare number is seconds.
 
     Raises:
@@ -21,7 +21,7 @@ def seconds_of(text: str) -> float:
     found = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     total = sum(float(number) * _UNITS[unit or "s"] for number, unit in found) if parts else 0.0
     if not total > 0:
-        raise SpecError(f"--time needs something like 60s, 10m or 2h, got {text!r}")
+        raise SpecError(f"{option} needs something like 60s, 10m or 2h, got {text!r}")
     return total
 
 

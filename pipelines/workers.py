@@ -9,12 +9,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from orchestrator.pool import InlinePool, Pool
 from orchestrator.run import Session
 from orchestrator.trainer import Job
 
-__all__ = ["Crew", "Workers", "stopped_by_signals"]
+__all__ = ["EPOCH_TIMEOUT", "Crew", "Workers", "stopped_by_signals"]
+
+EPOCH_TIMEOUT = 600.0  #: seconds until a trial's first report; a worker that needs more is killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class Crew:
     pool: str = "ray"  #: ray | inline
     workers: int | None = None  #: one for each processor of the cluster, unless given
     address: str | None = None  #: of a Ray cluster; None = one of our own, on this machine
+    epoch_timeout: float = EPOCH_TIMEOUT  #: seconds until a trial's first report
 
 
 class Workers:
@@ -37,21 +41,43 @@ class Workers:
         self._crew = crew
         self._failed: Exception | None = None
         self._joined = False
-        self._connected, self._leave = threading.Event(), threading.Event()
+        self._connected = threading.Event()
+        self._again: SimpleQueue[bool] = SimpleQueue()  # start Ray once more, or leave
         if crew.pool == "ray":
             threading.Thread(target=self._stay_connected, daemon=True).start()
 
     def _stay_connected(self) -> None:
-        try:
-            _prepare_environment(joining=self._crew.address is not None)
-            from orchestrator.ray_pool import connect  # half a second, and not needed inline
+        _prepare_environment(joining=self._crew.address is not None)
+        self._connect()
+        while self._again.get():
+            self._disconnect()
+            self._connect()
 
+    def _connect(self) -> None:
+        from orchestrator.ray_pool import connect  # half a second, and not needed inline
+
+        try:
             connect(self._crew.address, cpus=self._crew.workers)
             self._joined = True
         except Exception as e:
             self._failed = e  # raised again where it is waited for
         self._connected.set()
-        self._leave.wait()
+
+    def _disconnect(self) -> None:
+        from orchestrator.ray_pool import disconnect
+
+        disconnect()
+        self._joined = False
+
+    def revive(self) -> None:
+        """Start a Ray of our own again, whose processes have died.
+
+        Raises:
+            InputError: If it cannot be started.
+        """
+        self._connected.clear()
+        self._again.put(True)
+        self.wait()
 
     def wait(self) -> None:
         """Until Ray is there.
@@ -71,17 +97,20 @@ class Workers:
         self.wait()
         from orchestrator.ray_pool import RayPool, processors
 
-        return RayPool(job, workers=self._crew.workers or processors())
+        return RayPool(
+            job,
+            workers=self._crew.workers or processors(),
+            epoch_timeout=self._crew.epoch_timeout,
+            revive=None if self._crew.address else self.revive,
+        )
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was ours."""
         if self._crew.pool == "ray":
-            from orchestrator.ray_pool import disconnect
-
             self._connected.wait()
             if self._joined:
-                disconnect()
-        self._leave.set()
+                self._disconnect()
+        self._again.put(False)
 
 
 def _prepare_environment(*, joining: bool) -> None:

@@ -28,7 +28,6 @@ from trainers.optimizers import make_optimizer, weight_decay_calls
 from trainers.schedules import learning_rate
 from trainers.spread import short_buffer
 from trainers.streams import checked_seed, stream
-from trainers.work import epoch_work
 
 __all__ = ["BatchNormClassifier", "BatchNormRegressor", "weights"]
 
@@ -76,16 +75,6 @@ class _BatchNormTrainer(ABC):
         self._network = Network((columns, *self._settings.units, outputs), dtype=data.x_train.dtype)
         self._network.draw(stream(self._seed, "start"), self._settings.start)
         self._build(self._settings)
-
-    @staticmethod
-    def work(config: Mapping[str, object], data: Data) -> float:
-        """What an epoch of this config costs, in about microseconds; not measured, so no noise."""
-        return epoch_work(
-            read_settings(config),
-            columns=data.x_train.shape[1],
-            outputs=network_outputs(data.task, data.outputs),
-            examples=len(data.x_train),
-        )
 
     def _build(self, settings: Settings) -> None:
         """Make all that depends on the settings, except the network itself."""

@@ -8,10 +8,11 @@ from orchestrator.errors import SpecError
 from orchestrator.samplers.grid import Grid
 from orchestrator.samplers.random import Random
 from orchestrator.samplers.sobol import Sobol
+from orchestrator.samplers.usual import Usual
 from orchestrator.space import Point, Space
 from orchestrator.spec import SAMPLERS
 
-__all__ = ["Grid", "Random", "Sampler", "Sobol", "make_sampler"]
+__all__ = ["Grid", "Random", "Sampler", "Sobol", "Usual", "make_sampler", "told"]
 
 
 class Sampler(Protocol):
@@ -27,15 +28,20 @@ class Allowed:
     PATIENCE = 10_000  #: points in a row that break one, before it is given up
 
     def __init__(self, sampler: Sampler, space: Space) -> None:
-        self._sampler, self._space = sampler, space
+        self.sampler, self._space = sampler, space
         self._places: list[int] = []  # of the allowed points, as far as was asked
 
     def point(self, draw: int) -> Point | None:
         """The draw-th allowed point, or None where the sequence has ended."""
+        place = self.place(draw)
+        return None if place is None else self.sampler.point(place)
+
+    def place(self, draw: int) -> int | None:
+        """The place of that point in the whole sequence."""
         while len(self._places) <= draw:
             first = self._places[-1] + 1 if self._places else 0
             for place in range(first, first + self.PATIENCE):
-                point = self._sampler.point(place)
+                point = self.sampler.point(place)
                 if point is None:
                     return None
                 if self._space.allows(self._space.config(point)):
@@ -46,11 +52,25 @@ class Allowed:
                     f"constraints: {self.PATIENCE:,} draws in a row break one of "
                     f"{' | '.join(c.text for c in self._space.constraints)}; make them wider"
                 )
-        return self._sampler.point(self._places[draw])
+        return self._places[draw]
 
 
-def make_sampler(name: str, space: Space, *, seed: int, grid_levels: int) -> Sampler:
-    """The sampler of that name.
+def told(sampler: Sampler, draw: int) -> str:
+    """Where the draw-th point comes from, in words."""
+    if isinstance(sampler, Allowed):
+        return told(sampler.sampler, sampler.place(draw) or 0)
+    if isinstance(sampler, Usual):
+        if draw == 0:
+            return "the values that usually work"
+        half_way = " half way to the values that usually work" if sampler.leans(draw) else ""
+        return f"{told(sampler.sampler, draw - 1)}{half_way}"
+    return f"draw {draw + 1} of the {type(sampler).__name__.lower()} sequence"
+
+
+def make_sampler(
+    name: str, space: Space, *, seed: int, grid_levels: int, usual: int = 0
+) -> Sampler:
+    """The sampler of that name; its first `usual` points lean to the space's usual values.
 
     Raises:
         SpecError: If there is none.
@@ -65,4 +85,6 @@ def make_sampler(name: str, space: Space, *, seed: int, grid_levels: int) -> Sam
             sampler = Grid(space, levels=grid_levels)
         case _:
             raise SpecError(f"search.sampler needs one of {' | '.join(SAMPLERS)}, got {name!r}")
+    if usual and space.usual is not None:
+        sampler = Usual(sampler, space, most=usual)
     return Allowed(sampler, space) if space.constraints else sampler

@@ -236,3 +236,64 @@ def test_long_assignments_stream_their_reports(cluster: None) -> None:
         batches.append(pool.poll(1.0))
     pool.close()
     assert len([b for b in batches if b]) >= 5
+
+
+def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
+    return {"floor": 1.0, "hangs_in": epoch, "marker": str(tmp_path / "hung")}
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("epoch", "told"), [(1, "--epoch-timeout"), (3, "slowest epoch took")])
+def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
+    epoch: int, told: str, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator import ray_pool
+
+    monkeypatch.setattr(ray_pool, "LEAST_PATIENCE_SECONDS", 1.0)
+    job = replace(JOB, trainer="toy_trainers:Hanging")
+    pool = ray_pool.RayPool(job, workers=1, epoch_timeout=1.0)
+    pool.submit(assignment(config=hanging(tmp_path, epoch=epoch)), None)
+    messages = finished(pool, 1)
+    assert [m.epoch for m in reports_of(messages[:-1])] == list(range(1, epoch))
+    failure = messages[-1]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "lost"
+    assert "silent for 1 s" in failure.message
+    assert told in failure.message
+    again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), alone=True)
+    pool.submit(again, None)
+    assert [r.epoch for r in reports_of(finished(pool, 1))] == [1, 2, 3]
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_path: Path) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1, epoch_timeout=0.2)
+    pool.submit(assignment(start=8, stop=9), None)  # its state is lost: eight epochs of 50 ms
+    assert [r.epoch for r in reports_of(finished(pool, 1))] == [9]
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_work_whose_worker_was_lost_is_tried_again_alone(cluster: None) -> None:
+    """So that a configuration that kills its worker takes no other with it twice."""
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:KillsItsWorker"), workers=1)
+    for trial in range(8):  # short ones: they wait behind each other
+        pool.submit(assignment(trial, config={"deadly": trial == 3}), None)
+    messages = finished(pool, 8)
+    lost = {m.trial for m in messages if isinstance(m, Failure)}
+    assert 3 in lost
+    for trial in sorted(lost):
+        config = {"deadly": trial == 3}
+        pool.submit(assignment(trial, attempt=2, alone=True, config=config), None)
+    assert pool.free() == 0
+    again = finished(pool, len(lost))
+    assert {m.trial for m in again if isinstance(m, Failure)} == {3}
+    pool.close()

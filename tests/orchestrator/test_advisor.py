@@ -180,19 +180,3 @@ def test_where_losses_are_equal_the_metric_that_breaks_ties_shows_the_way() -> N
         advisor.enter(trial, 27, (0.1, float((point[0] - 0.25) ** 2)))
     proposals = np.array([advisor.propose(i).point for i in range(40, 60)])
     assert (np.abs(proposals[:, 0] - 0.25) < 0.15).mean() > 0.7
-
-
-def test_thrift_prefers_what_costs_less() -> None:
-    space = space_of(PLAIN)
-    points = np.random.default_rng(0).random((40, 2))
-    costs = {}
-    for thrift in (0.0, 1.0):
-        advisor = Advisor(space, seed=0, max_epochs=27)
-        for trial, point in enumerate(points):
-            advisor.start(
-                point, work=100 ** point[1]
-            )  # the loss does not depend on b, the work does
-            advisor.enter(trial, 27, score(float(abs(point[0] - 0.5))))
-        advisor.thrift = thrift
-        costs[thrift] = np.mean([advisor.propose(i).point[1] for i in range(40, 70)])
-    assert costs[1.0] < 0.5 * costs[0.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import time
 from collections.abc import Mapping
@@ -92,4 +93,16 @@ class KillsItsWorker(Toy):
     def epoch(self) -> Mapping[str, Any]:
         if self.config.get("deadly"):
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().epoch()
+
+
+class Hanging(Toy):
+    """Never comes back from the epoch that `hangs_in` names; in its first process alone."""
+
+    def epoch(self) -> Mapping[str, Any]:
+        if self.epochs + 1 == self.config.get("hangs_in"):
+            marker = pathlib.Path(self.config["marker"])
+            if not marker.exists():
+                marker.touch()
+                time.sleep(3600)
         return super().epoch()
