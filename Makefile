@@ -31,7 +31,13 @@ test: setup ## all tests
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## the tests without a mark
-	@$(BIN)/python -m pytest -m "not ray and not slow"
+	@$(BIN)/python -m pytest -m "not ray and not slow and not faults and not cluster"
+
+test-faults: setup ## what kills processes and fills disks, many times (15 min)
+	@$(BIN)/python -m pytest -m faults --often
+
+test-cluster: setup ## a search over three real hosts that fail, on this machine (4 min; needs root)
+	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 check: lint test ## what has to pass before every commit
 
@@ -48,11 +54,14 @@ NOISE ?= 0
 bench-search: $(VENV)/benchmarks ## the search on LCBench beside the recorded peers (3 min; SEARCHBENCH=FOLDER NOISE=1)
 	@BIN=$(BIN) benchmarks/lcbench.sh "$(SEARCHBENCH)" "$(NOISE)" $(ARGS)
 
-bench-decisions: setup ## decisions a second, and whether that stays so as a run grows
-	@$(BIN)/python -m benchmarks.decisions $(ARGS)
+bench-scale: setup ## the search alone with 10,000 workers and a million trials, in virtual time (10 min)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (10 min; ARGS="--json FILE")
+	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
 
 format: setup ## let ruff write what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast check bench-trainer bench-search bench-decisions format
+.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-orchestration format

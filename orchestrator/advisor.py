@@ -155,7 +155,7 @@ class Advisor:
         """The place of the trial expected to improve most on the best, trained to the end."""
         view = self._seen()
         x = self._inputs(np.array([self._points[t] for t in trials]))
-        place = int(np.argmax(view.improvements(x)))
+        place = int(np.argmax(view.best_improvements(x, allowed=np.ones(len(x)))))
         return place, self._forecast(view, self._points[trials[place]])
 
     @_on_one_thread
@@ -337,12 +337,10 @@ class _View:
 
     def best_improvements(self, x: Array, *, allowed: Array) -> Array:
         """The same, but 0 at those that are not allowed or cannot be the best of these."""
-        mean, across = self.posterior.mean(x, _END)
-        most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
+        most = expected_improvement(*self.posterior.glance(x, _END), self.best)
         close = np.argsort(-most * allowed, kind="stable")[:CLOSE]
         worth = np.zeros(len(x))
-        deviation = self.posterior.deviation(across[:, close])
-        worth[close] = expected_improvement(mean[close], deviation, self.best) * allowed[close]
+        worth[close] = self.improvements(x[close]) * allowed[close]
         return worth
 
 

@@ -39,6 +39,7 @@ CALLS = 2  #: under way to a worker with work: one it is busy with, one that wai
 START_SECONDS = 60.0  #: for a first worker to come up, or for another one
 REVIVE_SECONDS = 10.0  #: without any worker, until Ray is started again; an actor takes 1-3 s
 CONNECT_SECONDS = 5.0  #: for an address to answer
+GROW_SECONDS = 2.0  #: between two looks at how much room the cluster has
 PATIENCE = 10.0  #: times a trial's slowest epoch, and its worker counts as hung
 LEAST_PATIENCE_SECONDS = 30.0  #: however short its epochs are
 
@@ -183,7 +184,7 @@ class RayPool:
 
     Args:
         job: What the workers are made with.
-        workers: How many.
+        workers: How many; None = as many as the cluster has room for, also when hosts join.
         epoch_timeout: Seconds until a trial's first report; a worker that takes longer is killed.
         revive: Starts Ray again, on this machine; None where the cluster is not ours.
     """
@@ -192,11 +193,12 @@ class RayPool:
         self,
         job: Job,
         *,
-        workers: int,
+        workers: int | None,
         epoch_timeout: float = 600.0,
         revive: Callable[[], None] | None = None,
     ) -> None:
-        self._job, self._count = job, workers
+        self._job, self._follows = job, workers is None
+        self._count = workers or processors()
         self._epoch_timeout, self._revive = epoch_timeout, revive
         self._alone: deque[tuple[Assignment, Held | None]] = deque()  # wait for an idle worker
         self._seconds = 1.0  # an assignment takes about that long
@@ -210,7 +212,7 @@ class RayPool:
         self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
         self._workers = [self._new(number) for number in range(self._count)]
         self._calls: dict[Any, _Worker] = {}
-        self._last_up = self._looked = time.monotonic()
+        self._last_up = self._looked = self._counted = time.monotonic()
         self._await_first()
 
     @property
@@ -242,6 +244,7 @@ class RayPool:
 
     def poll(self, seconds: float) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
+        self._grow()
         self._send()
         starting = [w.up for w in self._workers if w.up is not None]
         if not (self._calls or starting):
@@ -385,6 +388,15 @@ class RayPool:
     def _new(self, number: int, deaths: int = 0) -> _Worker:
         actor = self._make.remote(self._bare, self._data, number)
         return _Worker(number=number, actor=actor, up=actor.ready.remote(), deaths=deaths)
+
+    def _grow(self) -> None:
+        """More workers where hosts have joined; those of a host that left wait for another one."""
+        if not self._follows or time.monotonic() - self._counted < GROW_SECONDS:
+            return
+        self._counted = time.monotonic()
+        for number in range(self._count, processors()):
+            self._workers.append(self._new(number))
+        self._count = len(self._workers)
 
     def _look_who_is_up(self) -> None:
         """Take in actors that have started; replace those that died before they had."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -50,6 +51,9 @@ class Watcher(Protocol):
 
     def tick(self, session: Session) -> None:
         """Called about ten times a second."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know, from any thread."""
 
     def close(self) -> None:
         """The session is over, however it ended."""
@@ -266,7 +270,9 @@ class Session:
         if status == "finished":
             self.states.trim()
         self._flush()
-        self._happened([Event(kind=Kind.END, reason=f"{status}: {reason}")], apply=True)
+        details = json.dumps({"dropped_reports": self.dropped})
+        ended = Event(kind=Kind.END, reason=f"{status}: {reason}", details=details)
+        self._happened([ended], apply=True)
         try:
             self._happened(self._last_words(), apply=True)
         finally:

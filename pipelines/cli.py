@@ -83,7 +83,15 @@ TimeoutOpt = Annotated[
     str | None,
     typer.Option(help="a worker is killed if a trial's first epoch takes longer [10m]"),
 ]
+MirrorOpt = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="a second place for RUN's folder: a folder, s3://, gs:// …"),
+]
 PoolOpt = Annotated[PoolKind, typer.Option(help="Ray actors, or this process alone")]
+TrustOpt = Annotated[
+    bool,
+    typer.Option("--trust-trainer", help="the trainer that the spec names may run here"),
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="one JSON object, and nothing else")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", help="nothing but the last words")]
 
@@ -107,7 +115,9 @@ def search_command(
     out: OutOpt = None,
     address: AddressOpt = None,
     epoch_timeout: TimeoutOpt = None,
+    mirror: MirrorOpt = None,
     pool: PoolOpt = PoolKind.RAY,
+    trust_trainer: TrustOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -116,8 +126,9 @@ def search_command(
 
     folder = out or named_folder(data)
     _writable(folder)
+    _trusted(spec, given=trust_trainer)
     added = _added(time, trials, total_epochs)
-    crew = _crew(pool, workers, address, epoch_timeout)
+    crew = _crew(pool, workers, address, epoch_timeout, mirror)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         result = search(
             data,
@@ -147,15 +158,18 @@ def resume_command(
     workers: WorkersOpt = None,
     address: AddressOpt = None,
     epoch_timeout: TimeoutOpt = None,
+    mirror: MirrorOpt = None,
     pool: PoolOpt = PoolKind.RAY,
+    trust_trainer: TrustOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Go on with RUN where it stopped; a budget given here is added to the one it had."""
     from pipelines.launch import resume
 
+    _trusted(run / "spec.yaml", given=trust_trainer)
     added = _added(time, trials, total_epochs)
-    crew = _crew(pool, workers, address, epoch_timeout)
+    crew = _crew(pool, workers, address, epoch_timeout, mirror)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         watch = _watch(started, silent=as_json or quiet, notes=not as_json)
         result = resume(run, added=added, crew=crew, watch=watch)
@@ -169,10 +183,11 @@ def show(run: RunArg, as_json: JsonOpt = False) -> None:
 
 
 @app.command("replay")
-def replay_command(run: RunArg) -> None:
+def replay_command(run: RunArg, trust_trainer: TrustOpt = False) -> None:
     """Take RUN's decisions again, from what was known when, and say whether they are the same."""
     from pipelines.repair import replayed
 
+    _trusted(run / "spec.yaml", given=trust_trainer)
     found = replayed(run)
     told = f"{found.decisions} decisions taken again, {found.given} events taken as they were"
     if found.difference:
@@ -182,10 +197,11 @@ def replay_command(run: RunArg) -> None:
 
 
 @app.command("repair")
-def repair_command(run: RunArg) -> None:
+def repair_command(run: RunArg, trust_trainer: TrustOpt = False) -> None:
     """Keep all that can be read of RUN, some of whose files are damaged."""
     from pipelines.repair import repair
 
+    _trusted(run / "spec.yaml", given=trust_trainer)
     typer.echo(repair(run))
 
 
@@ -228,12 +244,14 @@ def plan(
     metric: MetricOpt = None,
     workers: WorkersOpt = None,
     seed: SeedOpt = None,
+    trust_trainer: TrustOpt = False,
 ) -> None:
     """How many trials, epochs, seconds and bytes a search would need; trains a few epochs."""
     from pipelines.launch import job_of
     from pipelines.plan import measured, plan_lines
     from pipelines.specs import new_spec
 
+    _trusted(spec, given=trust_trainer)
     made, ready = new_spec(
         data,
         spec_file=spec,
@@ -298,7 +316,11 @@ def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
 
 
 def _crew(
-    pool: PoolKind, workers: int | None, address: str | None, epoch_timeout: str | None
+    pool: PoolKind,
+    workers: int | None,
+    address: str | None,
+    epoch_timeout: str | None,
+    mirror: str | None,
 ) -> Crew:
     from pipelines.terms import seconds_of
     from pipelines.workers import EPOCH_TIMEOUT, Crew
@@ -317,6 +339,7 @@ def _crew(
         epoch_timeout=seconds_of(epoch_timeout, "--epoch-timeout")
         if epoch_timeout is not None
         else EPOCH_TIMEOUT,
+        mirror=mirror,
     )
 
 
@@ -324,6 +347,13 @@ def _at_least(least: int, **given: int | None) -> None:
     for name, value in given.items():
         if value is not None and value < least:
             raise SpecError(f"--{name.replace('_', '-')} needs at least {least}, got {value}")
+
+
+def _trusted(spec_file: Path | None, *, given: bool) -> None:
+    from pipelines.trust import check_trust
+
+    if spec_file is not None and spec_file.is_file():  # what is not there is said elsewhere
+        check_trust(spec_file, given=given)
 
 
 def _writable(path: Path) -> None:

@@ -24,6 +24,7 @@ from orchestrator.errors import CaviarError, PoolError, RunError
 from orchestrator.events import Event, Kind
 from orchestrator.in_order import InOrder
 from orchestrator.log import Lock, Log, entries, replacing
+from orchestrator.mirror import Mirror, restore
 from orchestrator.pool import Pool
 from orchestrator.run import Ending, Session, Watcher
 from orchestrator.search import Incumbent, Search
@@ -36,8 +37,10 @@ from orchestrator.worker import resumed
 from pipelines.analysis import load, opened_spec, summary
 from pipelines.model import load_model, save_model, saved_best
 from pipelines.preprocessing import Prepared
+from pipelines.repair import repair
 from pipelines.specs import TRAINERS, check_early, module_paths, new_spec, prepared, tables_of
 from pipelines.terminal import Silent
+from pipelines.trust import remember
 from pipelines.workers import Crew, Workers, stopped_by_signals
 
 __all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "search"]
@@ -102,6 +105,9 @@ def resume(
         InputError: If there is no run, its data has changed, or its budget is used up.
     """
     folder = Path(folder)
+    if crew and crew.mirror and not (folder / "spec.yaml").exists():
+        restore(crew.mirror, folder)
+        repair(folder)  # where the copy was broken off between two files
     spec = opened_spec(folder)
     return _with_workers(folder, crew, added, watch, lambda: (spec, prepared(spec)))
 
@@ -203,11 +209,19 @@ class Run:
             last_words=self._last_words,
         )
         try:
-            with stopped_by_signals(session):
+            with stopped_by_signals(session), self._mirrored(crew, watcher):
                 return session.run()
         except PoolError as e:
             typed = shlex.quote(str(self.folder))
             raise PoolError(f"{e}; `caviar resume {typed}` goes on from what it has") from e
+
+    @contextlib.contextmanager
+    def _mirrored(self, crew: Crew, watcher: Watcher) -> Iterator[None]:
+        if crew.mirror is None:
+            yield
+            return
+        with contextlib.closing(Mirror(self.folder, crew.mirror, failed=watcher.note)):
+            yield
 
     def _keep_best(self, best: Incumbent, state: State) -> None:
         save_model(
@@ -277,6 +291,8 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
         if not known.exists():
             with replacing(known) as file:
                 file.write(dump_spec(spec).encode())
+            if spec.trainer not in TRAINERS.values():
+                remember(known)  # whoever made the run has trusted its trainer
         yield Run(folder, spec, data)
     except CaviarError:
         if made and not list(folder.glob("events/part-*.parquet")):

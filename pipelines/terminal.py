@@ -38,6 +38,10 @@ class Silent:
     def tick(self, session: Session) -> None:
         """Say nothing."""
 
+    def note(self, text: str) -> None:
+        """To standard error, beside whatever is printed."""
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -73,6 +77,10 @@ class Lines:
             self._told_at = now
             self._say(now, f"{_counts(session.search)}; {_left(session)}")
 
+    def note(self, text: str) -> None:
+        """A line."""
+        print(f"note: {text}", flush=True)
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -94,6 +102,10 @@ class LivePanel:
         """The panel closes with the session."""
         if isinstance(entry, Event) and entry.kind is Kind.END:
             self.close()
+
+    def note(self, text: str) -> None:
+        """A line above the panel."""
+        self._console.print(f"note: {escape(text)}")
 
     def close(self) -> None:
         """Give the terminal back, with its cursor."""

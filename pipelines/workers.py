@@ -28,6 +28,7 @@ class Crew:
     workers: int | None = None  #: one for each processor of the cluster, unless given
     address: str | None = None  #: of a Ray cluster; None = one of our own, on this machine
     epoch_timeout: float = EPOCH_TIMEOUT  #: seconds until a trial's first report
+    mirror: str | None = None  #: a second place for the run's folder: a folder or a URI
 
 
 class Workers:
@@ -95,11 +96,11 @@ class Workers:
         if self._crew.pool == "inline":
             return InlinePool(job)
         self.wait()
-        from orchestrator.ray_pool import RayPool, processors
+        from orchestrator.ray_pool import RayPool
 
         return RayPool(
             job,
-            workers=self._crew.workers or processors(),
+            workers=self._crew.workers,
             epoch_timeout=self._crew.epoch_timeout,
             revive=None if self._crew.address else self.revive,
         )

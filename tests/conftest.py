@@ -14,6 +14,24 @@ from hypothesis import settings
 settings.register_profile("caviar", deadline=None, print_blob=True)
 settings.load_profile("caviar")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test-faults` gives it."""
+    parser.addoption("--often", action="store_true", help="kill fifty times, not a few")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test kills what it kills."""
+    return 50 if request.config.getoption("--often") else 4
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Which specs are trusted is noted in a place of the tests' own, also by their processes."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 Caviar = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 

@@ -269,7 +269,9 @@ def test_a_run_in_which_every_trial_fails_says_so_and_exits_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     spec = toy_spec(tmp_path, "NeverTrains")
-    words = f"caviar search wine --spec {spec} --pool inline --time 60s --out {tmp_path / 'run'}"
+    words = (
+        f"caviar search wine --spec {spec} --trust-trainer --pool inline --out {tmp_path / 'run'}"
+    )
     monkeypatch.setattr(sys, "argv", words.split())
     with pytest.raises(SystemExit) as ended:
         main()
@@ -407,7 +409,8 @@ def test_what_a_trainer_prints_does_not_stand_beside_the_json(
     monkeypatch.syspath_prepend(TOYS)
     (tmp_path / "spec.yaml").write_text("trainer: loud:Loud\nspace: {floor: {linear: [0, 1]}}\n")
     words = f"caviar search wine --spec {tmp_path}/spec.yaml --pool inline --trials 2 --json"
-    monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "a run")])
+    out = ["--trust-trainer", "--out", str(tmp_path / "a run")]
+    monkeypatch.setattr(sys, "argv", [*words.split(), *out])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0

@@ -1,0 +1,187 @@
+"""Ray's processes, killed, hung or too small: the run ends, and nothing is lost or repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_faults import started, wait_for_rows
+from test_runs import TOYS, check_tables, toy_spec
+
+from pipelines.analysis import load, summary
+from pipelines.repair import replayed
+
+pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+def below(process: subprocess.Popen[str], name: str) -> list[int]:
+    """Processes of this name that the command has started, or those have."""
+    children, found = [process.pid], []
+    while children:
+        told = subprocess.run(["pgrep", "-P", str(children.pop())], capture_output=True, text=True)
+        for pid in map(int, told.stdout.split()):
+            children.append(pid)
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if name in words:
+                found.append(pid)
+    return found
+
+
+def ends_well(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    check_tables(folder)
+    assert load(folder).status == "finished"
+    assert replayed(folder).difference == ""
+
+
+def test_workers_killed_in_a_row_cost_no_row(
+    tmp_path: Path, kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    folder = tmp_path / "run"
+    search = {"retries": 3 * kills, "method": "asha"}
+    spec = toy_spec(tmp_path, "Slow", search=search)
+    words = f"search wine --spec {spec} --trust-trainer --trials {20 * kills} --workers 2"
+    with started(*words.split(), "--out", str(folder), PYTHONPATH=TOYS) as process:
+        for kill in range(kills):
+            wait_for_rows(folder, 12 * (kill + 1), process)
+            for pid in below(process, "ray::_Actor")[: 1 + kill % 2]:
+                os.kill(pid, signal.SIGKILL)
+        ends_well(process, folder)
+    run = load(folder)
+    assert (run.events["kind"] == "retry").sum() >= kills
+    assert not (run.trials["status"] == "FAILED").any()
+
+
+def test_when_the_local_raylet_dies_ray_is_started_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    folder = tmp_path / "run"
+    spec = toy_spec(tmp_path, "Slow", search={"method": "asha"})
+    words = f"search wine --spec {spec} --trust-trainer --trials 60 --workers 2 --out {folder}"
+    with started(*words.split(), PYTHONPATH=TOYS) as process:
+        wait_for_rows(folder, 20, process)
+        (raylet,) = below(process, "/raylet/raylet")[:1]
+        os.kill(raylet, signal.SIGKILL)
+        ends_well(process, folder)
+    assert (load(folder).events["kind"] == "retry").any()
+
+
+def test_on_a_cluster_that_is_not_ours_a_dead_raylet_is_said_with_the_line_to_resume(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    spec = toy_spec(tmp_path, "Slow", search={"method": "asha"})
+    environment = {"PYTHONPATH": TOYS, "RAY_AUTH_MODE": "disabled"}
+    ray = str(Path(os.sys.executable).with_name("ray"))
+    head = [ray, "start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false",
+            "--disable-usage-stats", "--block"]  # fmt: skip
+    server = subprocess.Popen(head, env=os.environ | environment, start_new_session=True,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        for _ in range(100):
+            if below(server, "/raylet/raylet"):
+                break
+            time.sleep(0.2)
+        time.sleep(3)
+        words = f"search wine --spec {spec} --trust-trainer --trials 900 --address 127.0.0.1:6399"
+        with started(*words.split(), "--out", str(folder), **environment) as process:
+            wait_for_rows(folder, 20, process)
+            for pid in below(server, "/raylet/raylet"):
+                os.kill(pid, signal.SIGKILL)
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 1, out + err
+        assert err.count("\n") == 1
+        assert f"`caviar resume {folder}` goes on" in err
+        check_tables(folder)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    space = {"floor": {"linear": [0, 1]}, "hangs_in": 1, "marker": str(tmp_path / "hung")}
+    spec = toy_spec(tmp_path, "Hanging", space=space, search={"method": "random"})
+    words = f"search wine --spec {spec} --trust-trainer --trials 6 --workers 2 --epoch-timeout 3s"
+    with started(*words.split(), "--out", str(folder), PYTHONPATH=TOYS) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out + err
+    check_tables(folder)
+    run = load(folder)
+    assert list(run.trials["status"]) == ["COMPLETED"] * 6
+    assert run.events["reason"].str.contains("was silent for 3 s and was killed").any()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    spec = toy_spec(tmp_path, "Slow")
+    words = (
+        f"search wine --spec {spec} --trust-trainer --trials 60 --workers 2 --out {folder}".split()
+    )
+    with started(*words, PYTHONPATH=TOYS) as process:
+        wait_for_rows(folder, 10, process)
+        workers = subprocess.run(["pgrep", "-f", "ray::_Actor"], capture_output=True, text=True)
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+        wait_for_rows(folder, 40, process)
+        retried = load(folder).events
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert (retried["kind"] == "retry").any()
+    before = load(folder).epochs[["trial", "epoch"]]
+    with started("resume", str(folder), PYTHONPATH=TOYS) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    check_tables(folder)
+    run = load(folder)
+    assert 0 < summary(run)["utilisation"] <= 1
+    assert len(run.trials) == 60
+    pd.testing.assert_frame_equal(run.epochs[["trial", "epoch"]].head(len(before)), before)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_on_ray_a_config_that_kills_its_worker_fails_after_its_retries(tmp_path: Path) -> None:
+    space = {"floor": {"linear": [0, 1]}, "deadly": {"choice": [False, False, False, True]}}
+    given = [{"floor": 0.5, "deadly": True}]
+    search = {"given": given, "retries": 1, "sampler": "random"}
+    spec = toy_spec(tmp_path, "KillsItsWorker", space=space, search=search)
+    folder = tmp_path / "run"
+    words = f"search wine --spec {spec} --trials 4 --workers 1 --out {folder} --json".split()
+    with started(*words, "--trust-trainer", PYTHONPATH=TOYS) as process:
+        out, err = process.communicate(timeout=150)
+    assert (process.returncode, err) == (0, ""), out + err
+    assert json.loads(out)["failed"] >= 1  # and nothing else on standard output
+    check_tables(folder)
+    first = load(folder).trials.iloc[0]
+    assert (first["status"], first["attempts"]) == ("FAILED", 2)
+    assert "died" in first["reason"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_on_ray_ctrl_c_once_stops_cleanly(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started(*f"search digits --time 60s --out {folder}".split()) as process:
+        wait_for_rows(folder, 5, process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert err == ""
+    assert f"caviar resume {folder}" in out
+    check_tables(folder)
