@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ __all__ = ["States", "from_tensors", "to_tensors"]
 
 KEPT_SHARE = 0.1  #: of the budget, once a run has ended
 SMALL_BYTES = 8_000_000  #: a file below this is joined to the next one, so that they stay few
+HANDY_BYTES = 200_000_000  #: of states on disk that are kept in memory too, the latest ones
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
 
@@ -38,12 +39,18 @@ class _Kept:
 
 
 class States:
-    """trial -> its latest state, in memory until the next flush, then on disk alone."""
+    """trial -> its latest state, in memory until the next flush, then on disk.
+
+    The latest ones stay in memory too: to open a file for each would cost more with every state
+    that it holds.
+    """
 
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
         self._budget = budget_bytes
         self._new: dict[int, Held] = {}
+        self._handy: dict[int, Held] = {}  # of those on disk, the oldest first
+        self._handy_bytes = 0
         self._disk: dict[int, _Kept] = {}
         self._written: dict[Path, int] = {}  # bytes of states a file was written with
         self._needed: Counter[Path] = Counter()  # bytes of those that are still wanted
@@ -65,13 +72,13 @@ class States:
 
     def get(self, trial: int) -> Held | None:
         """The trial's latest state, or None if there is none that can be read."""
-        if trial in self._new:
-            return self._new[trial]
+        if found := self._new.get(trial) or self._handy.get(trial):
+            return found
         kept = self._disk.get(trial)
         if kept is None:
             return None
         try:
-            return Held(epoch=kept.epoch, state=_load(kept.path, trial))
+            return _load(kept.path, [trial])[trial]
         except (OSError, SafetensorError, KeyError, ValueError):
             self.drop(trial)  # a cache: whoever asks trains again
             return None
@@ -79,6 +86,7 @@ class States:
     def drop(self, trial: int) -> None:
         """Forget a trial's state."""
         self._forget_new(trial)
+        self._put_away(trial)
         kept = self._disk.pop(trial, None)
         if kept is None:
             return
@@ -122,6 +130,10 @@ class States:
         for trial, held in list(self._new.items()):
             self.drop(trial)
             self._take_in(trial, _Kept(path=path, epoch=held.epoch, bytes=held.bytes))
+            self._handy[trial] = held
+            self._handy_bytes += held.bytes
+        while self._handy_bytes > HANDY_BYTES:
+            self._put_away(next(iter(self._handy)))
         self._written[path] = self._needed[path]
 
     def trim(self) -> None:
@@ -142,16 +154,27 @@ class States:
             small = written < SMALL_BYTES and bool(self._new)
             if self._needed[path] >= DISSOLVE * written and not small:
                 continue
-            for trial in sorted(self._holds[path]):
-                held = None if trial in self._new else self.get(trial)
-                if held is not None:
-                    self.put(trial, held)
+            wanted = sorted(self._holds[path] - self._new.keys())
+            found = {t: self._handy[t] for t in wanted if t in self._handy}
+            rest = [t for t in wanted if t not in found]
+            try:
+                found |= _load(path, rest) if rest else {}
+            except (OSError, SafetensorError, KeyError, ValueError):
+                for trial in rest:
+                    self.drop(trial)  # a cache: whoever asks trains again
+            self._new = {**found, **self._new}  # the older ones first
+            self.used_bytes += sum(held.bytes for held in found.values())
 
     def _take_in(self, trial: int, kept: _Kept) -> None:
         self._disk[trial] = kept
         self._needed[kept.path] += kept.bytes
         self._holds[kept.path].add(trial)
         self.used_bytes += kept.bytes
+
+    def _put_away(self, trial: int) -> None:
+        held = self._handy.pop(trial, None)
+        if held is not None:
+            self._handy_bytes -= held.bytes
 
     def _forget_new(self, trial: int) -> None:
         held = self._new.pop(trial, None)
@@ -176,16 +199,20 @@ class States:
         self._written[path] = self._needed[path]
 
 
-def _load(path: Path, trial: int) -> State:
+def _load(path: Path, trials: Collection[int]) -> dict[int, Held]:
+    """The states of these trials in a file."""
     with safe_open(path, framework="np") as file:
-        rest = json.loads(file.metadata()[str(trial)])["rest"]
-        prefix = f"{trial}/"
-        arrays = {
-            name.removeprefix(prefix): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 # a reader, not a mapping
-            if name.startswith(prefix)
-        }
-    return from_tensors(arrays, rest)
+        metadata = file.metadata()
+        about = {trial: json.loads(metadata[str(trial)]) for trial in trials}
+        arrays: dict[int, dict[str, np.ndarray]] = {trial: {} for trial in trials}
+        for key in file.keys():  # noqa: SIM118 # a reader, not a mapping
+            trial, _, name = key.partition("/")
+            if int(trial) in arrays:
+                arrays[int(trial)][name] = file.get_tensor(key)
+    return {
+        t: Held(epoch=a["epoch"], state=from_tensors(arrays[t], a["rest"]))
+        for t, a in about.items()
+    }
 
 
 def to_tensors(state: State) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

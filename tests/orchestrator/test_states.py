@@ -216,11 +216,25 @@ def test_trim_lets_go_of_the_lowest_epochs_until_a_tenth_of_the_budget_is_used(
 # ---------------------------------------------------------------------- a cache, not a truth
 
 
+def test_the_latest_states_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states_module, "HANDY_BYTES", 3 * held(size=1_000).bytes)
+    made = States(tmp_path, budget_bytes=BUDGET)
+    for trial in range(5):
+        made.put(trial, held(trial, size=1_000))
+        made.flush()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert [t for t in range(5) if made.get(t)] == [2, 3, 4]
+    made.drop(4)
+    assert made.get(4) is None
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "gone"])
 @pytest.mark.parametrize("reopened", [False, True])
 def test_a_damaged_file_is_a_state_that_is_missing_and_no_error(
-    damage: str, reopened: bool, tmp_path: Path
+    damage: str, reopened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(states_module, "HANDY_BYTES", 0)
     made = States(tmp_path, budget_bytes=BUDGET)
     for trial in (0, 1):
         made.put(trial, held())
