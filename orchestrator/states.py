@@ -154,11 +154,11 @@ class States:
             small = written < SMALL_BYTES and bool(self._new)
             if self._needed[path] >= DISSOLVE * written and not small:
                 continue
-            wanted = sorted(self._holds[path] - self._new.keys())
-            found = {t: self._handy[t] for t in wanted if t in self._handy}
+            wanted = self._holds[path] - self._new.keys()
+            found = {t: held for t, held in self._handy.items() if t in wanted}
             rest = [t for t in wanted if t not in found]
             try:
-                found |= _load(path, rest) if rest else {}
+                found = (_load(path, rest) if rest else {}) | found
             except (OSError, SafetensorError, KeyError, ValueError):
                 for trial in rest:
                     self.drop(trial)  # a cache: whoever asks trains again
