@@ -13,6 +13,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sortedcontainers import SortedList
+
 from orchestrator.advisor import Forecast
 from orchestrator.events import Kind
 from orchestrator.trial import WORST, Score
@@ -89,29 +91,37 @@ class Rung:
     """All scores at one epoch, best first, and those of them that wait there."""
 
     def __init__(self) -> None:
-        self.ranked: list[_Ranked] = []
-        self.waiting: list[_Ranked] = []
+        self.ranked: SortedList[_Ranked] = SortedList()  # a million fit
+        self.waiting: SortedList[_Ranked] = SortedList()
         self._score: dict[int, Score] = {}
 
     def add(self, trial: int, score: Score) -> None:
-        insort(self.ranked, (score, trial))
+        self.ranked.add((score, trial))
         self._score[trial] = score
         if score[0] < math.inf:  # what went bad never waits
-            insort(self.waiting, (score, trial))
+            self.waiting.add((score, trial))
 
     def remove(self, trial: int) -> None:
-        entry = (self._score[trial], trial)
-        place = bisect_left(self.waiting, entry)
-        if place < len(self.waiting) and self.waiting[place] == entry:
-            del self.waiting[place]
+        self.waiting.discard((self._score[trial], trial))
 
     def score(self, trial: int) -> Score:
         """What it entered with."""
         return self._score[trial]
 
+    def __len__(self) -> int:
+        return len(self.ranked)
+
+    def reached(self, trial: int) -> bool:
+        """Whether it has a score here."""
+        return trial in self._score
+
+    def waits(self, trial: int) -> bool:
+        """Whether it may be promoted from here."""
+        return (self._score[trial], trial) in self.waiting
+
     def rank(self, trial: int) -> int:
         """Place among all that have a score here, from 1."""
-        return bisect_left(self.ranked, (self._score[trial], trial)) + 1
+        return int(self.ranked.bisect_left((self._score[trial], trial))) + 1
 
 
 class Rungs:
@@ -137,7 +147,7 @@ class Rungs:
         """The worst that waits in the lowest rung that any of them waits in."""
         for epoch in self._stops[:-1]:
             waiting = self._rungs[epoch].waiting
-            found = next((trial for _, trial in reversed(waiting) if trial in among), None)
+            found: int | None = next((t for _, t in reversed(waiting) if t in among), None)
             if found is not None:
                 return found
         return None
@@ -145,7 +155,7 @@ class Rungs:
     def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
         """Complete in the last rung, else wait."""
         rung = self._rungs[epoch]
-        rank, peers = rung.rank(trial), len(rung.ranked)
+        rank, peers = rung.rank(trial), len(rung)
         if epoch == self._stops[-1]:
             return Verdict(
                 kind=Kind.COMPLETE,
@@ -174,7 +184,7 @@ class Rungs:
     ) -> Promotion:
         """A trial that waits in the rung at this epoch, on its way to the next."""
         rung = self._rungs[epoch]
-        rank, peers = rung.rank(trial), len(rung.ranked)
+        rank, peers = rung.rank(trial), len(rung)
         return Promotion(
             trial=trial,
             start_epoch=epoch,
@@ -216,7 +226,7 @@ class Asha(Rungs):
         return self._last_call() if last_call else None
 
     def _quota(self, rung: Rung) -> int:
-        return len(rung.ranked) // self._eta
+        return len(rung) // self._eta
 
     def _last_call(self) -> Promotion | None:
         heads = [(r.waiting[0], e) for e, r in self._below_the_last() if r.waiting]

@@ -313,6 +313,10 @@ class Search:
             parents=tuple(event.parents or ()),
             stop_epoch=event.stop_epoch,
         )
+        if self._drawn[stage] == 0 and stage == "coarse" and isinstance(self._pruner, Shares):
+            usual = self.space.usual
+            if usual is not None and self.space.config(usual) == event.config:
+                self._pruner.measure = event.trial
         self._drawn[stage] += 1
         if self._advisor:
             self._advisor.start(self.trials[event.trial].point)
@@ -322,10 +326,7 @@ class Search:
     def _point(self, event: Event) -> Point:
         if event.unit is None:  # written by hand
             return self.space.point(event.config or {})
-        point = np.full(len(self.space), np.nan)
-        for name, u in event.unit.items():
-            point[self.space.index[name]] = u
-        return point
+        return np.array([event.unit.get(d.name, math.nan) for d in self.space.dimensions])
 
     def _apply_move(self, event: Event) -> None:
         assert event.trial is not None
@@ -492,9 +493,9 @@ class Search:
             box=draw.box,
             config=config,
             unit={
-                d.name: float(u)
-                for d, u in zip(self.space.dimensions, seen, strict=True)
-                if not np.isnan(u)
+                d.name: u
+                for d, u in zip(self.space.dimensions, seen.tolist(), strict=True)
+                if not math.isnan(u)
             },
             seed=trial_seed(self.seed, trial),
             start_epoch=0,

@@ -12,7 +12,7 @@ over, so r is uniform in 1 - 10^r (Andrew Ng, "Improving Deep Neural Networks", 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,6 +50,7 @@ class Real:
     low: float
     high: float
     scale: Literal["linear", "log", "reverse_log"] = "linear"
+    _ends: tuple[float, float] = field(init=False, repr=False, compare=False)  # stretched
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -66,7 +67,8 @@ class Real:
                 f"a reverse_log scale (1 - 10^r) needs bounds below 1, "
                 f"got [{self.low}, {self.high}]; lower the high end, for example to 0.999"
             )
-        if not self._stretch(self.low) < self._stretch(self.high):
+        object.__setattr__(self, "_ends", (self._stretch(self.low), self._stretch(self.high)))
+        if not self._ends[0] < self._ends[1]:
             raise SpecError(f"needs bounds further apart, got [{self.low}, {self.high}]")
 
     def _stretch(self, value: float) -> float:
@@ -78,12 +80,12 @@ class Real:
 
     def to_unit(self, value: Value) -> float:
         """The coordinate of a value; outside [0, 1] where the value is out of its bounds."""
-        a, b = self._stretch(self.low), self._stretch(self.high)
+        a, b = self._ends
         return (self._stretch(float(value)) - a) / (b - a)
 
     def from_unit(self, u: float) -> float:
         """The value at a coordinate, never outside the bounds."""
-        a, b = self._stretch(self.low), self._stretch(self.high)
+        a, b = self._ends
         x = a + u * (b - a)
         if self.scale == "log":
             x = 10**x
@@ -308,25 +310,27 @@ class Space:
         """The configuration at a point of the cube; what is not active there is left out."""
         assert point.shape == (len(self),)
         config: Config = {}
+        coordinates: list[float] = point.tolist()  # a hundred times as fast as one by one
         for p in self._order:
-            if not _active(p, config):
+            if p.when and not _active(p, config):
                 continue
+            domain = p.domain
             for d in self._active_copies(p, config):
-                domain = p.domain
                 config[d.name] = (
                     domain.value
                     if isinstance(domain, Fixed)
-                    else domain.from_unit(float(point[self.index[d.name]]))
+                    else domain.from_unit(coordinates[self.index[d.name]])
                 )
         return {name: config[name] for name in self.names if name in config}
 
     def point(self, config: Mapping[str, Value]) -> Point:
         """The coordinates of a configuration, shape (dimensions,); NaN where it is not active."""
-        point = np.full(len(self), np.nan)
-        for i, d in enumerate(self.dimensions):
-            if d.name in config:
-                point[i] = d.domain.to_unit(config[d.name])
-        return point
+        return np.array(
+            [
+                d.domain.to_unit(config[d.name]) if d.name in config else math.nan
+                for d in self.dimensions
+            ]
+        )
 
     def canonical(self, points: np.ndarray) -> np.ndarray:
         """`point(config(p))` of many points at once, shape (n, dimensions).
@@ -445,14 +449,13 @@ class Space:
                     return d
         return None
 
-    def _active_copies(self, p: Parameter, config: Config) -> Iterator[Dimension]:
+    def _active_copies(self, p: Parameter, config: Config) -> list[Dimension]:
         copies = self._copies[p.name]
         if p.per is None:
-            yield from copies
-        elif p.per in config:
-            count = config[p.per]
-            assert isinstance(count, int)
-            yield from copies[:count]
+            return copies
+        count = config.get(p.per, 0)
+        assert isinstance(count, int)
+        return copies[:count]
 
     def _in_dependency_order(self) -> tuple[Parameter, ...]:
         """Parameters so that each stands after those that its `when` and `per` name."""

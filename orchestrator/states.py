@@ -156,7 +156,7 @@ class States:
                 continue
             wanted = self._holds[path] - self._new.keys()
             found = {t: held for t, held in self._handy.items() if t in wanted}
-            rest = [t for t in wanted if t not in found]
+            rest = sorted(wanted - found.keys())
             try:
                 found = (_load(path, rest) if rest else {}) | found
             except (OSError, SafetensorError, KeyError, ValueError):
