@@ -111,14 +111,6 @@ class Rung:
     def __len__(self) -> int:
         return len(self.ranked)
 
-    def reached(self, trial: int) -> bool:
-        """Whether it has a score here."""
-        return trial in self._score
-
-    def waits(self, trial: int) -> bool:
-        """Whether it may be promoted from here."""
-        return (self._score[trial], trial) in self.waiting
-
     def rank(self, trial: int) -> int:
         """Place among all that have a score here, from 1."""
         return int(self.ranked.bisect_left((self._score[trial], trial))) + 1

@@ -313,10 +313,6 @@ class Search:
             parents=tuple(event.parents or ()),
             stop_epoch=event.stop_epoch,
         )
-        if self._drawn[stage] == 0 and stage == "coarse" and isinstance(self._pruner, Shares):
-            usual = self.space.usual
-            if usual is not None and self.space.config(usual) == event.config:
-                self._pruner.measure = event.trial
         self._drawn[stage] += 1
         if self._advisor:
             self._advisor.start(self.trials[event.trial].point)

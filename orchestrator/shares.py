@@ -29,7 +29,6 @@ class Shares(Rungs):
     def __init__(self, *, rungs: Sequence[int], advisor: Advisor) -> None:
         super().__init__(rungs)
         self._advisor = advisor
-        self.measure: int | None = None  #: a trial that goes to the end, to measure the others by
         self._credit = np.zeros(len(rungs))  # what each rung may claim, by its share
 
     def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
@@ -46,8 +45,6 @@ class Shares(Rungs):
         None if it is the first rung's turn, which new trials enter. On the last call none begin,
         and the most promising goes on wherever it waits.
         """
-        if (promotion := self._promote_measure()) is not None:
-            return promotion
         if last_call:
             return self._promote(self._stops[:-1])
         for place in np.argsort(-self._credit, kind="stable"):
@@ -55,22 +52,6 @@ class Shares(Rungs):
                 return None
             if promotion := self._promote([self._stops[place - 1]]):
                 return promotion
-        return None
-
-    def _promote_measure(self) -> Promotion | None:
-        """What usually works is trained to the end at once, while half of the others are no better.
-
-        Nothing else tells as early what a whole curve looks like, and few draws end better.
-        """
-        if self.measure is None:
-            return None
-        for epoch in self._stops[:-1]:
-            rung = self._rungs[epoch]
-            if not rung.reached(self.measure) or 2 * rung.rank(self.measure) > len(rung) + 1:
-                return None
-            if rung.waits(self.measure):
-                why = "the values that usually work, to measure the others by"
-                return self._promoted(self.measure, epoch, why)
         return None
 
     def _promote(self, epochs: Sequence[int]) -> Promotion | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import Play, events, play_out, session, space_of, spec_of
+from search_examples import space_of, spec_of
 
 from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
 from orchestrator.samplers import make_sampler
 from orchestrator.search import Search
 from orchestrator.spec import SearchSpec
-from orchestrator.trial import Assignment
 
 LEANING = 12
 SPACE = """
@@ -97,31 +94,3 @@ def test_a_usual_point_that_breaks_a_constraint_is_left_out() -> None:
 def test_a_usual_value_outside_its_range_is_refused() -> None:
     with pytest.raises(SpecError, match=r"space\.rate: usual needs a value of log .*, got 2"):
         space_of("rate: {log: [1e-4, 1], usual: 2}")
-
-
-def played(sign: float) -> list[tuple[Event, int]]:
-    """What became of trial 0, and how many had begun by then; the usual rate is best, or worst."""
-    spec = spec_of(SPACE, pruning="shares", max_epochs=27)
-    play = Play(spec, seed=0, budget=session(epochs=600))
-
-    def loss(a: Assignment, epoch: int) -> float:
-        return sign * abs(np.log10(a.config["rate"]) + 2) + 1 / epoch
-
-    play_out(play, np.random.default_rng(0), workers=2, loss=loss)
-    begun = list(itertools.accumulate(e.kind is Kind.START for e in events(play, *Kind)))
-    return [
-        (e, n)
-        for e, n in zip(events(play, *Kind), begun, strict=True)
-        if e.trial == 0 and e.kind in (Kind.START, Kind.PROMOTE, Kind.COMPLETE)
-    ]
-
-
-def test_the_usual_values_are_trained_to_the_end_before_most_others_begin() -> None:
-    told = played(1.0)
-    assert [e.epoch or e.stop_epoch for e, _ in told] == [1, 3, 9, 27, 27]
-    assert told[-2][1] < 40
-    assert all("to measure the others by" in e.reason for e, _ in told[1:-1])
-
-
-def test_they_are_not_where_half_of_the_others_are_better() -> None:
-    assert all(e.kind is not Kind.COMPLETE for e, _ in played(-1.0))
