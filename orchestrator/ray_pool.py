@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import sys
@@ -36,7 +37,9 @@ SHORT_SECONDS = 0.05  #: an assignment shorter than this has others wait behind 
 ROUND_TRIP_SECONDS = 0.005  #: from a worker to the driver's decision and back: what they bridge
 DEEPEST = 32  #: assignments that a worker has at a time, at most
 CALLS = 2  #: under way to a worker with work: one it is busy with, one that waits behind
-START_SECONDS = 60.0  #: for a first worker to come up, or for another one
+START_SECONDS = 60.0  #: for a first worker to come up
+GONE_SECONDS = 30.0  #: without any worker, until a cluster that is not ours is given up: at 60 Ray
+#: ends the driver itself, without a word, where the cluster's head is gone
 REVIVE_SECONDS = 10.0  #: without any worker, until Ray is started again; an actor takes 1-3 s
 CONNECT_SECONDS = 5.0  #: for an address to answer
 GROW_SECONDS = 2.0  #: between two looks at how much room the cluster has
@@ -102,6 +105,16 @@ def disconnect() -> None:
 def processors() -> int:
     """How many workers the cluster has room for."""
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def _own_node_lives() -> bool:
+    """Whether somebody answers at the socket of this host's Ray node."""
+    try:
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.connect(ray._private.worker._global_node.raylet_socket_name)
+    except OSError:
+        return False
+    return True
 
 
 def _knock(address: str) -> None:
@@ -179,6 +192,21 @@ class _Worker:
         return any(task.assignment.alone for task in self.unfinished.values())
 
 
+def _failures(worker: _Worker, message: str, traceback: str) -> list[Message]:
+    """Of all that a worker had to do."""
+    return [
+        Failure(
+            trial=task.assignment.trial,
+            attempt=task.assignment.attempt,
+            kind="lost",
+            message=message,
+            traceback=traceback,
+            worker=worker.number,
+        )
+        for task in worker.unfinished.values()
+    ]
+
+
 class RayPool:
     """Workers on a Ray cluster that `connect` has joined.
 
@@ -244,6 +272,7 @@ class RayPool:
 
     def poll(self, seconds: float) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
+        self._somebody_is_up()
         self._grow()
         self._send()
         starting = [w.up for w in self._workers if w.up is not None]
@@ -252,9 +281,7 @@ class RayPool:
         ray.wait([*self._calls, *starting], num_returns=1, timeout=seconds)
         self._look_who_is_up()
         messages = self._returned(0)
-        messages += self._hung()
-        self._somebody_is_up()
-        return messages
+        return messages + self._hung()
 
     def drain(self) -> list[Message]:
         """Reports of the slice under way, if it ends within a tenth of a second."""
@@ -319,6 +346,8 @@ class RayPool:
             try:
                 arrived = ray.get(call)
             except ray.exceptions.RayError as e:  # the actor died, or its answer with its host
+                if not _own_node_lives():
+                    return messages + self._orphaned(str(e))
                 messages += self._lost(worker, f"worker {worker.number} died", str(e))
                 continue
             if arrived:
@@ -371,17 +400,17 @@ class RayPool:
         ray.kill(worker.actor)  # it may live, where only its answer was lost
         again = self._new(worker.number, worker.deaths + 1)
         self._workers[self._workers.index(worker)] = again
-        return [
-            Failure(
-                trial=task.assignment.trial,
-                attempt=task.assignment.attempt,
-                kind="lost",
-                message=message,
-                traceback=traceback,
-                worker=worker.number,
-            )
-            for task in worker.unfinished.values()
-        ]
+        return _failures(worker, message, traceback)
+
+    def _orphaned(self, traceback: str) -> list[Message]:
+        """The driver's own Ray has died, and all its actors will.
+
+        Nothing of it may be touched any more: who asks its object store ends without a word.
+        """
+        told = "the driver's own Ray node died"
+        messages = [m for w in self._workers for m in _failures(w, told, traceback)]
+        self._workers, self._calls, self._last_up = [], {}, -math.inf
+        return messages
 
     # ------------------------------------------------------------------ who is up
 
@@ -391,7 +420,9 @@ class RayPool:
 
     def _grow(self) -> None:
         """More workers where hosts have joined; those of a host that left wait for another one."""
-        if not self._follows or time.monotonic() - self._counted < GROW_SECONDS:
+        if not (self._follows and self.workers):  # a cluster that is gone would not answer
+            return
+        if time.monotonic() - self._counted < GROW_SECONDS:
             return
         self._counted = time.monotonic()
         for number in range(self._count, processors()):
@@ -426,10 +457,11 @@ class RayPool:
             revive, self._revive = self._revive, None
             revive()
             self._begin()
-        elif without > START_SECONDS:
+        elif without > GONE_SECONDS:
+            since = "" if without == math.inf else f" for {without:.0f} s"
             raise PoolError(
-                f"all {self._count} workers are gone and none has come up again within "
-                f"{START_SECONDS:.0f} s; look at `ray status`"
+                f"all {self._count} workers are gone{since}, and with them Ray on this host or its "
+                f"head; look at `ray status`"
             )
 
     def _check_room(self) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import time
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -70,8 +73,8 @@ def test_when_the_local_raylet_dies_ray_is_started_again_once(
     monkeypatch.syspath_prepend(TOYS)
     folder = tmp_path / "run"
     spec = toy_spec(tmp_path, "Slow", search={"method": "asha"})
-    words = f"search wine --spec {spec} --trust-trainer --trials 60 --workers 2 --out {folder}"
-    with started(*words.split(), PYTHONPATH=TOYS) as process:
+    words = f"search wine --spec {spec} --trust-trainer --trials 500 --workers 2 --out {folder}"
+    with started(*words.split(), PYTHONPATH=TOYS) as process:  # workers outlive it by 4-8 s
         wait_for_rows(folder, 20, process)
         (raylet,) = below(process, "/raylet/raylet")[:1]
         os.kill(raylet, signal.SIGKILL)
@@ -79,36 +82,42 @@ def test_when_the_local_raylet_dies_ray_is_started_again_once(
     assert (load(folder).events["kind"] == "retry").any()
 
 
+@pytest.fixture
+def foreign() -> Iterator[tuple[str, Callable[[str], list[int]]]]:
+    """The address of a cluster that somebody else has started, and its processes by name."""
+    place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))  # short: sockets lie below it
+    words = ["start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false",
+             "--disable-usage-stats", f"--temp-dir={place}"]  # fmt: skip
+    subprocess.run([Path(sys.executable).with_name("ray"), *words], check=True,
+                   capture_output=True, env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": TOYS})  # fmt: skip
+
+    def named(name: str) -> list[int]:
+        told = subprocess.run(["pgrep", "-f", f"{name}.*{place}"], capture_output=True, text=True)
+        return [int(pid) for pid in told.stdout.split()]
+
+    yield "127.0.0.1:6399", named
+    for pid in named(""):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(place, ignore_errors=True)
+
+
 def test_on_a_cluster_that_is_not_ours_a_dead_raylet_is_said_with_the_line_to_resume(
-    tmp_path: Path,
+    foreign: tuple[str, Callable[[str], list[int]]], tmp_path: Path
 ) -> None:
+    address, named = foreign
     folder = tmp_path / "run"
     spec = toy_spec(tmp_path, "Slow", search={"method": "asha"})
+    words = f"search wine --spec {spec} --trust-trainer --trials 5000 --address {address}"
     environment = {"PYTHONPATH": TOYS, "RAY_AUTH_MODE": "disabled"}
-    ray = str(Path(os.sys.executable).with_name("ray"))
-    head = [ray, "start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false",
-            "--disable-usage-stats", "--block"]  # fmt: skip
-    server = subprocess.Popen(head, env=os.environ | environment, start_new_session=True,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    try:
-        for _ in range(100):
-            if below(server, "/raylet/raylet"):
-                break
-            time.sleep(0.2)
-        time.sleep(3)
-        words = f"search wine --spec {spec} --trust-trainer --trials 900 --address 127.0.0.1:6399"
-        with started(*words.split(), "--out", str(folder), **environment) as process:
-            wait_for_rows(folder, 20, process)
-            for pid in below(server, "/raylet/raylet"):
-                os.kill(pid, signal.SIGKILL)
-            out, err = process.communicate(timeout=120)
-        assert process.returncode == 1, out + err
-        assert err.count("\n") == 1
-        assert f"`caviar resume {folder}` goes on" in err
-        check_tables(folder)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    with started(*words.split(), "--out", str(folder), **environment) as process:
+        wait_for_rows(folder, 20, process)
+        for pid in named("raylet/raylet"):
+            os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert err.count("\n") == 1
+    assert f"`caviar resume {folder}` goes on" in err
+    check_tables(folder)
 
 
 def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> None:
