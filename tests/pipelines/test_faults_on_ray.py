@@ -88,8 +88,9 @@ def foreign() -> Iterator[tuple[str, Callable[[str], list[int]]]]:
     place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))  # short: sockets lie below it
     words = ["start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false",
              "--disable-usage-stats", f"--temp-dir={place}"]  # fmt: skip
-    subprocess.run([Path(sys.executable).with_name("ray"), *words], check=True,
-                   capture_output=True, env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": TOYS})  # fmt: skip
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": TOYS}
+    command = [Path(sys.executable).with_name("ray"), *words]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
     def named(name: str) -> list[int]:
         told = subprocess.run(["pgrep", "-f", f"{name}.*{place}"], capture_output=True, text=True)
