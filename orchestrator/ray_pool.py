@@ -42,6 +42,8 @@ GONE_SECONDS = 30.0  #: without any worker, until a cluster that is not ours is 
 #: ends the driver itself, without a word, where the cluster's head is gone
 REVIVE_SECONDS = 10.0  #: without any worker, until Ray is started again; an actor takes 1-3 s
 CONNECT_SECONDS = 5.0  #: for an address to answer
+KNOCK_SECONDS = 0.5  #: between two looks at whether this host's Ray node lives: when the cluster's
+#: head notices its death, after 3-15 s, Ray ends a driver that still holds on to it
 GROW_SECONDS = 2.0  #: between two looks at how much room the cluster has
 PATIENCE = 10.0  #: times a trial's slowest epoch, and its worker counts as hung
 LEAST_PATIENCE_SECONDS = 30.0  #: however short its epochs are
@@ -240,7 +242,7 @@ class RayPool:
         self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
         self._workers = [self._new(number) for number in range(self._count)]
         self._calls: dict[Any, _Worker] = {}
-        self._last_up = self._looked = self._counted = time.monotonic()
+        self._last_up = self._looked = self._counted = self._knocked = time.monotonic()
         self._await_first()
 
     @property
@@ -273,6 +275,10 @@ class RayPool:
     def poll(self, seconds: float) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
         self._somebody_is_up()
+        if time.monotonic() - self._knocked > KNOCK_SECONDS:
+            self._knocked = time.monotonic()
+            if not _own_node_lives():
+                return self._orphaned("")
         self._grow()
         self._send()
         starting = [w.up for w in self._workers if w.up is not None]
@@ -405,7 +411,7 @@ class RayPool:
     def _orphaned(self, traceback: str) -> list[Message]:
         """The driver's own Ray has died, and all its actors will.
 
-        Nothing of it may be touched any more: who asks its object store ends without a word.
+        Nothing of it may be touched any more: who asks its object store is ended without a word.
         """
         told = "the driver's own Ray node died"
         messages = [m for w in self._workers for m in _failures(w, told, traceback)]

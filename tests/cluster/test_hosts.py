@@ -71,8 +71,9 @@ class Hosts:
 
     def start(self, host: str, command: str) -> subprocess.Popen[str]:
         words = [str(HERE / "hosts.sh"), "exec", host, "bash", "-lc", command]
+        own = {k: v for k, v in self.environment.items() if not k.startswith("RAY_")}
         return subprocess.Popen(
-            words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
 

@@ -121,12 +121,12 @@ def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """With one worker and a budget of trials, no decision depends on time."""
-    words = "wine --pool inline --trials 400 --seed 3 --quiet".split()
+    words = "wine --pool inline --trials 120 --seed 3 --quiet".split()
     whole = tmp_path / "whole"
-    caviar.search("wine", out=whole, added=Added(trials=400), crew=INLINE, seed=3)
+    caviar.search("wine", out=whole, added=Added(trials=120), crew=INLINE, seed=3)
     folder = tmp_path / "killed"
     with started("search", *words, "--out", str(folder)) as process:
-        wait_for_rows(folder, 100, process)
+        wait_for_rows(folder, 60, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     caviar.resume(folder, crew=INLINE)
