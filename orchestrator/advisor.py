@@ -337,10 +337,12 @@ class _View:
 
     def best_improvements(self, x: Array, *, allowed: Array) -> Array:
         """The same, but 0 at those that are not allowed or cannot be the best of these."""
-        most = expected_improvement(*self.posterior.glance(x, _END), self.best)
+        mean, across = self.posterior.mean(x, _END)
+        most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
         close = np.argsort(-most * allowed, kind="stable")[:CLOSE]
         worth = np.zeros(len(x))
-        worth[close] = self.improvements(x[close]) * allowed[close]
+        deviation = self.posterior.deviation(across[:, close])
+        worth[close] = expected_improvement(mean[close], deviation, self.best) * allowed[close]
         return worth
 
 

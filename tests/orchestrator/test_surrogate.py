@@ -112,18 +112,13 @@ def test_what_is_imagined_makes_surer_but_changes_no_expectation(
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
 @quick(30)
-def test_a_glance_sees_the_mean_and_never_less_than_the_deviation(
-    columns: Columns, n: int, seed: int
-) -> None:
+def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     posterior = Posterior(columns, theta_near_the_prior(columns, rng, 1.0))
     posterior.add(inputs(columns, n, rng), rng.random(n))
     posterior.observe(rng.standard_normal(n))
-    points, end = inputs(columns, 40, rng), np.ones(1)
-    mean, across = posterior.mean(points, end)
-    seen, at_most = posterior.glance(points, end)
-    np.testing.assert_allclose(seen, mean, atol=1e-3 * (1 + np.abs(posterior._alpha).sum()))
-    assert (at_most >= posterior.deviation(across) - 1e-3).all()
+    _, across = posterior.mean(inputs(columns, 40, rng), np.ones(1))
+    assert (posterior.deviation_at_most(across) >= posterior.deviation(across) - 1e-9).all()
 
 
 @given(columns=columns_of_any_kind, n=st.integers(2, 30), seed=st.integers(0, 10**6))
