@@ -236,7 +236,6 @@ class RayPool:
 
     def _begin(self) -> None:
         """The data into the object store, and the actors."""
-        self._check_room()
         self._data = ray.put(self._job.data)
         self._bare = replace(self._job, data=None)
         self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
@@ -469,13 +468,6 @@ class RayPool:
                 f"all {self._count} workers are gone{since}, and with them Ray on this host or its "
                 f"head; look at `ray status`"
             )
-
-    def _check_room(self) -> None:
-        """Say before the first trial that the data does not fit into the object store.
-
-        Raises:
-            PoolError: If a host that workers may run on has too little room for it.
-        """
 
     def _await_first(self) -> None:
         """Go on as soon as one worker is up; the others follow.
