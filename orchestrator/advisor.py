@@ -141,7 +141,7 @@ class Advisor:
 
         def worth(points: Array) -> Array:
             allowed = self._space.allowed(points)
-            return view.best_improvements(self._inputs(points), allowed=allowed)
+            return view.improvements(self._inputs(points), allowed=allowed)
 
         points = candidates(self._space, view.elites, rng)
         found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
@@ -155,7 +155,7 @@ class Advisor:
         """The place of the trial expected to improve most on the best, trained to the end."""
         view = self._seen()
         x = self._inputs(np.array([self._points[t] for t in trials]))
-        place = int(np.argmax(view.best_improvements(x, allowed=np.ones(len(x)))))
+        place = int(np.argmax(view.improvements(x, allowed=np.ones(len(x)))))
         return place, self._forecast(view, self._points[trials[place]])
 
     @_on_one_thread
@@ -330,13 +330,11 @@ class _View:
     best: float
     elites: Array
 
-    def improvements(self, x: Array) -> Array:
-        """The expected improvement at the last epoch; shape (n,)."""
-        mean, across = self.posterior.mean(x, _END)
-        return expected_improvement(mean, self.posterior.deviation(across), self.best)
+    def improvements(self, x: Array, *, allowed: Array) -> Array:
+        """The expected improvement at the last epoch; shape (n,).
 
-    def best_improvements(self, x: Array, *, allowed: Array) -> Array:
-        """The same, but 0 at those that are not allowed or cannot be the best of these."""
+        0 at those that are not allowed or have no chance to be the best of these.
+        """
         mean, across = self.posterior.mean(x, _END)
         most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
         close = np.argsort(-most * allowed, kind="stable")[:CLOSE]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.errors import RunError
+from orchestrator.log import replacing
 
 __all__ = ["Mirror", "restore"]
 
@@ -87,10 +88,8 @@ class Mirror:
         place = f"{self._base}/{path}"
         self._store.create_dir(place.rpartition("/")[0], recursive=True)
         if isinstance(self._store, fs.LocalFileSystem):  # other stores show whole objects alone
-            half = f"{place.rpartition('/')[0]}/.{place.rpartition('/')[2]}.tmp"
-            with self._store.open_output_stream(half) as stream:
-                stream.write(content)
-            self._store.move(half, place)
+            with replacing(Path(place)) as file:
+                file.write(content)
         else:
             with self._store.open_output_stream(place) as stream:
                 stream.write(content)

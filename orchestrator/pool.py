@@ -12,7 +12,9 @@ from orchestrator.trainer import Job
 from orchestrator.trial import Assignment, Failure
 from orchestrator.worker import Held, Message, train
 
-__all__ = ["InlinePool", "Pool"]
+__all__ = ["EPOCH_TIMEOUT", "InlinePool", "Pool"]
+
+EPOCH_TIMEOUT = 600.0  #: seconds until a trial's first report; a worker that needs more is killed
 
 
 class Pool(Protocol):

@@ -25,6 +25,7 @@ import ray._private.worker
 from threadpoolctl import threadpool_limits
 
 from orchestrator.errors import InputError, PoolError
+from orchestrator.pool import EPOCH_TIMEOUT
 from orchestrator.trainer import Job
 from orchestrator.trial import Assignment, Failure, Report
 from orchestrator.worker import Held, Message, train
@@ -224,7 +225,7 @@ class RayPool:
         job: Job,
         *,
         workers: int | None,
-        epoch_timeout: float = 600.0,
+        epoch_timeout: float = EPOCH_TIMEOUT,
         revive: Callable[[], None] | None = None,
     ) -> None:
         self._job, self._follows = job, workers is None
@@ -452,7 +453,7 @@ class RayPool:
         """Nobody waits for ever: a pool without workers starts Ray again, once, or is given up.
 
         Raises:
-            PoolError: If no worker has been up for `START_SECONDS`, or Ray cannot be started.
+            PoolError: If no worker has been up for `GONE_SECONDS`, or Ray cannot be started.
         """
         if self.workers:
             self._last_up = time.monotonic()

@@ -91,10 +91,14 @@ def _for_report(
     if trial.status is Status.RUNNING and _assignment_over(trial):
         yield _end(trial, search.max_epochs)
     if trial.status is Status.PAUSED:
-        promoted = _move(trial, Kind.PROMOTE, start_epoch=trial.epoch, stop_epoch=stop)
-        yield replace(promoted, attempt=r.attempt)
+        yield replace(
+            _move(trial, Kind.PROMOTE),
+            start_epoch=trial.epoch,
+            stop_epoch=stop,
+            attempt=r.attempt,
+        )
     if trial.status is Status.STOPPED:
-        yield replace(_move(trial, Kind.RETRY, start_epoch=trial.epoch), attempt=r.attempt)
+        yield replace(_move(trial, Kind.RETRY), start_epoch=trial.epoch, attempt=r.attempt)
     if trial.status is Status.RUNNING and r.epoch <= trial.stop_epoch:
         yield observation
 
@@ -106,8 +110,8 @@ def _assignment_over(trial: Trial) -> bool:
 def _end(trial: Trial, max_epochs: int) -> Event:
     """What became of a trial whose assignment is over."""
     kind = Kind.COMPLETE if trial.epoch == max_epochs else Kind.PAUSE
-    return _move(trial, Kind.DIVERGE if trial.cause else kind, epoch=trial.epoch)
+    return replace(_move(trial, Kind.DIVERGE if trial.cause else kind), epoch=trial.epoch)
 
 
-def _move(trial: Trial, kind: Kind, **told: int) -> Event:
-    return Event(kind=kind, trial=trial.id, reason=REASON, **told)  # type: ignore[arg-type] # fields
+def _move(trial: Trial, kind: Kind) -> Event:
+    return Event(kind=kind, trial=trial.id, reason=REASON)

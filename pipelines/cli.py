@@ -322,8 +322,9 @@ def _crew(
     epoch_timeout: str | None,
     mirror: str | None,
 ) -> Crew:
+    from orchestrator.pool import EPOCH_TIMEOUT
     from pipelines.terms import seconds_of
-    from pipelines.workers import EPOCH_TIMEOUT, Crew
+    from pipelines.workers import Crew
 
     _at_least(1, workers=workers)
     if pool is PoolKind.INLINE and epoch_timeout is not None:

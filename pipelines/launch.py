@@ -27,7 +27,7 @@ from orchestrator.log import Lock, Log, entries, replacing
 from orchestrator.mirror import Mirror, restore
 from orchestrator.pool import Pool
 from orchestrator.run import Ending, Session, Watcher
-from orchestrator.search import Incumbent, Search
+from orchestrator.search import Incumbent
 from orchestrator.simulate import simulate
 from orchestrator.spec import Spec, differences, dump_spec
 from orchestrator.states import States
@@ -38,7 +38,15 @@ from pipelines.analysis import load, opened_spec, summary
 from pipelines.model import load_model, save_model, saved_best
 from pipelines.preprocessing import Prepared
 from pipelines.repair import repair
-from pipelines.specs import TRAINERS, check_early, module_paths, new_spec, prepared, tables_of
+from pipelines.specs import (
+    TRAINERS,
+    check_early,
+    module_paths,
+    new_spec,
+    prepared,
+    search_of,
+    tables_of,
+)
 from pipelines.terminal import Silent
 from pipelines.trust import remember
 from pipelines.workers import Crew, Workers, stopped_by_signals
@@ -156,12 +164,7 @@ class Run:
         self.folder, self.spec, self.data = folder, spec, data
         self.job = job_of(spec, data)
         tables = tables_of(spec)
-        self.search = Search(
-            tables.space,
-            spec.search,
-            seed=spec.seed,
-            max_epochs=spec.max_epochs,
-        )
+        self.search = search_of(spec)
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
         try:
@@ -316,7 +319,7 @@ def _expected_epochs(spec: Spec, budget: Budget) -> float:
         return budget.trials
     trials = min(int(budget.trials), SIMULATED_TRIALS)
     found = simulate(
-        Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs),
+        search_of(spec),
         budget=Event(kind=Kind.SESSION, budget_trials=trials),
         workers=1,
         epoch_seconds=lambda _: 1.0,

@@ -11,13 +11,13 @@ from threadpoolctl import threadpool_limits
 from orchestrator.budget import DEFAULT_SECONDS, Added
 from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
-from orchestrator.search import Search
 from orchestrator.simulate import Simulated, simulate
 from orchestrator.spec import Spec
 from orchestrator.streams import trial_seed
 from orchestrator.trainer import Job
 from orchestrator.worker import Held
 from pipelines.preprocessing import Prepared
+from pipelines.specs import search_of
 from pipelines.terms import told_seconds
 
 __all__ = ["Cost", "expected", "measured", "plan_lines"]
@@ -38,7 +38,7 @@ class Cost:
 
 def measured(spec: Spec, job: Job) -> Cost:
     """Train one epoch of some configurations, drawn as the search would draw them."""
-    search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
+    search = search_of(spec)
     search.apply(Event(kind=Kind.SESSION))
     seconds: list[float] = []
     sizes: list[int] = []
@@ -79,7 +79,7 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
         budget_trials=max(int(added.trials / scale), 1) if added.trials else None,
         budget_epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
     )
-    search = Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
+    search = search_of(spec)
     sampled = cost.epoch_seconds or (1.0,)
     found = simulate(
         search,

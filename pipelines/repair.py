@@ -17,11 +17,11 @@ from orchestrator.events import Event, Kind
 from orchestrator.log import TABLES, Lock, Log, entries, legible
 from orchestrator.replay import Replayed, replay
 from orchestrator.salvage import REASON, Entry, salvaged
-from orchestrator.search import Observation, Search
+from orchestrator.search import Observation
 from orchestrator.spec import Spec
 from orchestrator.tables import Tables
 from pipelines.analysis import opened_spec
-from pipelines.specs import tables_of
+from pipelines.specs import search_of, tables_of
 
 __all__ = ["repair", "replayed"]
 
@@ -36,7 +36,7 @@ def replayed(run: Path) -> Replayed:
         RunError: If it has no log that can be read.
     """
     spec = opened_spec(run)
-    return replay(_fresh_search(spec), entries(run, tables_of(spec)))
+    return replay(search_of(spec), entries(run, tables_of(spec)))
 
 
 def repair(run: Path) -> str:
@@ -71,13 +71,9 @@ def repair(run: Path) -> str:
     return f"{run}: kept {kept}; lost {names} (the old files are in {place.name}/)"
 
 
-def _fresh_search(spec: Spec) -> Search:
-    return Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
-
-
 def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
     """Whether every entry of the log follows from those before it."""
-    search = _fresh_search(spec)
+    search = search_of(spec)
     try:
         for _, _, entry in entries(run, tables):
             if isinstance(entry, Observation) and not search.accepts(entry.report):
@@ -102,7 +98,7 @@ def _write(
     trials: set[int] = set()
     count = 0
     for at_seconds, entry in salvaged(
-        _fresh_search(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
+        search_of(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
     ):
         log.append(entry, at_seconds)
         if isinstance(entry, Observation):

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.errors import RunError, SpecError
 from orchestrator.samplers import Random
+from orchestrator.search import Search
 from orchestrator.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.tables import Tables
 from orchestrator.trainer import load_trainer, objective_of
@@ -25,6 +26,7 @@ __all__ = [
     "module_paths",
     "new_spec",
     "prepared",
+    "search_of",
     "space_spec",
     "tables_of",
 ]
@@ -181,6 +183,11 @@ def _try_some(spec: Spec, source: str) -> None:
 
 def _absolute(source: str) -> str:
     return source if source in BUILT_IN else str(Path(source).absolute())
+
+
+def search_of(spec: Spec) -> Search:
+    """The search of a run, with nothing known."""
+    return Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
 
 
 def tables_of(spec: Spec) -> Tables:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from orchestrator.pool import InlinePool, Pool
+from orchestrator.pool import EPOCH_TIMEOUT, InlinePool, Pool
 from orchestrator.run import Session
 from orchestrator.trainer import Job
 
-__all__ = ["EPOCH_TIMEOUT", "Crew", "Workers", "stopped_by_signals"]
-
-EPOCH_TIMEOUT = 600.0  #: seconds until a trial's first report; a worker that needs more is killed
+__all__ = ["Crew", "Workers", "stopped_by_signals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Hosts:
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
     if told := why_not():
-        pytest.skip(told)
+        pytest.skip(told)  # hosts are namespaces: they need root and a few Debian packages
     folder = Path("/tmp/caviar-hosts")  # short: Ray's sockets lie below it
     lab = Hosts(folder)
     if folder.exists():
