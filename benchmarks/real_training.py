@@ -58,13 +58,14 @@ def main(
     source: str,
     seconds: Annotated[float, typer.Option(help="of each run")] = 60,
     seeds: Annotated[int, typer.Option(help="so many runs of each method")] = 5,
+    first_seed: Annotated[int, typer.Option(help="one that no constant was chosen with")] = 0,
     workers: Annotated[int, typer.Option()] = 2,
     methods: Annotated[str, typer.Option(help="with commas")] = METHODS,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Run all methods in turns and print each one's mean, and its difference to the first."""
     names, rows = methods.split(","), []
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for name in names[seed % len(names) :] + names[: seed % len(names)]:
             row = one_run(source, name, seed, seconds, workers)
             rows.append({"method": name, "seed": seed} | row)

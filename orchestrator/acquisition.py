@@ -14,13 +14,13 @@ from orchestrator.space import Choice, Space
 
 __all__ = ["candidates", "expected_improvement", "refined"]
 
-RANDOM = 250  #: candidates over the whole cube
-NEARBY = 250  #: candidates around the elites
+RANDOM = 100  #: candidates over the whole cube
+NEARBY = 80  #: candidates around the elites
 NARROWEST, WIDEST = 0.01, 0.3  #: how far those lie from their elite, as a standard deviation
 TO_EDGE = 0.3  #: of the coordinates that change, so many go to an end of their range …
 CROSSED = 0.3  #: … and of the rest so many take another elite's value
-ROUNDS = (0.1, 0.05, 0.03)  #: deviations of the rounds of local search around the best candidates
-KEPT, CHILDREN = 5, 20  #: in a round: so many best candidates, each with so many children
+ROUNDS = (0.05,)  #: deviations of the rounds of local search around the best candidates
+KEPT, CHILDREN = 5, 16  #: in a round: so many best candidates, each with so many children
 
 Array = np.ndarray
 

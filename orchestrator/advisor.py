@@ -5,7 +5,7 @@ they were told, and all that it answers is a pure function of them (and of the s
 run gets the same advice, whoever asked for what before.
 
 Its cost does not grow with the number of trials: the model holds at most `MOST + BLOCK` results,
-and its hyperparameters are fitted again each time there are a seventh more.
+and its hyperparameters are fitted again each time there are two fifths more.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ BEGINNING = 12  #: results before the model speaks, or as many as there are dime
 MOST = 240  #: results in the model: the best two thirds of these, and a random rest
 BEST = 160
 BLOCK = 60  #: results taken in one by one before the choice is made again
-GROWTH = 1.15  #: of the number of results, until the hyperparameters are fitted again
+GROWTH = 1.4  #: of the number of results, until the hyperparameters are fitted again
 FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later one
 SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
 ELITES = 8  #: of the trials, to look around
-CLOSE = 64  #: candidates whose improvement is worked out: those where it may be largest
+CLOSE = 16  #: candidates whose improvement is worked out: those where it may be largest
+LUCK = 2.0  #: standard deviations of the noise that the best may owe to it; more is an outlier
+LEADERS = 64  #: results of which the model says who leads
 HUGE = 1e100  #: losses beyond it count as this much
 PENDING = 64  #: running trials that the model thinks of, the latest ones
 
@@ -84,7 +86,8 @@ class Advisor:
         self._tried: set[bytes] = set()  # the same points
         self._trial: list[int] = []  # of each result, in the order in which they came
         self._epoch: list[int] = []
-        self._score: list[Score] = []
+        self._loss: list[float] = []
+        self._tie: list[float] = []  # what breaks ties
         self._ranked: list[tuple[Score, int]] = []  # (score, result), best first
         self._running: dict[int, None] = {}  # trials, in the order in which they were handed out
         self._theta = Prior.of(self._columns).mean
@@ -111,10 +114,11 @@ class Advisor:
 
     def enter(self, trial: int, epoch: int, score: Score) -> None:
         """What came out at the end of an assignment; WORST if it went bad."""
-        insort(self._ranked, (score, len(self._score)))
+        insort(self._ranked, (score, len(self._trial)))
         self._trial.append(trial)
         self._epoch.append(epoch)
-        self._score.append(score)
+        self._loss.append(score[0])
+        self._tie.append(score[1])
         self._view = None
 
     # ------------------------------------------------------------------ what it is asked
@@ -127,7 +131,7 @@ class Advisor:
     @property
     def ready(self) -> bool:
         """Whether there is enough to go by: half of the first trials are back, not all alike."""
-        enough = len(self._score) >= self.beginning // 2 and len(self._points) >= self.beginning
+        enough = len(self._trial) >= self.beginning // 2 and len(self._points) >= self.beginning
         return enough and len(self._space) > 0 and self._ranked[0][0] < WORST
 
     @_on_one_thread
@@ -164,7 +168,7 @@ class Advisor:
 
         The best of many noisy values is one that was lucky: the model knows its neighbours.
         """
-        best = [i for score, i in self._ranked[:CLOSE] if score < WORST]
+        best = [i for score, i in self._ranked[:LEADERS] if score < WORST]
         mean, _ = self._seen().posterior.mean(*self._at(best))
         return self._trial[best[int(np.argmin(mean))]]
 
@@ -189,8 +193,8 @@ class Advisor:
         if self._view is None:
             base = self._with_all_results()
             y, scale = self._objective(base.results)
-            posterior = base.posterior.copy()
-            posterior.observe(y)
+            posterior = base.posterior
+            without_noise = posterior.observe(y)
             running = list(self._running)[-PENDING:]
             if running:
                 # As if each were trained to the end: it may yet be, so its neighbours are no use.
@@ -199,7 +203,7 @@ class Advisor:
             self._view = _View(
                 posterior=posterior,
                 scale=scale,
-                best=float(y.min()),
+                best=max(float(y.min()), float(without_noise.min()) - LUCK * posterior.noise),
                 elites=np.array([self._points[t] for t in self._elites()]),
             )
         return self._view
@@ -210,7 +214,7 @@ class Advisor:
         The hyperparameters are those fitted to the results there were at the last threshold; those
         results are taken in at once, the rest one by one.
         """
-        n = len(self._score)
+        n = len(self._trial)
         base = self._base
         while (due := self._next_fit()) <= n:
             chosen = self._chosen(due)
@@ -224,6 +228,7 @@ class Advisor:
             chosen = self._chosen(since)
             base = _Base(since, since, chosen, Posterior(self._columns, self._theta))
             base.posterior.add(*self._at(chosen))
+        base.posterior.forget(len(base.results))
         for i in range(base.upto, n):
             base.posterior.add(*self._at([i]))
             base.results.append(i)
@@ -251,11 +256,11 @@ class Advisor:
         The metric that breaks ties has a say too, the more of the losses are equal: where they are
         counts of a few hundred validation examples, it still tells which way is down.
         """
-        scores = np.array([self._score[i] for i in results])
-        loss, best, spread = _stretched(scores[:, 0])
-        tie, _, _ = _stretched(scores[:, 1])
-        tied = 1 - len(np.unique(loss)) / len(loss)
-        y = _standardised(_standardised(loss) + tied * _standardised(tie))
+        loss, best, spread = _stretched(np.array([self._loss[i] for i in results]))
+        y = _standardised(loss)
+        if tied := 1 - len(np.unique(loss)) / len(loss):
+            tie, _, _ = _stretched(np.array([self._tie[i] for i in results]))
+            y = _standardised(y + tied * _standardised(tie))
         # and back by regression: the loss to expect where the objective is y
         slope = float(y @ (loss - loss.mean())) / len(y)
         return y, _Scale(best, spread, float(loss.mean()), slope)
@@ -335,7 +340,7 @@ class _View:
 
         0 at those that are not allowed or have no chance to be the best of these.
         """
-        mean, across = self.posterior.mean(x, _END)
+        mean, across = self.posterior.glance(x, _END)
         most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
         close = np.argsort(-most * allowed, kind="stable")[:CLOSE]
         worth = np.zeros(len(x))

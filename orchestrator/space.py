@@ -348,8 +348,10 @@ class Space:
             for d in self._copies[p.name]:
                 if (i := self.index.get(d.name)) is None:
                     continue
-                there = on & (self._at_least(p.per, d.copy, active, snapped) if p.per else True)
-                snapped[:, i] = np.where(there, d.domain.snap(points[:, i]), np.nan)
+                snapped[:, i] = d.domain.snap(points[:, i])
+                if p.when or p.per:
+                    there = on & (self._at_least(p.per, d.copy, active, snapped) if p.per else True)
+                    snapped[~there, i] = np.nan
         return snapped
 
     def allowed(self, points: np.ndarray) -> np.ndarray:

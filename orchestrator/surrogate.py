@@ -18,7 +18,6 @@ found by L-BFGS-B on the exact gradient. Arrays in, arrays out: nothing here kno
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,14 +97,14 @@ class _Kernel:
         self.v, self.w, self.l, self.noise = (float(x) for x in np.exp(theta[d : d + 4]))
         self.noise += _JITTER
         self.a, self.b = np.exp(theta[d + 4 :]).reshape(2, bent)
+        self._powers = np.ones((2, len(columns.bent)))
+        self._powers[:, columns.bent] = self.a, self.b
 
     def scaled(self, x: Array) -> Array:
         """Inputs of shape (n, columns), bent and divided by the lengths."""
-        scaled = x.copy()
-        u = np.clip(x[:, self.columns.bent], _EDGE, 1 - _EDGE)
-        scaled[:, self.columns.bent] = 1 - (1 - u**self.a) ** self.b
-        scaled /= self.length
-        return scaled
+        u = np.minimum(np.maximum(x, _EDGE), 1 - _EDGE)
+        a, b = self._powers
+        return np.asarray((1 - (1 - u**a) ** b) / self.length)
 
     def matern(self, p: Array, q: Array, out: Iterable[Array]) -> tuple[Array, Array, Array]:
         """Matern 5/2 of scaled inputs; and root = sqrt(5) r, exp(-root); each (len(p), len(q)).
@@ -114,39 +113,51 @@ class _Kernel:
         system's handing out of memory that costs, not the arithmetic (3.4 ms against 1.6).
         """
         matern, root, e = out
-        np.matmul(p, -2 * q.T, out=matern)
-        matern += (p * p).sum(axis=1)[:, None]
-        matern += (q * q).sum(axis=1)
-        np.maximum(matern, 0.0, out=matern)
-        matern *= 5.0
+        np.matmul(p, -10 * q.T, out=matern)
+        matern += 5 * (p * p).sum(axis=1)[:, None]
+        matern += 5 * (q * q).sum(axis=1)
+        np.abs(matern, out=matern)  # rounding may have gone below 0
         np.sqrt(matern, out=root)
-        matern /= 3
+        matern *= 1 / 3
         matern += root
         matern += 1
         np.exp(np.negative(root, out=e), out=e)
         matern *= e
         return matern, root, e
 
-    def over_time(self, s: Array, t: Array, out: Array | None = None) -> tuple[Array, Array]:
-        """The part of the logarithms of the epochs, times v, and its squared exponential."""
-        gap = np.subtract(s[:, None], t, out=None if out is None else out[0])
-        gap *= gap
-        gap *= -0.5 / self.l**2
-        e = np.exp(gap, out=gap)
-        share = self.v / (1 + self.w)
-        time = np.multiply(e, self.w * share, out=None if out is None else out[1])
-        time += share
-        return time, e
+    def over_time(self, s: Array, t: Array) -> Array:
+        """The part of the logarithms of the epochs, times v; shape (len(s), len(t))."""
+        e = np.exp((s[:, None] - t) ** 2 * (-0.5 / self.l**2))
+        return np.asarray(self.v / (1 + self.w) * (1 + self.w * e))
 
     def between(self, p: Array, s: Array, q: Array, t: Array) -> Array:
         """The covariances of f at scaled inputs, shape (len(p), len(q)); s may be one for all."""
-        covariances = np.empty((len(p), len(q)))
-        scratch = np.empty((2, min(len(p), _BLOCK), len(q)))
+        matern, _, _ = self.matern(p, q, np.empty((3, len(p), len(q))))
+        matern *= self.over_time(s, t)
+        return matern
+
+    def glance(self, p: Array, s: Array, q: Array, t: Array) -> Array:
+        """`between` in single precision, for the many that are compared.
+
+        NumPy's exp of doubles takes 9 ns where a processor has no AVX-512, of singles 2. The
+        distances are differences of larger numbers, so they are taken in double.
+        """
+        left = np.column_stack([p, 5 * (p * p).sum(axis=1), np.ones(len(p))])
+        right = np.column_stack([-10 * q, np.ones(len(q)), 5 * (q * q).sum(axis=1)]).T
+        time = self.over_time(s, t).astype(np.float32)
+        covariances = np.empty((len(p), len(q)), np.float32)
+        squares = np.empty((min(len(p), _BLOCK), len(q)))
+        roots = np.empty_like(squares, np.float32)
         for first in range(0, len(p), _BLOCK):
-            rows = slice(first, first + _BLOCK)
-            block = covariances[rows]
-            self.matern(p[rows], q, out=(block, *scratch[:, : len(block)]))
-            block *= self.over_time(s if len(s) == 1 else s[rows], t)[0]
+            block = covariances[first : first + _BLOCK]
+            square, root = squares[: len(block)], roots[: len(block)]
+            block[...] = np.matmul(left[first : first + _BLOCK], right, out=square)
+            np.sqrt(np.abs(block, out=block), out=root)
+            block *= 1 / 3
+            block += root
+            block += 1
+            block *= np.exp(np.negative(root, out=root), out=root)
+            block *= time if len(s) == 1 else time[first : first + _BLOCK]
         return covariances
 
 
@@ -164,11 +175,11 @@ def fit(columns: Columns, x: Array, t: Array, y: Array, *, start: Array, steps: 
     Returns:
         The new hyperparameters; `start` where none were better.
     """
-    prior = Prior.of(columns)
+    evidence = _Evidence(columns, x, t, y)
+    prior = evidence.prior
     reach = _WIDTH * prior.width
-    scratch = np.empty((6, len(y), len(y)))
     found = minimize(
-        lambda theta: _loss(columns, prior, theta, x, t, y, scratch),
+        evidence,
         np.clip(start, prior.mean - reach, prior.mean + reach),
         jac=True,
         method="L-BFGS-B",
@@ -181,64 +192,76 @@ def fit(columns: Columns, x: Array, t: Array, y: Array, *, start: Array, steps: 
 _IMPOSSIBLE = 1e10  #: the loss where the covariances cannot be factorised
 
 
-def _loss(
-    columns: Columns, prior: Prior, theta: Array, x: Array, t: Array, y: Array, scratch: Array
-) -> tuple[float, Array]:
-    """Minus the logarithm of the posterior density, up to a constant, and its gradient.
+class _Evidence:
+    """Minus the logarithm of the posterior density of hyperparameters, up to a constant.
 
     With W = alpha alpha' - K^-1, alpha = K^-1 y, the gradient is -1/2 sum_ij W_ij dK_ij (Rasmussen
     & Williams, 5.9). A sum of F_ij (p_i - p_j)^2 over all pairs is taken as two products instead of
-    a matrix of differences for each column.
+    a matrix of differences for each column; and as there are few different epochs (the rungs), what
+    hangs on them is summed per pair of rungs first.
     """
-    d, n = columns.dimensions, len(y)
-    k = _Kernel(columns, theta)
-    p = k.scaled(x)
-    matern, root, e = k.matern(p, p, scratch[:3])
-    time, se = k.over_time(t, t, scratch[3:5])
-    cov = np.multiply(matern, time, out=scratch[5])
-    cov.flat[:: n + 1] += k.noise
-    low, failed = lapack.dpotrf(cov.T, lower=1, overwrite_a=1)
-    if failed:
-        return _IMPOSSIBLE, np.zeros_like(theta)
-    alpha, _ = lapack.dpotrs(low, y, lower=1)
-    off = (theta - prior.mean) / prior.width
-    loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(low)).sum()) + 0.5 * float(off @ off)
 
-    inverse, _ = lapack.dpotri(low, lower=1, overwrite_c=1)  # its lower half, clean = 0 above
-    weight = np.outer(alpha, alpha)
-    weight -= inverse
-    weight -= inverse.T
-    weight.flat[:: n + 1] += np.diag(inverse)
-    g = np.empty_like(theta)
-    g[d + 3] = -0.5 * (k.noise - _JITTER) * float(np.trace(weight))
-    matern *= weight
-    g[d] = -0.5 * float(np.vdot(matern, time))
-    share = k.w * k.v / (1 + k.w)
-    matern_se = np.multiply(matern, se, out=se)
-    g[d + 1] = -0.5 * share * float(matern_se.sum() - matern.sum()) / (1 + k.w)
-    gap = np.subtract(t[:, None], t, out=matern)
-    gap *= gap
-    g[d + 2] = -0.5 * share / k.l**2 * float(np.vdot(matern_se, gap))
+    def __init__(self, columns: Columns, x: Array, t: Array, y: Array) -> None:
+        self.prior = Prior.of(columns)
+        self._columns, self._x, self._y = columns, x, y
+        rungs, place = np.unique(t, return_inverse=True)
+        self._gap = (rungs[:, None] - rungs) ** 2
+        self._rungs = rungs
+        self._on = (place[:, None] == np.arange(len(rungs))).astype(float)  # (n, rungs)
+        self._scratch = np.empty((5, len(y), len(y)))
 
-    # d matern / d (p_i - p_j)^2 = -5/6 (1 + root) exp(-root)
-    weight *= time
-    root += 1
-    weight *= root
-    weight *= e
-    weight *= 5 / 3
-    rows = weight.sum(axis=1)[:, None]
-    pull = p * rows - weight @ p  # the loss's gradient in the scaled inputs
-    g[:d] = -np.bincount(columns.dimension, weights=(p * pull).sum(axis=0), minlength=d)
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        """It and its gradient."""
+        columns, prior, x, y, on = self._columns, self.prior, self._x, self._y, self._on
+        d, n = columns.dimensions, len(y)
+        k = _Kernel(columns, theta)
+        p = k.scaled(x)
+        matern, root, e = k.matern(p, p, self._scratch[:3])
+        over_time = k.over_time(self._rungs, self._rungs)
+        time = np.matmul(on @ over_time, on.T, out=self._scratch[3])
+        cov = np.multiply(matern, time, out=self._scratch[4])
+        cov.flat[:: n + 1] += k.noise
+        low, failed = lapack.dpotrf(cov.T, lower=1, overwrite_a=1)
+        if failed:
+            return _IMPOSSIBLE, np.zeros_like(theta)
+        alpha, _ = lapack.dpotrs(low, y, lower=1)
+        off = (theta - prior.mean) / prior.width
+        loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(low)).sum()) + 0.5 * float(off @ off)
 
-    u = np.clip(x[:, columns.bent], _EDGE, 1 - _EDGE)
-    u_a = u**k.a
-    rest = 1 - u_a
-    pull = pull[:, columns.bent] * (k.b * rest**k.b / k.length[columns.bent])
-    bent = len(k.a)
-    g[d + 4 : d + 4 + bent] = (pull * u_a * np.log(u) / rest).sum(axis=0) * k.a
-    g[d + 4 + bent :] = -(pull * np.log(rest)).sum(axis=0)
-    g += off / prior.width
-    return loss, g
+        inverse, _ = lapack.dpotri(low, lower=1, overwrite_c=1)  # its lower half, clean = 0 above
+        weight = np.outer(alpha, alpha)
+        weight -= inverse
+        weight -= inverse.T
+        weight.flat[:: n + 1] += np.diag(inverse)
+        g = np.empty_like(theta)
+        g[d + 3] = -0.5 * (k.noise - _JITTER) * float(np.trace(weight))
+        matern *= weight
+        pairs = on.T @ matern @ on
+        se = np.exp(-0.5 * self._gap / k.l**2)
+        share = k.w * k.v / (1 + k.w)
+        g[d] = -0.5 * float(np.vdot(pairs, over_time))
+        g[d + 1] = -0.5 * share * float(np.vdot(pairs, se - 1)) / (1 + k.w)
+        g[d + 2] = -0.5 * share / k.l**2 * float(np.vdot(pairs, se * self._gap))
+
+        # d matern / d (p_i - p_j)^2 = -5/6 (1 + root) exp(-root)
+        weight *= time
+        root += 1
+        weight *= root
+        weight *= e
+        weight *= 5 / 3
+        rows = weight.sum(axis=1)[:, None]
+        pull = p * rows - weight @ p  # the loss's gradient in the scaled inputs
+        g[:d] = -np.bincount(columns.dimension, weights=(p * pull).sum(axis=0), minlength=d)
+
+        u = np.clip(x[:, columns.bent], _EDGE, 1 - _EDGE)
+        u_a = u**k.a
+        rest = 1 - u_a
+        pull = pull[:, columns.bent] * (k.b * rest**k.b / k.length[columns.bent])
+        bent = len(k.a)
+        g[d + 4 : d + 4 + bent] = (pull * u_a * np.log(u) / rest).sum(axis=0) * k.a
+        g[d + 4 + bent :] = -(pull * np.log(rest)).sum(axis=0)
+        g += off / prior.width
+        return loss, g
 
 
 class Posterior:
@@ -246,53 +269,79 @@ class Posterior:
 
     Results are added a few at a time (a block of the Cholesky factor each, O(n^2)), and so are
     stand-ins for results that are still to come: what they will be is not known, but that they will
-    come makes f more certain there.
+    come makes f more certain there. The latest can be forgotten again at no cost.
     """
 
     def __init__(self, columns: Columns, theta: Array) -> None:
         self._kernel = _Kernel(columns, theta)
-        width = len(columns.dimension)
-        self._p, self._t = np.empty((0, width)), np.empty(0)
-        self._low = np.empty((0, 0))
-        self._y = self._alpha = np.empty(0)
+        self._n = 0
+        self._inputs = np.empty((0, len(columns.dimension)))  # scaled; room for more than n
+        self._times = np.empty(0)
+        self._factor = np.empty((0, 0), order="F")  # only its lower half is ever read
+        self._alpha = np.empty(0)
 
     def __len__(self) -> int:
-        return len(self._t)
+        return self._n
 
-    def copy(self) -> Posterior:
-        """A second one, to add to without changing the first."""
-        return copy.copy(self)  # its arrays are replaced, never written to
+    @property
+    def noise(self) -> float:
+        """The standard deviation of a result around f."""
+        return math.sqrt(self._kernel.noise)
+
+    def forget(self, n: int) -> None:
+        """Know the first n results alone; `observe` has to say again what came of them."""
+        self._n = min(n, self._n)
 
     def add(self, x: Array, t: Array) -> None:
         """Take in inputs of shape (m, columns) at epochs t; `observe` says what came of them."""
-        k, n, m = self._kernel, len(self._t), len(t)
-        p = k.scaled(x)
-        low = np.zeros((n + m, n + m), order="F")
-        low[:n, :n] = self._low
-        corner = k.between(p, t, p, t)
-        corner.flat[:: m + 1] += k.noise
-        if n:
-            across = self._solved(self._across(p, t))
-            low[n:, :n] = across.T
-            corner -= across.T @ across
-        low[n:, n:] = np.linalg.cholesky(corner)
-        self._low, self._p, self._t = low, np.vstack([self._p, p]), np.append(self._t, t)
-
-    def observe(self, y: Array) -> None:
-        """The results at all that was added, shape (n,)."""
-        self._y = y
-        self._alpha, _ = lapack.dpotrs(self._low, y, lower=1)
+        self._add(x, t)
 
     def imagine(self, x: Array, t: Array) -> None:
         """Add what is to come, as if it came out as expected: only the uncertainty changes."""
-        expected, _ = self.mean(x, t)
-        self.add(x, t)
-        self.observe(np.append(self._y, expected))
+        self._add(x, t)
+        self._alpha = np.append(self._alpha, np.zeros(len(t)))  # what is expected pulls at nothing
+
+    def _add(self, x: Array, t: Array) -> None:
+        k, n, m = self._kernel, self._n, len(t)
+        upto = n + m
+        self._make_room(upto)
+        p = self._inputs[n:upto] = k.scaled(x)
+        self._times[n:upto] = t
+        rows = k.between(p, t, self._inputs[:upto], self._times[:upto])
+        corner = rows[:, n:]
+        corner.flat[:: m + 1] += k.noise
+        if n:
+            across = self._solved(rows[:, :n].T)
+            self._factor[n:upto, :n] = across.T
+            corner = corner - across.T @ across
+        self._factor[n:upto, n:upto] = np.linalg.cholesky(corner)
+        self._n = upto
+
+    def _make_room(self, n: int) -> None:
+        room, have = len(self._times), self._n
+        if n <= room:
+            return
+        room = max(n, 2 * room)
+        factor = np.empty((room, room), order="F")
+        factor[:have, :have] = self._factor[:have, :have]
+        self._factor = factor
+        self._inputs = np.resize(self._inputs, (room, self._inputs.shape[1]))
+        self._times = np.resize(self._times, room)
+
+    def observe(self, y: Array) -> Array:
+        """The results at all that was added, shape (n,); and back what f is taken for there."""
+        self._alpha = self._solved(self._solved(y[:, None]), transposed=True)[:, 0]
+        return np.asarray(y - self._kernel.noise * self._alpha)
 
     def mean(self, x: Array, t: Array) -> tuple[Array, Array]:
         """The expectation of f, shape (m,), and the covariances with the results, (n, m)."""
-        across = self._across(self._kernel.scaled(x), t)
+        across = self._kernel.between(self._kernel.scaled(x), t, *self._known()).T
         return np.asarray(self._alpha @ across), across
+
+    def glance(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """`mean` in single precision, at a fraction of its cost for many inputs."""
+        across = self._kernel.glance(self._kernel.scaled(x), t, *self._known()).T
+        return np.asarray(self._alpha.astype(np.float32) @ across), across
 
     def deviation(self, across: Array) -> Array:
         """The standard deviation of f at points with these covariances with the results."""
@@ -306,10 +355,11 @@ class Posterior:
         left = self._kernel.v - nearest**2 / (self._kernel.v + self._kernel.noise)
         return np.asarray(np.sqrt(np.maximum(left, 1e-12)))
 
-    def _across(self, p: Array, t: Array) -> Array:
-        """Covariances of the results with scaled inputs, (n, m), laid out as LAPACK has it."""
-        return self._kernel.between(p, t, self._p, self._t).T
+    def _known(self) -> tuple[Array, Array]:
+        return self._inputs[: self._n], self._times[: self._n]
 
-    def _solved(self, across: Array) -> Array:
-        solved, _ = lapack.dtrtrs(self._low, across, lower=1)
+    def _solved(self, across: Array, *, transposed: bool = False) -> Array:
+        low = self._factor[:, : self._n]
+        solved, failed = lapack.dtrtrs(low, across, lower=1, trans=int(transposed))
+        assert not failed
         return np.asarray(solved)

@@ -27,21 +27,40 @@ def theta_near_the_prior(columns: Columns, rng: np.random.Generator, spread: flo
     return prior.mean + spread * prior.width * rng.standard_normal(len(prior.mean))
 
 
+def some_posterior(
+    columns: Columns, n: int, rng: np.random.Generator
+) -> tuple[Posterior, np.ndarray]:
+    """One that has seen n results, and these."""
+    posterior = Posterior(columns, theta_near_the_prior(columns, rng, 0.5))
+    y = rng.standard_normal(n)
+    posterior.add(inputs(columns, n, rng), rng.random(n))
+    posterior.observe(y)
+    return posterior, y
+
+
 columns_of_any_kind = st.sampled_from([NUMBERS, MIXED])
 
 
-@given(columns=columns_of_any_kind, n=st.integers(2, 25), seed=st.integers(0, 10**6))
+@given(
+    columns=columns_of_any_kind,
+    n=st.integers(2, 25),
+    rungs=st.sampled_from([1, 4, 100]),
+    seed=st.integers(0, 10**6),
+)
 @quick(30)
-def test_the_gradient_is_the_slope_of_the_density(columns: Columns, n: int, seed: int) -> None:
+def test_the_gradient_is_the_slope_of_the_density(
+    columns: Columns, n: int, rungs: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
-    x, t, y = inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
-    theta, prior = theta_near_the_prior(columns, rng, 0.5), Prior.of(columns)
-    scratch = np.empty((6, n, n))
+    x, y = inputs(columns, n, rng), rng.standard_normal(n)
+    t = rng.choice(rng.random(rungs), n)
+    theta = theta_near_the_prior(columns, rng, 0.5)
+    evidence = surrogate._Evidence(columns, x, t, y)
 
     def loss(at: np.ndarray) -> float:
-        return surrogate._loss(columns, prior, at, x, t, y, scratch)[0]
+        return evidence(at)[0]
 
-    gradient = surrogate._loss(columns, prior, theta, x, t, y, scratch)[1].copy()
+    gradient = evidence(theta)[1]
     direction = rng.standard_normal(len(theta))
     step = 1e-5
     slope = (loss(theta + step * direction) - loss(theta - step * direction)) / (2 * step)
@@ -98,25 +117,45 @@ def test_what_is_imagined_makes_surer_but_changes_no_expectation(
     columns: Columns, n: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    known = Posterior(columns, theta_near_the_prior(columns, rng, 0.5))
-    known.add(inputs(columns, n, rng), rng.random(n))
-    known.observe(rng.standard_normal(n))
-    thought = known.copy()
-    thought.imagine(inputs(columns, 4, rng), rng.random(4))
+    posterior, y = some_posterior(columns, n, rng)
     points, end = inputs(columns, 30, rng), np.ones(1)
-    (before, across), (after, more) = known.mean(points, end), thought.mean(points, end)
+    before, across = posterior.mean(points, end)
+    deviation = posterior.deviation(across)
+    posterior.imagine(inputs(columns, 4, rng), rng.random(4))
+    assert len(posterior) == n + 4
+    after, more = posterior.mean(points, end)
     np.testing.assert_allclose(after, before, atol=1e-6)
-    assert (thought.deviation(more) <= known.deviation(across) + 1e-6).all()
-    assert len(known) == n and len(thought) == n + 4
+    assert (posterior.deviation(more) <= deviation + 1e-6).all()
+
+    posterior.forget(n)
+    posterior.observe(y)
+    again, across = posterior.mean(points, end)
+    np.testing.assert_array_equal(again, before)
+    np.testing.assert_array_equal(posterior.deviation(across), deviation)
+
+
+@given(
+    columns=columns_of_any_kind,
+    n=st.integers(1, 150),
+    at=st.sampled_from([1, 200]),
+    seed=st.integers(0, 10**6),
+)
+@quick(30)
+def test_a_glance_sees_what_a_close_look_sees(columns: Columns, n: int, at: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    posterior, _ = some_posterior(columns, n, rng)
+    points, times = inputs(columns, 200, rng), rng.random(at)
+    mean, across = posterior.mean(points, times)
+    seen, near = posterior.glance(points, times)
+    np.testing.assert_allclose(near, across, atol=1e-5)
+    np.testing.assert_allclose(seen, mean, atol=1e-3 * max(1.0, np.abs(posterior._alpha).max()))
 
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
 @quick(30)
 def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    posterior = Posterior(columns, theta_near_the_prior(columns, rng, 1.0))
-    posterior.add(inputs(columns, n, rng), rng.random(n))
-    posterior.observe(rng.standard_normal(n))
+    posterior, _ = some_posterior(columns, n, rng)
     _, across = posterior.mean(inputs(columns, 40, rng), np.ones(1))
     assert (posterior.deviation_at_most(across) >= posterior.deviation(across) - 1e-9).all()
 
@@ -126,13 +165,9 @@ def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, 
 def test_a_fit_is_never_worse_than_where_it_began(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, t, y = inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
-    prior, scratch = Prior.of(columns), np.empty((6, n, n))
-    found = fit(columns, x, t, y, start=prior.mean, steps=8)
-
-    def loss(at: np.ndarray) -> float:
-        return surrogate._loss(columns, prior, at, x, t, y, scratch)[0]
-
-    assert loss(found) <= loss(prior.mean) + 1e-9
+    evidence, start = surrogate._Evidence(columns, x, t, y), Prior.of(columns).mean
+    found = fit(columns, x, t, y, start=start, steps=8)
+    assert evidence(found)[0] <= evidence(start)[0] + 1e-9
 
 
 def test_a_fit_finds_out_which_coordinate_counts() -> None:
