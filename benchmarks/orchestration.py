@@ -33,7 +33,7 @@ from orchestrator.budget import Budget
 from orchestrator.events import Event, Kind
 from orchestrator.log import Log
 from orchestrator.run import Session
-from orchestrator.search import Search
+from orchestrator.search import Observation, Search
 from orchestrator.space import Parameter, Real, Space
 from orchestrator.spec import METHODS, SearchSpec
 from orchestrator.states import States
@@ -159,6 +159,40 @@ def first_report() -> float:
 # ---------------------------------------------------------------------- the driver alone
 
 
+SPACE = Space(
+    [
+        Parameter(name="rate", domain=Real(low=1e-4, high=1, scale="log")),
+        Parameter(name="share", domain=Real(low=0, high=1)),
+    ]
+)
+TABLES = Tables(
+    space=SPACE,
+    metrics={name: kind for name, (kind, _) in Empty.metrics.items()},
+    objective=Objective(metric="validation_loss", maximize=False),
+)
+
+
+def parquet(folder: Path, *, rows: int, each: int) -> dict[str, float]:
+    """Rows of epochs a second that the log takes in and writes, so many with each flush."""
+    log = Log(folder, TABLES)
+    log.append(Event(kind=Kind.START, trial=0, config={}, stop_epoch=rows, reason="a benchmark"), 0)
+    taken = written = 0.0
+    for first in range(0, rows, each):
+        reports = [
+            Report(trial=0, attempt=1, epoch=first + i + 1, score=(0.5, 0.5), seconds=0.1, worker=0,
+                   metrics={"validation_loss": 0.5 + i, "train_loss": 0.5 - i})
+            for i in range(each)
+        ]  # fmt: skip
+        began = time.process_time()
+        for report in reports:
+            log.append(Observation(report=report, at_seconds=0.0), 0.0)
+        taken += time.process_time() - began
+        began = time.perf_counter()
+        log.flush()
+        written += time.perf_counter() - began
+    return {"taken_in_a_second": rows / taken, "written_a_second": rows / written}
+
+
 class Echo:
     """Workers without a process: what they would send, pickled as it would arrive."""
 
@@ -230,16 +264,7 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
     """A session without workers: the driver's processor time, its memory, what is on the disk."""
     parts = METHODS[method]
     spec = SearchSpec(method=method, sampler=parts.sampler, pruning=parts.pruning, rungs=rungs)
-    space = Space(
-        [
-            Parameter(name="rate", domain=Real(low=1e-4, high=1, scale="log")),
-            Parameter(name="share", domain=Real(low=0, high=1)),
-        ]
-    )
-    tables = Tables(
-        space=space, metrics={n: k for n, (k, _) in Empty.metrics.items()},
-        objective=Objective(metric="validation_loss", maximize=False),
-    )  # fmt: skip
+    space, tables = SPACE, TABLES
     pool, marks = Echo(workers=4), Marks(every)
     states = States(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
     session = Session(
@@ -316,6 +341,10 @@ def main(
                     )
                     told(name, round(utilisation(method, burn, workers, 20.0), 4))
     if "driver" in chosen:
+        told(
+            "rows of epochs, 10,000 a flush",
+            alone("parquet(pathlib.Path(f), rows=500_000, each=10_000)"),
+        )
         told(
             "driver, one long trial after another",
             alone(

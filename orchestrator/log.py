@@ -20,7 +20,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +33,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.search import Observation
 from orchestrator.tables import SCHEMA_VERSION, Tables
 
-__all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replacing"]
+__all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replacing", "written_to"]
 
 TABLES = ("events", "epochs", "trials")
 
@@ -51,11 +51,8 @@ class Lock:
     """
 
     def __init__(self, run: Path) -> None:
-        path = run / "run.lock"
-        try:
-            self._file: IO[str] = path.open("a+", encoding="utf-8")
-        except OSError as e:
-            raise RunError(f"{run}: needs a folder that can be written to: {e.strerror}") from e
+        with written_to(run):
+            self._file: IO[str] = (run / "run.lock").open("a+", encoding="utf-8")
         for wait in (0.05, 0.15, 0.0):  # whoever only looks (`held`) is gone in no time
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +69,12 @@ class Lock:
             )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # it would write what it could not
+                self._file.close()
+            raise
 
     def release(self) -> None:
         """Let the next writer in."""
@@ -294,6 +296,15 @@ def _write_part(path: Path, table: pa.Table, *, goes_with: str | None = None) ->
         )
     with replacing(path) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Say in one line what kept it from being written to."""
+    try:
+        yield
+    except OSError as e:
+        raise RunError(f"{folder}: needs a folder that can be written to: {e.strerror}") from e
 
 
 @contextmanager

@@ -66,6 +66,9 @@ def connect(address: str | None, *, cpus: int | None) -> None:
         with _silenced():
             if ray.is_initialized():
                 raise RuntimeError("this process has joined one already; leave it first")
+            # Off, all of a local Ray listens to the loopback alone, where nobody else gets in; Ray
+            # has a switch for it on macOS and Windows only (ray-project/ray issue 18730).
+            ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
             ray.init(
                 address=address or "local",
                 num_cpus=None if address else cpus,
@@ -188,6 +191,7 @@ class _Worker:
     outbox: list[tuple[Assignment, Held | None]] = field(default_factory=list)  #: not sent yet
     calls: int = 0  #: under way
     silent_seconds: float = 0.0  #: since it last told something, or got something to do
+    lost: bool = False  #: given up; its work is somebody else's now
 
     @property
     def alone(self) -> bool:
@@ -345,9 +349,11 @@ class RayPool:
         done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=seconds)
         messages: list[Message] = []
         for call in done:
-            worker = self._calls.pop(call, None)
-            if worker is None:
-                continue  # its actor died, which an earlier call has told
+            worker = self._calls.pop(call)
+            if worker.lost:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    messages += ray.get(call)  # late: of attempts that nobody waits for any more
+                continue
             worker.calls -= 1
             try:
                 arrived = ray.get(call)
@@ -402,7 +408,7 @@ class RayPool:
 
     def _lost(self, worker: _Worker, message: str, traceback: str) -> list[Message]:
         """A dead actor's assignments come back as failures; a new one takes its place."""
-        self._calls = {call: w for call, w in self._calls.items() if w is not worker}
+        worker.lost = True
         ray.kill(worker.actor)  # it may live, where only its answer was lost
         again = self._new(worker.number, worker.deaths + 1)
         self._workers[self._workers.index(worker)] = again

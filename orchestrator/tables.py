@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -17,68 +17,83 @@ from orchestrator.errors import SpecError
 from orchestrator.events import Event, Kind
 from orchestrator.search import Observation
 from orchestrator.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
-from orchestrator.trial import WORST, Objective, Report
+from orchestrator.trial import WORST, Objective, Report, Status
 
-__all__ = ["SCHEMA_VERSION", "Tables"]
+__all__ = ["SCHEMA_VERSION", "Column", "Tables"]
 
 SCHEMA_VERSION = 2  #: 2: what the model expected
 
 _NUMBER = {float: pa.float64(), int: pa.int64()}
 _VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
+
+class Column(NamedTuple):
+    """A column's type, and what it says; docs/schema.md is made of these."""
+
+    type: pa.DataType
+    meaning: str
+
+
+_SEQ = {
+    "seq": Column(pa.int64(), "the order in which the driver took things in, over both tables"),
+    "at_seconds": Column(pa.float64(), "seconds since the run began, breaks left out"),
+}
 #: Every field of an event that is one column of its own.
 _EVENT_COLUMNS = {
-    "kind": pa.string(),
-    "trial": pa.int64(),
-    "attempt": pa.int32(),
-    "stage": pa.string(),
-    "zoom": pa.int32(),
-    "parents": pa.list_(pa.int64()),
-    "seed": pa.int64(),
-    "start_epoch": pa.int32(),
-    "stop_epoch": pa.int32(),
-    "epoch": pa.int32(),
-    "value": pa.float64(),
-    "rung": pa.int32(),
-    "rank": pa.int64(),
-    "peers": pa.int64(),
-    "cutoff": pa.float64(),
-    "expected": pa.float64(),
-    "expected_low": pa.float64(),
-    "expected_high": pa.float64(),
-    "budget_seconds": pa.float64(),
-    "budget_trials": pa.int64(),
-    "budget_epochs": pa.int64(),
-    "reason": pa.string(),
-    "details": pa.string(),
+    "kind": Column(pa.string(), "what happened: " + ", ".join(Kind)),
+    "trial": Column(pa.int64(), "the trial it is about, from 0"),
+    "attempt": Column(pa.int32(), "of the trial's assignments, from 1: a fence for late reports"),
+    "stage": Column(pa.string(), "where the trial's configuration came from: coarse, fine, given"),
+    "zoom": Column(pa.int32(), "the box it was drawn from, or that was made, from 1"),
+    "parents": Column(pa.list_(pa.int64()), "the trials that the box lies around"),
+    "seed": Column(pa.int64(), "of the trial's own random numbers, in every attempt the same"),
+    "start_epoch": Column(pa.int32(), "the epoch an assignment goes on from; 0: from scratch"),
+    "stop_epoch": Column(pa.int32(), "the epoch it ends with"),
+    "epoch": Column(pa.int32(), "the trial's last epoch when it was decided"),
+    "value": Column(pa.float64(), "the loss the decision was about; smaller is better"),
+    "rung": Column(pa.int32(), "the epoch of the rung it was compared in"),
+    "rank": Column(pa.int64(), "its place there, from 1"),
+    "peers": Column(pa.int64(), "how many had a value there, itself included"),
+    "cutoff": Column(pa.float64(), "the loss that had to be reached"),
+    "expected": Column(pa.float64(), "the loss the model expected at the last epoch (a median)"),
+    "expected_low": Column(pa.float64(), "a standard deviation of the model's below it"),
+    "expected_high": Column(pa.float64(), "and one above"),
+    "budget_seconds": Column(pa.float64(), "of the run in all, from this session on"),
+    "budget_trials": Column(pa.int64(), "of the run in all"),
+    "budget_epochs": Column(pa.int64(), "of the run in all"),
+    "reason": Column(pa.string(), "why, in words"),
+    "details": Column(
+        pa.string(), "JSON of a session (workers, versions) or its end; a failure's traceback"
+    ),
 }
+_BOX = {"box": Column(pa.string(), "JSON: dimension to [low, high], in the unit cube")}
 assert _EVENT_COLUMNS.keys() | {"box", "config", "unit", "metrics"} == {
     f.name for f in fields(Event)
 }
 
 _EPOCH_COLUMNS = {
-    "trial": pa.int64(),
-    "epoch": pa.int32(),
-    "attempt": pa.int32(),
-    "worker": pa.int32(),
-    "epoch_seconds": pa.float64(),
-    "last": pa.bool_(),
-    "cause": pa.string(),
+    "trial": Column(pa.int64(), "from 0"),
+    "epoch": Column(pa.int32(), "from 1"),
+    "attempt": Column(pa.int32(), "the assignment that trained it"),
+    "worker": Column(pa.int32(), "the worker that trained it, from 0"),
+    "epoch_seconds": Column(pa.float64(), "seconds it took, evaluation included"),
+    "last": Column(pa.bool_(), "whether the assignment ended with it"),
+    "cause": Column(pa.string(), "why it is not sound: what was not finite, or exploded"),
 }
 _TRIAL_COLUMNS = {
-    "trial": pa.int64(),
-    "status": pa.string(),
-    "stage": pa.string(),
-    "zoom": pa.int32(),
-    "parents": pa.list_(pa.int64()),
-    "seed": pa.int64(),
-    "attempts": pa.int32(),
-    "epochs": pa.int32(),
-    "best_epoch": pa.int32(),
-    "started_at_seconds": pa.float64(),
-    "ended_at_seconds": pa.float64(),
-    "epoch_seconds": pa.float64(),
-    "reason": pa.string(),
+    "trial": Column(pa.int64(), "from 0"),
+    "status": Column(pa.string(), "what became of it: " + ", ".join(Status)),
+    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given"),
+    "zoom": Column(pa.int32(), "the box it was drawn from, from 1"),
+    "parents": Column(pa.list_(pa.int64()), "the trials that box lies around"),
+    "seed": Column(pa.int64(), "of its own random numbers"),
+    "attempts": Column(pa.int32(), "how many assignments it had"),
+    "epochs": Column(pa.int32(), "how many it was trained"),
+    "best_epoch": Column(pa.int32(), "the one whose metrics stand in this row"),
+    "started_at_seconds": Column(pa.float64(), "seconds since the run began"),
+    "ended_at_seconds": Column(pa.float64(), "of its last report or decision"),
+    "epoch_seconds": Column(pa.float64(), "seconds of all its epochs together"),
+    "reason": Column(pa.string(), "of the last decision about it, in words"),
 }
 
 
@@ -102,30 +117,29 @@ class Tables:
                 )
 
     @property
+    def columns(self) -> dict[str, dict[str, Column]]:
+        """The columns of each table, in their order."""
+        configs, units, tests = self._configs(), self._units(), self._tests()
+        return {
+            "events": _SEQ | _EVENT_COLUMNS | _BOX | tests | configs | units,
+            "epochs": _SEQ | _EPOCH_COLUMNS | self._metrics(),
+            "trials": _TRIAL_COLUMNS | self._metrics() | tests | configs | units,
+        }
+
+    @property
     def events(self) -> pa.Schema:
         """One row an event."""
-        return _schema(
-            {"seq": pa.int64(), "at_seconds": pa.float64()}
-            | _EVENT_COLUMNS
-            | {"box": pa.string()}
-            | self._tests()
-            | self._configs()
-            | self._units()
-        )
+        return _schema(self.columns["events"])
 
     @property
     def epochs(self) -> pa.Schema:
         """One row a trial and epoch."""
-        return _schema(
-            {"seq": pa.int64(), "at_seconds": pa.float64()} | _EPOCH_COLUMNS | self._metrics()
-        )
+        return _schema(self.columns["epochs"])
 
     @property
     def trials(self) -> pa.Schema:
         """One row a trial: what it was, what became of it, its best epoch."""
-        return _schema(
-            _TRIAL_COLUMNS | self._metrics() | self._tests() | self._configs() | self._units()
-        )
+        return _schema(self.columns["trials"])
 
     def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
         """An event as a row."""
@@ -141,7 +155,7 @@ class Tables:
     def event(self, row: Mapping[str, Any]) -> Event:
         """The event in a row; the way back of `event_row`."""
         plain = {name: row[name] for name in _EVENT_COLUMNS if name not in ("kind", "parents")}
-        tests = {name: row[name] for name in self._tests() if row[name] is not None}
+        tests = {name: row[name] for name in self._tested() if row[name] is not None}
         config = self.config_of(row)
         units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
         return Event(
@@ -204,23 +218,46 @@ class Tables:
             if value is not None
         }
 
-    def _configs(self) -> dict[str, pa.DataType]:
-        return {f"config_{name}": _config_type(d) for name, d in self.space.names.items()}
+    def _configs(self) -> dict[str, Column]:
+        return {
+            f"config_{name}": Column(
+                _config_type(d), f"the value of {name}; null where it is not active"
+            )
+            for name, d in self.space.names.items()
+        }
 
-    def _units(self) -> dict[str, pa.DataType]:
-        return {f"unit_{d.name}": pa.float64() for d in self.space.dimensions}
+    def _units(self) -> dict[str, Column]:
+        return {
+            f"unit_{d.name}": Column(
+                pa.float64(), f"where {d.name} lies in its range, 0 to 1 on the range's own scale"
+            )
+            for d in self.space.dimensions
+        }
 
-    def _metrics(self) -> dict[str, pa.DataType]:
-        return {name: _NUMBER[kind] for name, kind in self.metrics.items()}
+    def _metrics(self) -> dict[str, Column]:
+        return {
+            name: Column(_NUMBER[kind], f"{name}, as the trainer reports it after an epoch")
+            for name, kind in self.metrics.items()
+        }
 
-    def _tests(self) -> dict[str, pa.DataType]:
-        names = [n.removeprefix("validation_") for n in self.metrics if n.startswith("validation_")]
-        return {f"test_{name}": pa.float64() for name in names}
+    def _tests(self) -> dict[str, Column]:
+        told = "of the best model on the test split, which has chosen nothing"
+        return {
+            name: Column(pa.float64(), f"{name.removeprefix('test_')} {told}")
+            for name in self._tested()
+        }
+
+    def _tested(self) -> list[str]:
+        return [
+            f"test_{name.removeprefix('validation_')}"
+            for name in self.metrics
+            if name.startswith("validation_")
+        ]
 
 
-def _schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+def _schema(columns: Mapping[str, Column]) -> pa.Schema:
     version = {"caviar_schema_version": str(SCHEMA_VERSION)}
-    return pa.schema(list(columns.items()), metadata=version)
+    return pa.schema([(name, c.type) for name, c in columns.items()], metadata=version)
 
 
 def _config_type(d: Dimension) -> pa.DataType:

@@ -22,7 +22,7 @@ from orchestrator.space import Choice
 from orchestrator.spec import Spec, load_spec, read_yaml
 from orchestrator.trial import TRANSITIONS, Objective, Status
 
-__all__ = ["Placed", "Run", "load", "opened_spec", "placed", "summary"]
+__all__ = ["Placed", "Run", "load", "loss_of", "opened_spec", "placed", "ranked", "summary"]
 
 BORDER = 0.05  #: of a range, on its own scale, counts as its border
 
@@ -107,17 +107,17 @@ def summary(run: Run) -> dict[str, Any]:
 def configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
     """The trials' configurations, that of the best result first; those without one left out."""
     trials = run.trials.set_index("trial")
-    for trial in _ranked(run)["trial"].unique() if len(run.epochs) else ():
+    for trial in ranked(run)["trial"].unique():
         yield _prefixed(trials.loc[trial], "config_")
 
 
 def best(run: Run) -> dict[str, Any] | None:
     """The best epoch of the run with its config and figures, or None before the first."""
-    ranked = _ranked(run) if len(run.epochs) else run.epochs
-    if ranked.empty:
+    sound = ranked(run)
+    if sound.empty:
         return None
     o = run.objective
-    row = ranked.iloc[0]
+    row = sound.iloc[0]
     trial = run.trials.set_index("trial").loc[row["trial"]]
     tested = run.events[(run.events["kind"] == Kind.TEST) & (run.events["trial"] == row["trial"])]
     tested = tested[tested["epoch"] == row["epoch"]]
@@ -134,8 +134,10 @@ def best(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _ranked(run: Run) -> pd.DataFrame:
+def ranked(run: Run) -> pd.DataFrame:
     """The sound epochs, best first: by the metric, its tie-breaker, and who was first."""
+    if run.epochs.empty:
+        return pd.DataFrame(columns=["trial", "epoch"])
     o, epochs = run.objective, run.epochs[run.epochs["cause"].isna()]
     keys = pd.DataFrame({"loss": _loss(epochs[o.metric], maximize=o.maximize)})
     if o.tie_metric:
@@ -228,6 +230,12 @@ def _utilisation(run: Run) -> float:
         capacity += json.loads(details)["workers"] * (end - begins[i])
     spent = run.epochs["epoch_seconds"].sum() if len(run.epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0
+
+
+def loss_of(run: Run, epochs: pd.DataFrame) -> pd.Series:
+    """What decides, smaller is better; inf for what went bad."""
+    o = run.objective
+    return _loss(epochs[o.metric].where(epochs["cause"].isna()), maximize=o.maximize)
 
 
 def _loss(values: pd.Series[float], *, maximize: bool) -> pd.Series:

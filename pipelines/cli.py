@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -177,9 +178,59 @@ def resume_command(
 
 
 @app.command()
-def show(run: RunArg, as_json: JsonOpt = False) -> None:
+def show(
+    run: RunArg,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="which hyperparameters matter, instead")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
     """What RUN came to, or has come to so far."""
-    _print_summary(run, as_json=as_json)
+    if not importance:
+        _print_summary(run, as_json=as_json)
+        return
+    from pipelines.analysis import load, opened_spec
+    from pipelines.importance import importance as found
+    from pipelines.importance import importance_lines
+
+    alone, pairs = found(opened_spec(run), load(run))
+    if as_json:
+        typer.echo(json.dumps([asdict(a) | {"colour": a.colour} for a in alone]))
+        return
+    for line in importance_lines(alone, pairs):
+        typer.echo(line)
+
+
+@app.command("watch")
+def watch_command(run: RunArg) -> None:
+    """Follow RUN from another terminal until it ends; Ctrl-C leaves, the run goes on."""
+    from rich.console import Console
+
+    from pipelines.watch import follow
+
+    follow(run, console=Console())
+
+
+@app.command("why")
+def why_command(
+    run: RunArg, trial: Annotated[int, typer.Argument(metavar="TRIAL", help="its number")]
+) -> None:
+    """Where TRIAL of RUN came from, what was decided about it, and by which rule it ended."""
+    from pipelines.analysis import load
+    from pipelines.why import why
+
+    typer.echo(why(load(run), trial))
+
+
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="folders of runs")],
+) -> None:
+    """What each RUN came to, what their specs differ in; a paired test where seeds match."""
+    from pipelines.compare import compare, compare_lines
+
+    for line in compare_lines(compare(runs)):
+        typer.echo(line)
 
 
 @app.command("replay")

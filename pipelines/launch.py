@@ -23,7 +23,7 @@ from orchestrator.budget import Added, Budget, budget_of
 from orchestrator.errors import CaviarError, PoolError, RunError
 from orchestrator.events import Event, Kind
 from orchestrator.in_order import InOrder
-from orchestrator.log import Lock, Log, entries, replacing
+from orchestrator.log import Lock, Log, entries, replacing, written_to
 from orchestrator.mirror import Mirror, restore
 from orchestrator.pool import Pool
 from orchestrator.run import Ending, Session, Watcher
@@ -285,24 +285,23 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
     elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
         raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise RunError(f"{folder}: needs a folder that can be written to: {e.strerror}") from e
-    lock = Lock(folder)
-    try:
-        if not known.exists():
-            with replacing(known) as file:
-                file.write(dump_spec(spec).encode())
-            if spec.trainer not in TRAINERS.values():
-                remember(known)  # whoever made the run has trusted its trainer
-        yield Run(folder, spec, data)
-    except CaviarError:
-        if made and not list(folder.glob("events/part-*.parquet")):
-            shutil.rmtree(folder)  # it has learnt nothing yet: leave nothing half-written
-        raise
-    finally:
-        lock.release()
+    with contextlib.ExitStack() as undo:
+        try:
+            with written_to(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = Lock(folder)
+                undo.callback(lock.release)
+                if not known.exists():
+                    with replacing(known) as file:
+                        file.write(dump_spec(spec).encode())
+                    if spec.trainer not in TRAINERS.values():
+                        remember(known)  # whoever made the run has trusted its trainer
+                run = Run(folder, spec, data)
+            yield run
+        except CaviarError:
+            if made and not list(folder.glob("events/part-*.parquet")):
+                shutil.rmtree(folder)  # it has learnt nothing yet: leave nothing half-written
+            raise
 
 
 def named_folder(source: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.events import Event, Kind
-from orchestrator.log import TABLES, Lock, Log, entries, legible
+from orchestrator.log import TABLES, Lock, Log, entries, legible, written_to
 from orchestrator.replay import Replayed, replay
 from orchestrator.salvage import REASON, Entry, salvaged
 from orchestrator.search import Observation
@@ -43,30 +43,33 @@ def repair(run: Path) -> str:
     """Keep all that can be read of a damaged run; what was kept, in words.
 
     Raises:
-        RunError: If there is no run, or another process writes to it.
+        RunError: If there is no run, another process writes to it, or it cannot be written to.
     """
     spec = opened_spec(run)
     lock = Lock(run)
     try:
-        fresh = run / _REPAIRED
-        if (fresh / _WHOLE).exists():
-            _put_in_place(run, fresh)
-            return f"{run}: the repair that was broken off is finished"
-        tables = tables_of(spec)
-        found = {
-            name: legible(run / name, schema)
-            for name, schema in zip(
-                TABLES, (tables.events, tables.epochs, tables.trials), strict=True
-            )
-        }
-        damaged = [path for _, paths in found.values() for path in paths]
-        lost_trials = bool(found["events"][0]) and not found["trials"][0]
-        if not (damaged or lost_trials) and _follows(spec, run, tables):
-            return f"{run}: nothing to repair"
-        kept = _write(fresh, spec, tables, {name: rows for name, (rows, _) in found.items()})
-        place = _put_in_place(run, fresh)
+        with written_to(run):
+            return _repaired(run, spec)
     finally:
         lock.release()
+
+
+def _repaired(run: Path, spec: Spec) -> str:
+    fresh = run / _REPAIRED
+    if (fresh / _WHOLE).exists():
+        _put_in_place(run, fresh)
+        return f"{run}: the repair that was broken off is finished"
+    tables = tables_of(spec)
+    found = {
+        name: legible(run / name, schema)
+        for name, schema in zip(TABLES, (tables.events, tables.epochs, tables.trials), strict=True)
+    }
+    damaged = [path for _, paths in found.values() for path in paths]
+    lost_trials = bool(found["events"][0]) and not found["trials"][0]
+    if not (damaged or lost_trials) and _follows(spec, run, tables):
+        return f"{run}: nothing to repair"
+    kept = _write(fresh, spec, tables, {name: rows for name, (rows, _) in found.items()})
+    place = _put_in_place(run, fresh)
     names = ", ".join(f"{p.parent.name}/{p.name}" for p in damaged) or "rows that fit together"
     return f"{run}: kept {kept}; lost {names} (the old files are in {place.name}/)"
 

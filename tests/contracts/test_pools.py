@@ -269,6 +269,29 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
+def test_what_a_worker_tells_that_was_given_up_is_known_by_its_attempt(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a host that was cut off and comes back: it is the search that turns these away."""
+    from orchestrator import ray_pool
+
+    monkeypatch.setattr(ray_pool.ray, "kill", lambda actor: None)  # it does not reach the worker
+    job = replace(JOB, trainer="toy_trainers:Hanging")
+    pool = ray_pool.RayPool(job, workers=1, epoch_timeout=1.0)
+    late = {"floor": 1.0, "hangs_in": 1, "hangs_seconds": 4, "marker": str(tmp_path / "hung")}
+    pool.submit(assignment(config=late), None)
+    assert isinstance(finished(pool, 1)[-1], Failure)
+    messages: list[Message] = []
+    deadline = time.monotonic() + 30
+    while not messages and time.monotonic() < deadline:
+        messages = pool.poll(0.5)
+    assert [(r.attempt, r.epoch) for r in reports_of(messages)][:1] == [(1, 1)]
+    monkeypatch.undo()
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
 def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_path: Path) -> None:
     from orchestrator.ray_pool import RayPool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -72,8 +73,10 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
 ) -> None:
     rng = random.Random(0)
     folder = tmp_path / "run"
-    total = 300 * kills
-    first = f"search digits --pool inline --total-epochs {total} --out {folder} --quiet"
+    total = 600 * kills
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("search: {method: asha}\n")
+    first = f"search wine --spec {spec} --pool inline --total-epochs {total} --out {folder} --quiet"
     again = f"resume {folder} --pool inline --quiet"
     known = pd.DataFrame()
     for kill in range(kills):
@@ -116,6 +119,22 @@ def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path
     found = summary(load(folder))
     assert found["status"] == "finished"
     assert found["trials"] == best["trial"]
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = itertools.count(0, -3600)
+    monkeypatch.setattr(time, "time", lambda: 1.8e9 + next(hours))
+    folder = tmp_path / "run"
+    for _ in range(2):
+        caviar.search("wine", out=folder, added=Added(seconds=1), crew=INLINE)
+    check_tables(folder)
+    run = load(folder)
+    for table in (run.events, run.epochs):
+        assert table.sort_values("seq")["at_seconds"].is_monotonic_increasing
+    assert 2 <= run.events["at_seconds"].max() < 6
+    assert replayed(folder).difference == ""
 
 
 @pytest.mark.slow

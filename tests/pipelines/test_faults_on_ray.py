@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_faults import started, wait_for_rows
@@ -82,12 +84,16 @@ def test_when_the_local_raylet_dies_ray_is_started_again_once(
     assert (load(folder).events["kind"] == "retry").any()
 
 
+Foreign = tuple[str, Callable[[str], list[int]]]
+
+
 @pytest.fixture
-def foreign() -> Iterator[tuple[str, Callable[[str], list[int]]]]:
+def foreign(request: pytest.FixtureRequest) -> Iterator[Foreign]:
     """The address of a cluster that somebody else has started, and its processes by name."""
     place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))  # short: sockets lie below it
     words = ["start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false",
-             "--disable-usage-stats", f"--temp-dir={place}"]  # fmt: skip
+             "--disable-usage-stats", f"--temp-dir={place}",
+             *getattr(request, "param", [])]  # fmt: skip
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": TOYS}
     command = [Path(sys.executable).with_name("ray"), *words]
     subprocess.run(command, check=True, capture_output=True, env=environment)
@@ -103,7 +109,7 @@ def foreign() -> Iterator[tuple[str, Callable[[str], list[int]]]]:
 
 
 def test_on_a_cluster_that_is_not_ours_a_dead_raylet_is_said_with_the_line_to_resume(
-    foreign: tuple[str, Callable[[str], list[int]]], tmp_path: Path
+    foreign: Foreign, tmp_path: Path
 ) -> None:
     address, named = foreign
     folder = tmp_path / "run"
@@ -119,6 +125,36 @@ def test_on_a_cluster_that_is_not_ours_a_dead_raylet_is_said_with_the_line_to_re
     assert err.count("\n") == 1
     assert f"`caviar resume {folder}` goes on" in err
     check_tables(folder)
+
+
+SMALL = pytest.mark.parametrize("foreign", [["--object-store-memory=80000000"]], indirect=True)
+
+
+@SMALL
+def test_states_that_the_object_store_has_no_room_for_hold_nobody_up(
+    foreign: Foreign, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    spec = toy_spec(tmp_path, "Heavy", search={"method": "asha"})  # 30 MB each
+    words = f"search wine --spec {spec} --trust-trainer --trials 9 --address {foreign[0]}"
+    environment = {"PYTHONPATH": TOYS, "RAY_AUTH_MODE": "disabled"}
+    with started(*words.split(), "--out", str(folder), **environment) as process:
+        ends_well(process, folder)
+
+
+@SMALL
+def test_data_that_the_object_store_has_no_room_for_is_trained_on(
+    foreign: Foreign, tmp_path: Path
+) -> None:
+    folder, rng = tmp_path / "run", np.random.default_rng(0)
+    frame = pd.DataFrame(rng.random((400_000, 70), dtype=np.float32)).rename(columns=str)
+    frame.assign(y=rng.integers(2, size=len(frame))).to_parquet(tmp_path / "large.parquet")
+    words = f"search {tmp_path}/large.parquet --target y --trials 4 --address {foreign[0]}"
+    spec = toy_spec(tmp_path, "Toy", search={"method": "asha"})
+    environment = {"PYTHONPATH": TOYS, "RAY_AUTH_MODE": "disabled"}
+    more = ["--spec", str(spec), "--trust-trainer", "--out", str(folder)]
+    with started(*words.split(), *more, **environment) as process:
+        ends_well(process, folder)
 
 
 def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> None:
@@ -195,3 +231,29 @@ def test_on_ray_ctrl_c_once_stops_cleanly(tmp_path: Path) -> None:
     assert err == ""
     assert f"caviar resume {folder}" in out
     check_tables(folder)
+
+
+def listening(pids: list[int]) -> set[str]:
+    """The addresses at which these processes listen, in the kernel's hexadecimal."""
+    own = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                own.add(str(descriptor.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, address, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in own:
+                found.add(address.split(":")[0])
+    return found
+
+
+def test_a_local_run_listens_to_this_machine_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started(*f"search wine --time 30s --workers 2 --out {folder}".split()) as process:
+        wait_for_rows(folder, 5, process)
+        found = listening([process.pid, *below(process, "")])
+    loopback = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
+    assert found
+    assert found <= loopback

@@ -56,6 +56,13 @@ class Slow(Toy):
         return super().epoch()
 
 
+class Heavy(Toy):
+    """Its state takes 30 MB."""
+
+    def state(self) -> Mapping[str, Any]:
+        return {**super().state(), "ballast": np.full(30_000_000 // 8, float(self.epochs))}
+
+
 class Raising(Toy):
     """Raises in its second epoch where its floor is low."""
 
@@ -97,13 +104,13 @@ class KillsItsWorker(Toy):
 
 
 class Hanging(Toy):
-    """Never comes back from the epoch that `hangs_in` names; in its first process alone."""
+    """Does not come back for an hour from the epoch `hangs_in`; in its first process alone."""
 
     def epoch(self) -> Mapping[str, Any]:
         if self.epochs + 1 == self.config.get("hangs_in"):
             marker = pathlib.Path(self.config["marker"])
             if not marker.exists():
                 marker.touch()
-                time.sleep(3600)
+                time.sleep(self.config.get("hangs_seconds", 3600))
         time.sleep(0.06)  # longer than a worker keeps reports to itself
         return super().epoch()

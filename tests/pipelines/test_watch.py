@@ -1,0 +1,97 @@
+"""Looking on from outside: what is shown is what the tables say, and nothing is touched."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_faults import started, wait_for_rows
+from test_runs import searched
+
+from orchestrator.events import Kind
+from pipelines.analysis import Run, load
+from pipelines.watch import follow, left, panel, sparkline
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load(searched(tmp_path_factory.mktemp("watch") / "run", trials=40))
+
+
+def drawn(run: Run) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel(run))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_sparkline_rises_with_its_values_and_has_a_gap_where_there_is_none() -> None:
+    assert sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
+    assert sparkline(np.array([1.0, np.nan, 1.0])) == "▁ ▁"
+    assert sparkline(np.array([np.inf, np.nan])) == "  "
+    assert len(sparkline(np.random.default_rng(0).random(1000), 27)) == 27
+
+
+def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: Run) -> None:
+    told = drawn(run)
+    best = run.epochs["validation_accuracy"].max()
+    assert f"validation accuracy {best:.4g}"[:24] in told
+    assert "fine, box" in told
+    assert f"40 ({(run.trials['status'] == 'PAUSED').sum()} paused" in told.replace("\n", " ")
+    assert "(finished)" in told
+
+
+def test_a_running_run_shows_its_workers_and_how_long_it_has(run: Run) -> None:
+    trials = run.trials.copy()
+    last = run.epochs.sort_values("seq")["trial"].iloc[-1]
+    trials.loc[trials["trial"] == last, "status"] = "RUNNING"
+    told = drawn(replace(run, trials=trials, status="running"))
+    assert f"trial {last}" in told
+
+
+def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -> None:
+    events, epochs = run.events.copy(), run.epochs.copy()
+    session = events["kind"] == Kind.SESSION
+    events.loc[session, ["budget_trials", "budget_epochs"]] = [None, 3 * len(epochs)]
+    events.loc[session, "at_seconds"] = 0.0
+    epochs["at_seconds"] = np.linspace(0, 10, len(epochs))
+    steady = left(replace(run, events=events, epochs=epochs), 10.0)
+    assert steady is not None
+    assert steady.seconds == pytest.approx(20, rel=0.02)
+    assert steady.low <= steady.seconds <= steady.high
+    assert steady.high - steady.low < 5
+    epochs["at_seconds"] = 10 * np.linspace(0, 1, len(epochs)) ** 3
+    unsteady = left(replace(run, events=events, epochs=epochs), 10.0)
+    assert unsteady is not None
+    assert unsteady.high - unsteady.low > steady.high - steady.low
+    events.loc[session, "budget_seconds"] = 12.0
+    sooner = left(replace(run, events=events, epochs=epochs), 10.0)
+    assert sooner is not None
+    assert str(sooner) == "2.0 s left"
+
+
+def test_without_a_terminal_it_looks_once_and_touches_nothing(run: Run) -> None:
+    def files() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+
+    before = files()
+    follow(run.folder, console=Console(file=io.StringIO(), width=100))
+    assert files() == before
+
+
+@pytest.mark.slow
+def test_it_follows_a_run_to_its_end_and_draws_what_it_came_to(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = f"search wine --pool inline --time 5s --out {folder} --quiet".split()
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with started(*words) as process:
+        wait_for_rows(folder, 5, process)
+        follow(folder, console=console)
+        process.wait()
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "(running)" in told
+    assert "(finished)" in told.splitlines()[-9:][0] or "(finished)" in told
+    assert told.count("\x1b[?25l") == told.count("\x1b[?25h")  # the cursor is given back
