@@ -339,7 +339,7 @@ def main(
                     name = (
                         f"inside epoch(), {1000 * burn:.0f} ms epochs, {workers} workers, {method}"
                     )
-                    told(name, round(utilisation(method, burn, workers, 20.0), 4))
+                    told(name, round(utilisation(method, burn, workers, 40.0), 4))
     if "driver" in chosen:
         told(
             "rows of epochs, 10,000 a flush",

@@ -69,14 +69,13 @@ class InOrder:
         while self._waiting and self._pool.free() > 0:
             self._pool.submit(*self._waiting.popleft())
         ready = bool(self._turns) and self._turns[0].ended
-        for message in self._pool.poll(0.0 if ready else seconds):
-            self._keep(message)
+        late = [m for m in self._pool.poll(0.0 if ready else seconds) if not self._kept(m)]
         if not (self._turns and self._turns[0].ended):
-            return []
+            return late
         turn = self._turns.popleft()
         failed = isinstance(turn.messages[-1], Failure)
         self._failed = turn.assignment.trial if failed else None
-        return turn.messages
+        return late + turn.messages
 
     def drain(self) -> list[Message]:
         """Nothing: what has come in out of turn is trained again when the run goes on."""
@@ -86,8 +85,12 @@ class InOrder:
         """Let go of the workers."""
         self._pool.close()
 
-    def _keep(self, message: Message) -> None:
-        key = message.trial, message.attempt
-        turn = next(t for t in self._turns if (t.assignment.trial, t.assignment.attempt) == key)
-        turn.messages.append(message)
-        turn.ended = isinstance(message, Failure) or message.last
+    def _kept(self, message: Message) -> bool:
+        """Whether somebody waits for it; not for what a worker tells that was given up."""
+        for turn in self._turns:
+            a = turn.assignment
+            if (a.trial, a.attempt) == (message.trial, message.attempt) and not turn.ended:
+                turn.messages.append(message)
+                turn.ended = isinstance(message, Failure) or message.last
+                return True
+        return False

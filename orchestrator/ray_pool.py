@@ -32,10 +32,10 @@ from orchestrator.worker import Held, Message, train
 
 __all__ = ["RayPool", "connect", "disconnect", "processors"]
 
-SLICE_SECONDS = 0.05  #: the longest a worker keeps reports to itself, if epochs are shorter
+SLICE_SECONDS = 0.1  #: the longest a worker keeps reports to itself, if epochs are shorter
 DRAIN_SECONDS = 0.1  #: at the deadline, for reports of the last slice
-SHORT_SECONDS = 0.05  #: an assignment shorter than this has others wait behind it
-ROUND_TRIP_SECONDS = 0.005  #: from a worker to the driver's decision and back: what they bridge
+BRIDGE_SECONDS = 0.15  #: a worker is given more when what it has will be done sooner: a slice, and
+#: the way to the driver's decision and back
 DEEPEST = 32  #: assignments that a worker has at a time, at most
 CALLS = 2  #: under way to a worker with work: one it is busy with, one that waits behind
 START_SECONDS = 60.0  #: for a first worker to come up
@@ -173,6 +173,12 @@ class _Task:
     assignment: Assignment
     untold: int  #: epochs that are trained before the first report: those after the state it has
     slowest_seconds: float  #: epoch of the trial so far; 0 before the first report
+    reported: int  #: the last epoch it has told of
+
+    @property
+    def left(self) -> int:
+        """Epochs that are still to be trained."""
+        return self.assignment.stop_epoch - self.reported + self.untold
 
     def patience_seconds(self, epoch_timeout: float) -> float:
         """How long no report may come before the worker counts as hung."""
@@ -236,7 +242,7 @@ class RayPool:
         self._count = workers or processors()
         self._epoch_timeout, self._revive = epoch_timeout, revive
         self._alone: deque[tuple[Assignment, Held | None]] = deque()  # wait for an idle worker
-        self._seconds = 1.0  # an assignment takes about that long
+        self._seconds = self._epoch_seconds = 1.0  # an assignment, an epoch take about that long
         self._begin()
 
     def _begin(self) -> None:
@@ -260,8 +266,8 @@ class RayPool:
         return sum(w.up is None for w in self._workers)
 
     def free(self) -> int:
-        """One assignment a worker, and more to wait behind it while they are short."""
-        return sum(max(self._depth - len(w.unfinished), 0) for w in self._open())
+        """As many as keep every worker busy until it can be given the next."""
+        return sum(self._room(worker) for worker in self._open())
 
     def busy(self) -> int:
         """How many workers have something to do."""
@@ -273,7 +279,7 @@ class RayPool:
             self._alone.append((assignment, held))
             return
         up = self._open() or self._workers
-        worker = min(up, key=lambda w: (len(w.unfinished), w.deaths, w.number))
+        worker = min(up, key=lambda w: (self._work_seconds(w), w.deaths, w.number))
         self._give(worker, assignment, held)
 
     def poll(self, seconds: float) -> list[Message]:
@@ -305,12 +311,25 @@ class RayPool:
 
     # ------------------------------------------------------------------ handing out
 
-    @property
-    def _depth(self) -> int:
-        """How many assignments a worker has at a time: enough that it never waits for the next."""
-        if self._seconds >= SHORT_SECONDS:
-            return 1
-        return min(2 + int(ROUND_TRIP_SECONDS / max(self._seconds, 1e-9)), DEEPEST)
+    def _room(self, worker: _Worker) -> int:
+        """How many more assignments a worker needs, so that it never waits for the next.
+
+        While an assignment takes long, its successor is decided on shortly before it ends: neither
+        does the worker wait, nor is anything decided sooner than it must be.
+        """
+        missing = BRIDGE_SECONDS - self._work_seconds(worker)
+        if worker.unfinished and missing <= 0:
+            return 0
+        wanted = math.ceil(missing / max(self._seconds, 1e-9))
+        return min(max(wanted, 1), DEEPEST - len(worker.unfinished))
+
+    def _work_seconds(self, worker: _Worker) -> float:
+        """How long what a worker has will take it from now, as far as one can tell."""
+        work = sum(
+            task.left * (task.slowest_seconds or self._epoch_seconds)
+            for task in worker.unfinished.values()
+        )
+        return max(work - worker.silent_seconds, 0.0)
 
     def _open(self) -> list[_Worker]:
         """Workers that may be given more; some are kept free for work that must be alone."""
@@ -327,6 +346,7 @@ class RayPool:
             assignment=assignment,
             untold=assignment.start_epoch - known,
             slowest_seconds=assignment.slowest_seconds,
+            reported=assignment.start_epoch,
         )
         worker.outbox.append((assignment, held))
 
@@ -375,8 +395,9 @@ class RayPool:
             task = worker.unfinished[message.trial]
             epochs = task.assignment.stop_epoch - task.assignment.start_epoch
             self._seconds += 0.1 * (message.seconds * epochs - self._seconds)
+            self._epoch_seconds += 0.1 * (message.seconds - self._epoch_seconds)
             task.slowest_seconds = max(task.slowest_seconds, message.seconds)
-            task.untold = 0
+            task.untold, task.reported = 0, message.epoch
             if not message.last:
                 return
         worker.unfinished.pop(message.trial)
