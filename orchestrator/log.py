@@ -38,7 +38,7 @@ __all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replaci
 TABLES = ("events", "epochs", "trials")
 
 PART_ROWS = 100_000  #: rewriting that many rows of 13 columns costs about 80 ms
-FLUSH_SECONDS = 2.0  #: how far the tables may lag behind, at first
+FLUSH_SECONDS = 1.0  #: how far the tables may lag behind, at first
 FLUSH_SHARE = 0.05  #: of the time may go into flushing; beyond it the interval grows
 TRIALS_SHARE = 0.02  #: of the time may go into rewriting parts of the trials table
 

@@ -469,11 +469,11 @@ def test_a_flush_that_takes_long_comes_less_often(
 
     driver = Driver(tmp_path, budget=session(trials=2))
     assert not driver.log.due()
-    now[0] = 2.5
+    now[0] = 1.5
     assert driver.log.due()
     monkeypatch.setattr(log_module, "_write_part", slow)
     driver.log.flush()
-    spent = now[0] - 2.5
+    spent = now[0] - 1.5
     assert spent >= 3.0
     now[0] += 0.9 * spent / 0.05
     assert not driver.log.due()
