@@ -299,7 +299,7 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
                 run = Run(folder, spec, data)
             yield run
         except CaviarError:
-            if made and not list(folder.glob("events/part-*.parquet")):
+            if made and folder.is_dir() and not list(folder.glob("events/part-*.parquet")):
                 shutil.rmtree(folder)  # it has learnt nothing yet: leave nothing half-written
             raise
 
