@@ -264,12 +264,11 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
     """A session without workers: the driver's processor time, its memory, what is on the disk."""
     parts = METHODS[method]
     spec = SearchSpec(method=method, sampler=parts.sampler, pruning=parts.pruning, rungs=rungs)
-    space, tables = SPACE, TABLES
     pool, marks = Echo(workers=4), Marks(every)
     states = States(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
     session = Session(
-        search=Search(space, spec, seed=0, max_epochs=max_epochs),
-        pool=pool, log=Log(folder, tables), states=states,
+        search=Search(SPACE, spec, seed=0, max_epochs=max_epochs),
+        pool=pool, log=Log(folder, TABLES), states=states,
         budget=Budget(trials=trials), at_seconds=0.0, expected_epochs=np.inf,
         opening=Event(kind=Kind.SESSION, budget_trials=trials, reason="a benchmark"),
         watcher=marks, keep_best=lambda *_: None, last_words=list,

@@ -47,7 +47,7 @@ class Lock:
     """One writer at a time: an flock on run.lock, gone with its process however that ends.
 
     Raises:
-        RunError: If another process holds it; the message names that one.
+        RunError: If another process holds it, which the message names, or it cannot be written.
     """
 
     def __init__(self, run: Path) -> None:
@@ -69,12 +69,13 @@ class Lock:
             )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        try:
-            self._file.flush()
-        except OSError:
-            with suppress(OSError):  # it would write what it could not
-                self._file.close()
-            raise
+        with written_to(run):
+            try:
+                self._file.flush()
+            except OSError:
+                with suppress(OSError):  # it would write what it could not
+                    self._file.close()
+                raise
 
     def release(self) -> None:
         """Let the next writer in."""

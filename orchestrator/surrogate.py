@@ -294,14 +294,6 @@ class Posterior:
 
     def add(self, x: Array, t: Array) -> None:
         """Take in inputs of shape (m, columns) at epochs t; `observe` says what came of them."""
-        self._add(x, t)
-
-    def imagine(self, x: Array, t: Array) -> None:
-        """Add what is to come, as if it came out as expected: only the uncertainty changes."""
-        self._add(x, t)
-        self._alpha = np.append(self._alpha, np.zeros(len(t)))  # what is expected pulls at nothing
-
-    def _add(self, x: Array, t: Array) -> None:
         k, n, m = self._kernel, self._n, len(t)
         upto = n + m
         self._make_room(upto)
@@ -316,6 +308,11 @@ class Posterior:
             corner = corner - across.T @ across
         self._factor[n:upto, n:upto] = np.linalg.cholesky(corner)
         self._n = upto
+
+    def imagine(self, x: Array, t: Array) -> None:
+        """Add what is to come, as if it came out as expected: only the uncertainty changes."""
+        self.add(x, t)
+        self._alpha = np.append(self._alpha, np.zeros(len(t)))  # what is expected pulls at nothing
 
     def _make_room(self, n: int) -> None:
         room, have = len(self._times), self._n

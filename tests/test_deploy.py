@@ -24,7 +24,7 @@ def manifest() -> dict[str, Any]:
 def test_the_job_runs_a_command_that_exists() -> None:
     program, name, *words = shlex.split(manifest()["RayJob"]["spec"]["entrypoint"])
     assert program == "caviar"
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).commands[name]
     parsed = command.make_context(name, words).params
     assert parsed["address"] == "auto"
     assert str(parsed["out"]).startswith("/runs/")

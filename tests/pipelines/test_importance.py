@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from pipelines.analysis import load, opened_spec
 from pipelines.importance import _leaves, fanova, importance
 
 
-def boxes(f, cuts: list[list[float]]):  # type: ignore[no-untyped-def]
+def boxes(
+    f: Callable[..., float], cuts: list[list[float]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A function that is constant between the cuts, as boxes."""
     sides = [list(zip([0.0, *c], [*c, 1.0], strict=True)) for c in cuts]
     grid = (
