@@ -27,7 +27,11 @@ lint: setup ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: setup ## all tests
+$(VENV)/tools: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,tools]'
+	@touch $@
+
+test: $(VENV)/tools ## all tests
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## the tests without a mark
@@ -60,8 +64,11 @@ bench-scale: setup ## the search alone with 10,000 workers and a million trials,
 bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (10 min; ARGS="--json FILE")
 	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
 
+bench-report: setup ## the page of a run of 10,000 trials: its size, and the time to make it (2 min)
+	@$(BIN)/python -m benchmarks.report $(ARGS)
+
 format: setup ## let ruff write what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-orchestration format
+.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-orchestration bench-report format

@@ -54,7 +54,7 @@ def budget_of(search: Search, at_seconds: float, added: Added) -> Budget:
         return _budget(old.budget_seconds, old.budget_trials, old.budget_epochs)
     return _budget(
         _sum(added.seconds, old.budget_seconds, at_seconds),
-        _sum(added.trials, old.budget_trials, len(search.trials)),
+        _sum(added.trials, old.budget_trials, search.begun),
         _sum(added.epochs, old.budget_epochs, search.epochs),
     )
 

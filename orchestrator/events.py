@@ -45,9 +45,9 @@ class Event:
     reason: str = ""  #: in words, for a person
     trial: int | None = None
     attempt: int | None = None
-    stage: str | None = None  #: coarse | fine | given
+    stage: str | None = None  #: coarse | fine | given | audit
     zoom: int | None = None  #: 1, 2, …: the box the trial was drawn from
-    parents: tuple[int, ...] | None = None  #: the trials that made that box
+    parents: tuple[int, ...] | None = None  #: who made that box; of an audit: whom it repeats
     box: Box | None = None
     config: Config | None = None
     unit: Mapping[str, float] | None = None  #: the coordinates of the active dimensions

@@ -240,7 +240,7 @@ class Session:
         self.watcher.tick(self)
 
     def _all_failed(self) -> bool:
-        return 0 < len(self.search.trials) == self.search.counts[Status.FAILED]
+        return 0 < self.search.begun == self.search.counts[Status.FAILED]
 
     def _flush(self, *, final: bool = False) -> None:
         """States and the best model before the rows that speak of them.

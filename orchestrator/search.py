@@ -38,8 +38,9 @@ from orchestrator.trial import (
     Status,
 )
 
-__all__ = ["Incumbent", "Observation", "Search", "Trial"]
+__all__ = ["AUDIT", "Incumbent", "Observation", "Search", "Trial"]
 
+AUDIT = "audit"  #: the stage of trials that only show what pruning did: nothing is decided by them
 LAST_CALL = 0.9  #: of the budget: from here on, who waits is trained on rather than new ones begun
 
 
@@ -75,6 +76,11 @@ class Trial:
     cause: str = ""  #: why the worker ended its assignment early
     slowest_seconds: float = 0.0  #: of its epochs
 
+    @property
+    def is_audit(self) -> bool:
+        """Whether it repeats one that was left behind; then nothing is decided by it."""
+        return self.stage == AUDIT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incumbent:
@@ -103,8 +109,9 @@ class Search:
         self.trials: dict[int, Trial] = {}
         self.incumbent: Incumbent | None = None
         self.epochs = 0  #: reported, over all trials
+        self.audit_epochs = 0  #: those of audits among them
         self.zoom: Zoom | None = None
-        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
+        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)  #: audits left out
         self._given = [space.check(c, source="given") for c in spec.given]
         self._advisor = (
             Advisor(space, seed=seed, max_epochs=max_epochs) if spec.method == "caviar" else None
@@ -118,7 +125,8 @@ class Search:
         )
         self._pruner = _make_pruner(spec, self._advisor)
         self._history = History(space)
-        self._drawn = {"given": 0, "coarse": 0, "fine": 0}
+        self._drawn = {"given": 0, "coarse": 0, "fine": 0, AUDIT: 0}
+        self._audited: set[int] = set()  # trials that were trained again, to the end
         self._interrupted: dict[int, None] = {}  # in order
         self._budget = Event(kind=Kind.SESSION)
         self._cycle = _Cycle()
@@ -218,12 +226,13 @@ class Search:
 
         Of several budgets, the one that ends first counts.
         """
-        b, c = self._budget, self._cycle
-        return max(
-            _share(len(self.trials), c.trials, b.budget_trials),
-            _share(self.epochs, c.epochs, b.budget_epochs),
-            _share(self._at_seconds, c.at_seconds, b.budget_seconds),
-        )
+        begun = _share(self.begun, self._cycle.trials, self._budget.budget_trials)
+        return max(begun, self._used())
+
+    @property
+    def begun(self) -> int:
+        """How many trials have begun, audits left out."""
+        return len(self.trials) - self._drawn[AUDIT]
 
     def leader(self) -> int | None:
         """The trial to bet on: the model's, where there is one, else the incumbent's."""
@@ -236,9 +245,10 @@ class Search:
         return (
             self._all_started()
             and not self._interrupted
-            and not self.counts[Status.RUNNING]
+            and all(t.status is not Status.RUNNING for t in self.trials.values())
             and self._pruner.promotion(last_call=False) is None
             and self._to_the_end() is None
+            and self._left_behind() is None
         )
 
     @property
@@ -275,7 +285,7 @@ class Search:
         old, self._budget = self._budget, event
         if _limits(old) != _limits(event):
             self._cycle = _Cycle(
-                trials=len(self.trials),
+                trials=self.begun,
                 epochs=self.epochs,
                 at_seconds=self._at_seconds,
                 zooms=self._zooms,
@@ -291,6 +301,9 @@ class Search:
             self._zoom_answered = True
         if report.score < trial.best:
             trial.best, trial.best_epoch = report.score, report.epoch
+        if trial.is_audit:
+            self.audit_epochs += 1
+            return
         if report.score < (self.incumbent.score if self.incumbent else WORST):
             self.incumbent = Incumbent(score=report.score, trial=trial.id, epoch=report.epoch)
         if report.last:
@@ -303,7 +316,7 @@ class Search:
         assert event.trial is not None and event.config is not None
         assert event.stop_epoch is not None and event.seed is not None
         stage = event.stage or "given"
-        self.trials[event.trial] = Trial(
+        trial = self.trials[event.trial] = Trial(
             id=event.trial,
             config=event.config,
             point=self._point(event),
@@ -314,10 +327,13 @@ class Search:
             stop_epoch=event.stop_epoch,
         )
         self._drawn[stage] += 1
-        if self._advisor:
-            self._advisor.start(self.trials[event.trial].point)
-        self._hand_out(self.trials[event.trial])
-        self.counts[TRANSITIONS[None, event.kind]] += 1
+        if self._advisor:  # by number: audits too
+            self._advisor.start(trial.point)
+        self._hand_out(trial)
+        if trial.is_audit:
+            self._audited.update(trial.parents)
+        else:
+            self.counts[TRANSITIONS[None, event.kind]] += 1
 
     def _point(self, event: Event) -> Point:
         if event.unit is None:  # written by hand
@@ -329,8 +345,9 @@ class Search:
         trial = self.trials[event.trial]
         target = TRANSITIONS.get((trial.status, event.kind))
         assert target is not None, f"trial {trial.id} is {trial.status}, got {event.kind}"
-        self.counts[trial.status] -= 1
-        self.counts[target] += 1
+        if not trial.is_audit:
+            self.counts[trial.status] -= 1
+            self.counts[target] += 1
         was, trial.status = trial.status, target
         match event.kind:
             case Kind.PROMOTE:
@@ -343,13 +360,13 @@ class Search:
                 self._interrupted.pop(trial.id, None)
                 trial.attempt += 1
                 trial.retries += was is Status.RUNNING
-                if self._advisor:
+                if self._advisor and not trial.is_audit:
                     self._advisor.run(trial.id)
             case Kind.STOP:
                 self._interrupted[trial.id] = None
                 if self._advisor:
                     self._advisor.rest(trial.id)
-            case Kind.FAIL:
+            case Kind.FAIL if not trial.is_audit:
                 self._enter(trial, WORST)
                 self._history.add(trial.point, bad=True)
             case Kind.PRUNE:
@@ -361,6 +378,8 @@ class Search:
         """Its assignment, up to stop_epoch, is under way."""
         self._turns += 1
         trial.turn = self._turns
+        if trial.is_audit:
+            return
         self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
         if self._advisor:
             self._advisor.run(trial.id)
@@ -387,7 +406,17 @@ class Search:
             trial = self.trials[next(iter(self._interrupted))]
             yield self._retry(trial, "goes on where the last session stopped")
             return
-        promotion = self._pruner.promotion(last_call=self._late())
+        if not self.spec.audit or self._used() < 1:
+            begun = self._turns
+            yield from self._searched()
+            if self._turns > begun:
+                return
+        left = self._left_behind()
+        if left is not None:
+            yield self._audit(left)
+
+    def _searched(self) -> Iterable[Event]:
+        promotion = self._pruner.promotion(last_call=self._used() >= LAST_CALL)
         if promotion is not None:
             yield self._promote(promotion)
             return
@@ -403,14 +432,30 @@ class Search:
         if promotion is not None:
             yield self._promote(promotion)
 
-    def _late(self) -> bool:
-        """Whether who waits goes before new trials: towards the end of time or of the epochs."""
+    def _used(self) -> float:
+        """The share used of the time or the epochs, without what is kept for audits.
+
+        Towards its end, from LAST_CALL on, who waits goes before new trials.
+        """
         b, c = self._budget, self._cycle
         used = max(
             _share(self.epochs, c.epochs, b.budget_epochs),
             _share(self._at_seconds, c.at_seconds, b.budget_seconds),
         )
-        return used >= LAST_CALL
+        return used / (1 - self.spec.audit)
+
+    def _left_behind(self) -> Trial | None:
+        """Whom to audit next: one that pruning left behind, by lot, while the share lasts."""
+        share = self.spec.audit / (1 - self.spec.audit)
+        planned = (self._drawn[AUDIT] + 1) * self.max_epochs
+        if planned > share * (self.epochs - self.audit_epochs):
+            return None
+        left = (
+            t
+            for t in self.trials.values()
+            if t.status in (Status.PAUSED, Status.PRUNED) and t.id not in self._audited
+        )
+        return min(left, key=lambda t: t.seed, default=None)  # the seeds are random numbers
 
     def _to_the_end(self) -> Promotion | None:
         """Where no new trials are to come: the best trains all its epochs, if none has yet."""
@@ -420,7 +465,7 @@ class Search:
 
     def _all_started(self) -> bool:
         most = self._budget.budget_trials
-        return most is not None and len(self.trials) >= most
+        return most is not None and self.begun >= most
 
     def _zoom_due(self) -> Event | None:
         """A new box, when its share of the budget begins and there is something to go by."""
@@ -434,7 +479,7 @@ class Search:
         if self.zoom is not None and not self._zoom_answered:
             return None  # a box is not narrowed again before anything has come back from it
         ranked = sorted(
-            (t for t in self.trials.values() if t.best[0] < math.inf),
+            (t for t in self.trials.values() if t.best[0] < math.inf and not t.is_audit),
             key=lambda t: (t.best, t.id),
         )
         elites = ranked[: min(ELITES, len(ranked) // 4)]
@@ -475,10 +520,9 @@ class Search:
     def _start(self, draw: Draw) -> Event:
         trial = len(self.trials)
         if draw.stage == "given":
-            config = self._given[self._drawn["given"]]
+            config, seed = self._given[self._drawn["given"]], self._given_seed(trial)
         else:
-            config = self.space.config(draw.point)
-        seen = self.space.point(config)
+            config, seed = self.space.config(draw.point), trial_seed(self.seed, trial)
         event = Event(
             kind=Kind.START,
             trial=trial,
@@ -488,17 +532,40 @@ class Search:
             parents=draw.parents,
             box=draw.box,
             config=config,
-            unit={
-                d.name: u
-                for d, u in zip(self.space.dimensions, seen.tolist(), strict=True)
-                if not math.isnan(u)
-            },
-            seed=trial_seed(self.seed, trial),
+            unit=self._unit(config),
+            seed=seed,
             start_epoch=0,
             stop_epoch=self._pruner.first_stop(trial),
             reason=draw.reason,
         )
         return _expecting(event, draw.forecast)
+
+    def _given_seed(self, trial: int) -> int:
+        seeds, draw = self.spec.given_seeds, self._drawn["given"]
+        return seeds[draw] if draw < len(seeds) else trial_seed(self.seed, trial)
+
+    def _unit(self, config: Config) -> dict[str, float]:
+        """Where a config lies in the cube, by dimension; what is not active is left out."""
+        point = self.space.point(config).tolist()
+        pairs = zip(self.space.dimensions, point, strict=True)
+        return {d.name: u for d, u in pairs if not math.isnan(u)}
+
+    def _audit(self, left: Trial) -> Event:
+        """Train it once more, with its own seed: the same epochs, and those it was not given."""
+        return Event(
+            kind=Kind.START,
+            trial=len(self.trials),
+            attempt=1,
+            stage=AUDIT,
+            parents=(left.id,),
+            config=left.config,
+            unit=self._unit(left.config),
+            seed=left.seed,
+            start_epoch=0,
+            stop_epoch=self.max_epochs,
+            reason=f"to see what would have become of trial {left.id}, which was left behind "
+            f"after epoch {left.epoch}",
+        )
 
     def _promote(self, promotion: Promotion) -> Event:
         trial = self.trials[promotion.trial]
@@ -530,6 +597,8 @@ class Search:
     def _ended(self, trial: Trial) -> Iterable[Event]:
         if trial.cause:
             verdict = Verdict(kind=Kind.DIVERGE, reason=f"epoch {trial.epoch}: {trial.cause}")
+        elif trial.is_audit:
+            verdict = Verdict(kind=Kind.COMPLETE, reason="an audit, trained all its epochs")
         else:
             verdict = self._pruner.verdict(trial.id, trial.epoch, trial.score)
         yield Event(

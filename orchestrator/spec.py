@@ -49,8 +49,10 @@ class DataSpec:
     fingerprint: str = ""  #: of the values read, whatever the path
 
 
-MethodName = Literal["caviar", "asha", "hyperband", "median", "random", "sobol", "grid"]
-SamplerName = Literal["sobol", "random", "grid"]
+MethodName = Literal[
+    "caviar", "asha", "hyperband", "median", "random", "sobol", "grid", "finalists", "audit"
+]
+SamplerName = Literal["sobol", "random", "grid", "none"]
 PruningName = Literal["shares", "asha", "hyperband", "median", "none"]
 SAMPLERS, PRUNINGS = get_args(SamplerName), get_args(PruningName)
 
@@ -73,6 +75,8 @@ METHODS: dict[MethodName, Method] = {
     "random": Method(sampler="random", pruning="none"),
     "sobol": Method(sampler="sobol", pruning="none"),
     "grid": Method(sampler="grid", pruning="none"),
+    "finalists": Method(sampler="none", pruning="none"),  # the given ones, by their means
+    "audit": Method(sampler="none", pruning="none"),  # those that another run left behind
 }
 
 
@@ -81,7 +85,7 @@ class SearchSpec:
     """How the space is searched."""
 
     method: str = "caviar"  #: one of METHODS
-    sampler: str = "sobol"  #: of the coarse stage: sobol | random | grid
+    sampler: str = "sobol"  #: of the coarse stage: sobol | random | grid | none
     grid_levels: int = 3  #: values of each hyperparameter, for the grid
     pruning: str = "shares"  #: shares | asha | hyperband | median | none
     eta: int = 3  #: about 1/eta of a rung goes on, with asha and hyperband
@@ -89,6 +93,8 @@ class SearchSpec:
     coarse_share: float = 0.4  #: of the budget, for the whole space; the zooms share the rest
     zooms: int = 2  #: boxes of the fine stage; 0 = coarse only
     given: tuple[Config, ...] = ()  #: configurations to try first
+    given_seeds: tuple[int, ...] = ()  #: of their random numbers, in order; drawn where missing
+    audit: float = 0.0  #: share of the epochs for training on what pruning left behind
     explode_above: float = 1e4  #: a train_loss beyond it counts as diverged
     retries: int = 2  #: of an assignment whose worker was lost
     state_budget_bytes: int = 2_000_000_000  #: for the states of trials that wait
@@ -110,6 +116,7 @@ class Spec:
     space: Mapping[str, Any]  #: as written; `parameters` is what it means
     constraints: tuple[str, ...] = ()  #: what no configuration breaks: `units_2 <= units_1`
     modules: str | None = None  #: the folder with a user's own trainer; it may move
+    parent_run: str | None = None  #: the run whose configurations these are; it may move
     search: SearchSpec = field(default_factory=SearchSpec)
 
     def parameters(self) -> Space:
@@ -207,6 +214,9 @@ class _DataModel(_Strict):
     fingerprint: str = ""
 
 
+_Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class _SearchModel(_Strict):
     method: MethodName = "caviar"
     sampler: SamplerName | None = None  # the method's
@@ -219,6 +229,8 @@ class _SearchModel(_Strict):
     coarse_share: float = Field(0.4, gt=0, le=1)
     zooms: int | None = Field(None, ge=0)  # the method's
     given: Annotated[tuple[dict[str, bool | int | float | str], ...], Field(strict=False)] = ()
+    given_seeds: Annotated[tuple[_Seed, ...], Field(strict=False)] = ()
+    audit: float = Field(0.0, ge=0, le=0.5)
     explode_above: float = Field(1e4, gt=0)
     retries: int = Field(2, ge=0)
     state_budget: Annotated[int, BeforeValidator(_size), Field(ge=0)] = 2_000_000_000
@@ -230,11 +242,12 @@ class _SpecModel(_Strict):
     data: _DataModel
     trainer: str = Field(pattern=r"^[\w.]+:\w+$")
     metric: str | None = None
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: _Seed = 0
     max_epochs: int = Field(27, ge=1)
     space: dict[str, Any]
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
     modules: str | None = None
+    parent_run: str | None = None
     search: _SearchModel
 
 
@@ -262,6 +275,7 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         space=model.space,
         constraints=model.constraints,
         modules=model.modules,
+        parent_run=model.parent_run,
         search=SearchSpec(state_budget_bytes=search.pop("state_budget"), **search),
     )
     try:
@@ -306,7 +320,7 @@ def dump_spec(spec: Spec) -> str:
     content = asdict(spec)
     search = content["search"]
     search["state_budget"] = search.pop("state_budget_bytes")
-    search["rungs"], search["given"] = list(search["rungs"]), list(search["given"])
+    search |= {name: list(search[name]) for name in ("rungs", "given", "given_seeds")}
     content["constraints"] = list(content["constraints"])
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
@@ -331,7 +345,7 @@ def differences(old: Spec, new: Spec) -> list[str]:
 
 
 #: Where things lie does not make another run of it.
-_MOVING = ("data.source", "data.test", "modules")
+_MOVING = ("data.source", "data.test", "modules", "parent_run")
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

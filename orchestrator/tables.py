@@ -19,7 +19,7 @@ from orchestrator.search import Observation
 from orchestrator.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
 from orchestrator.trial import WORST, Objective, Report, Status
 
-__all__ = ["SCHEMA_VERSION", "Column", "Tables"]
+__all__ = ["SCHEMA_VERSION", "Column", "Tables", "config_in"]
 
 SCHEMA_VERSION = 2  #: 2: what the model expected
 
@@ -43,9 +43,11 @@ _EVENT_COLUMNS = {
     "kind": Column(pa.string(), "what happened: " + ", ".join(Kind)),
     "trial": Column(pa.int64(), "the trial it is about, from 0"),
     "attempt": Column(pa.int32(), "of the trial's assignments, from 1: a fence for late reports"),
-    "stage": Column(pa.string(), "where the trial's configuration came from: coarse, fine, given"),
+    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
     "zoom": Column(pa.int32(), "the box it was drawn from, or that was made, from 1"),
-    "parents": Column(pa.list_(pa.int64()), "the trials that the box lies around"),
+    "parents": Column(
+        pa.list_(pa.int64()), "the trials that the box lies around; of an audit: whom it repeats"
+    ),
     "seed": Column(pa.int64(), "of the trial's own random numbers, in every attempt the same"),
     "start_epoch": Column(pa.int32(), "the epoch an assignment goes on from; 0: from scratch"),
     "stop_epoch": Column(pa.int32(), "the epoch it ends with"),
@@ -83,9 +85,11 @@ _EPOCH_COLUMNS = {
 _TRIAL_COLUMNS = {
     "trial": Column(pa.int64(), "from 0"),
     "status": Column(pa.string(), "what became of it: " + ", ".join(Status)),
-    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given"),
+    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
     "zoom": Column(pa.int32(), "the box it was drawn from, from 1"),
-    "parents": Column(pa.list_(pa.int64()), "the trials that box lies around"),
+    "parents": Column(
+        pa.list_(pa.int64()), "the trials that box lies around; of an audit: whom it repeats"
+    ),
     "seed": Column(pa.int64(), "of its own random numbers"),
     "attempts": Column(pa.int32(), "how many assignments it had"),
     "epochs": Column(pa.int32(), "how many it was trained"),
@@ -211,12 +215,7 @@ class Tables:
 
     def config_of(self, row: Mapping[str, Any]) -> Config:
         """The config in a row."""
-        values = {name: row[f"config_{name}"] for name in self.space.names}
-        return {
-            name: _read(self.space.names[name], value)
-            for name, value in values.items()
-            if value is not None
-        }
+        return config_in(self.space, row)
 
     def _configs(self) -> dict[str, Column]:
         return {
@@ -253,6 +252,14 @@ class Tables:
             for name in self.metrics
             if name.startswith("validation_")
         ]
+
+
+def config_in(space: Space, row: Mapping[str, Any]) -> Config:
+    """The config in the `config_…` columns of a row, None where a hyperparameter is not active."""
+    values = {name: row[f"config_{name}"] for name in space.names}
+    return {
+        name: _read(space.names[name], value) for name, value in values.items() if value is not None
+    }
 
 
 def _schema(columns: Mapping[str, Column]) -> pa.Schema:

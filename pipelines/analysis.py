@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,47 @@ import pyarrow as pa
 from orchestrator.errors import RunError
 from orchestrator.events import Kind
 from orchestrator.log import Lock, read_table
-from orchestrator.space import Choice
+from orchestrator.search import AUDIT
+from orchestrator.space import Choice, Space
 from orchestrator.spec import Spec, load_spec, read_yaml
+from orchestrator.tables import config_in
 from orchestrator.trial import TRANSITIONS, Objective, Status
 
-__all__ = ["Placed", "Run", "load", "loss_of", "opened_spec", "placed", "ranked", "summary"]
+__all__ = [
+    "Placed",
+    "Run",
+    "best",
+    "config_of",
+    "configs_by_rank",
+    "kind_of_config",
+    "load",
+    "loss_of",
+    "metrics_of",
+    "opened_spec",
+    "placed",
+    "ranked",
+    "summary",
+    "tie_of",
+]
 
 BORDER = 0.05  #: of a range, on its own scale, counts as its border
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run's three tables, and what its last session said about itself."""
+    """A run's three tables, and what its last session said about itself.
+
+    Audits stand apart: they show what pruning did, and nothing is decided or reckoned by them.
+    """
 
     folder: Path
+    space: Space
     events: pd.DataFrame  #: in the order in which they happened
     epochs: pd.DataFrame  #: one row a trial and epoch, in the order in which they came in
     trials: pd.DataFrame  #: one row a trial, by id
     session: dict[str, Any]  #: details of the last session: workers, versions, objective
     status: str  #: running | finished | interrupted | failed | killed
+    audit: Run | None = None  #: the same of its audits, where there are some
 
     @property
     def objective(self) -> Objective:
@@ -64,13 +86,16 @@ def load(folder: str | Path) -> Run:
     if len(epochs):  # of a running or killed run they may be a moment ahead of the events
         started = events.loc[events["kind"] == Kind.START, "trial"]
         epochs = epochs[epochs["trial"].isin(started)].reset_index(drop=True)
-    return Run(
-        folder=folder,
-        events=events,
-        epochs=epochs,
-        trials=_refreshed(_frame(folder / "trials"), events),
-        session=json.loads(sessions["details"].iloc[-1]),
-        status=_status(events, running=running),
+    return _apart(
+        Run(
+            folder=folder,
+            space=opened_spec(folder).parameters(),
+            events=events,
+            epochs=epochs,
+            trials=_refreshed(_frame(folder / "trials"), events),
+            session=json.loads(sessions["details"].iloc[-1]),
+            status=_status(events, running=running),
+        )
     )
 
 
@@ -98,6 +123,7 @@ def summary(run: Run) -> dict[str, Any]:
         "seconds": round(_seconds(run), 3),
         "trials": len(run.trials),
         "epochs": len(run.epochs),
+        "audits": len(run.audit.trials) if run.audit else 0,
         **{s.value.lower(): int(fate.get(s.value, 0)) for s in Status},
         "utilisation": round(_utilisation(run), 4),
         "best": best(run),
@@ -106,9 +132,19 @@ def summary(run: Run) -> dict[str, Any]:
 
 def configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
     """The trials' configurations, that of the best result first; those without one left out."""
-    trials = run.trials.set_index("trial")
-    for trial in ranked(run)["trial"].unique():
-        yield _prefixed(trials.loc[trial], "config_")
+    return (config_of(run, trial) for trial in ranked(run)["trial"].unique())
+
+
+def config_of(run: Run, trial: int) -> dict[str, Any]:
+    """A trial's configuration."""
+    (row,) = run.trials[run.trials["trial"] == trial].to_dict("records")
+    known = _prefixed(row, "config_")
+    return dict(config_in(run.space, {f"config_{n}": known.get(n) for n in run.space.names}))
+
+
+def metrics_of(run: Run) -> list[str]:
+    """The metrics of each epoch, those of training and of validation."""
+    return [str(n) for n in run.epochs if str(n).startswith(("train_", "validation_"))]
 
 
 def best(run: Run) -> dict[str, Any] | None:
@@ -127,7 +163,7 @@ def best(run: Run) -> dict[str, Any] | None:
         "epoch": int(row["epoch"]),
         "stage": trial["stage"],
         "metric": o.metric,
-        "config": _prefixed(trial, "config_"),
+        "config": config_of(run, int(row["trial"])),
         "validation": _prefixed(row, "validation_"),
         "test": _prefixed(tested.iloc[-1], "test_") if len(tested) else {},
         "model": str(model) if model.is_dir() else None,
@@ -135,13 +171,19 @@ def best(run: Run) -> dict[str, Any] | None:
 
 
 def ranked(run: Run) -> pd.DataFrame:
-    """The sound epochs, best first: by the metric, its tie-breaker, and who was first."""
+    """The sound epochs, best first: by the metric, its tie-breaker, and who was first.
+
+    Of finalists those come first whose configuration has the best mean over its seeds.
+    """
     if run.epochs.empty:
         return pd.DataFrame(columns=["trial", "epoch"])
-    o, epochs = run.objective, run.epochs[run.epochs["cause"].isna()]
-    keys = pd.DataFrame({"loss": _loss(epochs[o.metric], maximize=o.maximize)})
-    if o.tie_metric:
-        keys["tie"] = _loss(epochs[o.tie_metric], maximize=o.tie_maximize)
+    epochs = run.epochs[run.epochs["cause"].isna()]
+    keys = pd.DataFrame({"loss": loss_of(run, epochs), "tie": tie_of(run, epochs)})
+    if run.session.get("method") == "finalists":
+        each = keys["loss"].groupby(epochs["trial"]).min()
+        alike = kind_of_config(run)
+        mean = each.reindex(alike.index).fillna(np.inf).groupby(alike).mean()
+        keys.insert(0, "mean", epochs["trial"].map(alike).map(mean))
     keys["seq"] = epochs["seq"]
     return epochs.loc[keys.sort_values(list(keys.columns)).index]
 
@@ -180,6 +222,35 @@ def placed(spec: Spec, run: Run) -> list[Placed]:
     return rows
 
 
+def kind_of_config(run: Run) -> pd.Series[int]:
+    """By trial, in their order: a number that trials of the same configuration share, from 0."""
+    trials = run.trials.set_index("trial")
+    columns = [f"config_{name}" for name in run.space.names]
+    number = trials.groupby(columns, sort=False, dropna=False).ngroup() if columns else 0
+    return pd.Series(number, index=trials.index)
+
+
+def _apart(run: Run) -> Run:
+    """The run with its audits apart."""
+    of_audits = run.trials["stage"] == AUDIT
+    if not of_audits.any():
+        return run
+    ids = run.trials.loc[of_audits, "trial"]
+
+    def part(*, audit: bool) -> Run:
+        def kept(rows: pd.DataFrame) -> pd.DataFrame:
+            if rows.empty:
+                return rows
+            inside = rows["trial"].isin(ids) == audit
+            return rows[inside | rows["trial"].isna()].reset_index(drop=True)
+
+        return replace(
+            run, events=kept(run.events), epochs=kept(run.epochs), trials=kept(run.trials)
+        )
+
+    return replace(part(audit=False), audit=part(audit=True))
+
+
 def _frame(folder: Path) -> pd.DataFrame:
     """A table as a frame; one that has no part yet is empty."""
     if not list(folder.glob("part-*.parquet")):
@@ -216,7 +287,8 @@ def _status(events: pd.DataFrame, *, running: bool) -> str:
 
 def _seconds(run: Run) -> float:
     last = run.epochs["at_seconds"].max() if len(run.epochs) else 0.0
-    return float(max(run.events["at_seconds"].max(), last))
+    audit = _seconds(run.audit) if run.audit else 0.0
+    return float(max(run.events["at_seconds"].max(), last, audit))
 
 
 def _utilisation(run: Run) -> float:
@@ -228,7 +300,8 @@ def _utilisation(run: Run) -> float:
     for i, details in enumerate(sessions["details"]):
         end = max((e for e in ends if begins[i] <= e <= begins[i + 1]), default=begins[i + 1])
         capacity += json.loads(details)["workers"] * (end - begins[i])
-    spent = run.epochs["epoch_seconds"].sum() if len(run.epochs) else 0.0
+    trained = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
+    spent = sum(epochs["epoch_seconds"].sum() for epochs in trained)
     return float(spent / capacity) if capacity > 0 else 0.0
 
 
@@ -236,6 +309,14 @@ def loss_of(run: Run, epochs: pd.DataFrame) -> pd.Series:
     """What decides, smaller is better; inf for what went bad."""
     o = run.objective
     return _loss(epochs[o.metric].where(epochs["cause"].isna()), maximize=o.maximize)
+
+
+def tie_of(run: Run, epochs: pd.DataFrame) -> pd.Series[float]:
+    """What breaks its ties, smaller is better; 0 where nothing does."""
+    o = run.objective
+    if o.tie_metric is None:
+        return pd.Series(0.0, index=epochs.index)
+    return _loss(epochs[o.tie_metric], maximize=o.tie_maximize)
 
 
 def _loss(values: pd.Series[float], *, maximize: bool) -> pd.Series:

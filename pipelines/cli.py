@@ -20,6 +20,7 @@ from orchestrator.errors import CaviarError, RunError, SpecError
 if TYPE_CHECKING:
     from orchestrator.budget import Added
     from orchestrator.run import Watcher
+    from orchestrator.spec import Spec
     from orchestrator.trial import Objective, Score
     from pipelines.launch import MakeWatcher, Result
     from pipelines.workers import Crew
@@ -43,6 +44,16 @@ class Task(StrEnum):
     REGRESSION = "regression"
 
 
+class Format(StrEnum):
+    """What a run can be written as."""
+
+    OPTUNA = "optuna"
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+    CSV = "csv"
+    ONNX = "onnx"
+
+
 class PoolKind(StrEnum):
     """Where trials are trained."""
 
@@ -59,6 +70,7 @@ DataArg = Annotated[
     ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
+RunsArg = Annotated[list[Path], typer.Argument(metavar="RUN [RUN…]", help="folders of runs")]
 TargetOpt = Annotated[str | None, typer.Option(help="the column to predict [the last one]")]
 TestOpt = Annotated[str | None, typer.Option(help="a file with a test set of its own")]
 TaskOpt = Annotated[Task | None, typer.Option(help="guessed from the target unless given")]
@@ -113,6 +125,10 @@ def search_command(
     like: LikeOpt = None,
     seed: SeedOpt = None,
     deterministic: DeterministicOpt = False,
+    audit: Annotated[
+        str | None,
+        typer.Option(help="share of the epochs for trials that pruning left behind [0%]"),
+    ] = None,
     out: OutOpt = None,
     address: AddressOpt = None,
     epoch_timeout: TimeoutOpt = None,
@@ -124,11 +140,13 @@ def search_command(
 ) -> None:
     """Find good hyperparameters for DATA; on an existing --out, go on or extend it."""
     from pipelines.launch import named_folder, search
+    from pipelines.terms import share_of
 
     folder = out or named_folder(data)
     _writable(folder)
     _trusted(spec, given=trust_trainer)
     added = _added(time, trials, total_epochs)
+    share = None if audit is None else share_of(audit, "--audit")
     crew = _crew(pool, workers, address, epoch_timeout, mirror)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         result = search(
@@ -146,7 +164,9 @@ def search_command(
             seed=seed,
             max_epochs=max_epochs,
             deterministic=deterministic,
+            audit=share,
         )
+    _print_summary(result.folder, as_json=as_json)
     _ended(result, as_json=as_json)
 
 
@@ -174,6 +194,7 @@ def resume_command(
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         watch = _watch(started, silent=as_json or quiet, notes=not as_json)
         result = resume(run, added=added, crew=crew, watch=watch)
+    _print_summary(result.folder, as_json=as_json)
     _ended(result, as_json=as_json)
 
 
@@ -222,15 +243,124 @@ def why_command(
     typer.echo(why(load(run), trial))
 
 
+@app.command("report")
+def report_command(
+    runs: RunsArg,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="[report.html in RUN's folder]")
+    ] = None,
+) -> None:
+    """One page of charts that opens offline in any browser; of several RUNs side by side."""
+    from pipelines.page import write_page
+
+    page = out or runs[0] / "report.html"
+    _writable(page)
+    write_page(runs, page)
+    typer.echo(f"{page}: open it in a browser")
+
+
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="folders of runs")],
+    runs: RunsArg,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE.html", help="write the page as well")
+    ] = None,
 ) -> None:
     """What each RUN came to, what their specs differ in; a paired test where seeds match."""
     from pipelines.compare import compare, compare_lines
 
     for line in compare_lines(compare(runs)):
+        typer.secho(line, bold=line.lstrip().startswith("differs in"))
+    if page:
+        report_command(runs, out=page)
+
+
+@app.command("finalists")
+def finalists_command(
+    run: RunArg,
+    top: Annotated[int, typer.Option(help="how many of the best configurations")] = 5,
+    seeds: Annotated[int, typer.Option(help="how often each is trained again")] = 5,
+    out: Annotated[Path | None, typer.Option(help="the new run's folder [RUN-finalists]")] = None,
+    workers: WorkersOpt = None,
+    address: AddressOpt = None,
+    epoch_timeout: TimeoutOpt = None,
+    pool: PoolOpt = PoolKind.RAY,
+    trust_trainer: TrustOpt = False,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Train RUN's best configurations again on fresh seeds: which is best, by its mean?"""
+    from pipelines.analysis import load, opened_spec
+    from pipelines.finalists import finalists, finalists_lines, finalists_spec
+
+    _at_least(1, top=top, seeds=seeds)
+    _trusted(run / "spec.yaml", given=trust_trainer)
+    parent = load(run)
+    spec = finalists_spec(opened_spec(run), parent, top=top, seeds=seeds)
+    folder = out or run.with_name(f"{run.name}-finalists")
+    crew = _crew(pool, workers, address, epoch_timeout, None)
+    _train_again(spec, folder, crew, silent=as_json or quiet, as_json=as_json)
+    found = finalists(load(folder))
+    if as_json:
+        typer.echo(json.dumps([asdict(f) for f in found]))
+        return
+    for line in finalists_lines(load(folder), parent, found):
         typer.echo(line)
+
+
+@app.command("audit")
+def audit_command(
+    run: RunArg,
+    total_epochs: EpochsOpt = None,
+    out: Annotated[Path | None, typer.Option(help="the new run's folder [RUN-audit]")] = None,
+    workers: WorkersOpt = None,
+    address: AddressOpt = None,
+    epoch_timeout: TimeoutOpt = None,
+    pool: PoolOpt = PoolKind.RAY,
+    trust_trainer: TrustOpt = False,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Was pruning right? By RUN's own audits, or with --total-epochs by some trained now."""
+    from pipelines.analysis import load, opened_spec
+    from pipelines.audit import audit, audit_lines, audit_spec
+
+    _at_least(1, total_epochs=total_epochs)
+    parent, spec = load(run), opened_spec(run)
+    folder = out or run.with_name(f"{run.name}-audit")
+    if total_epochs is not None:
+        _trusted(run / "spec.yaml", given=trust_trainer)
+        chosen = audit_spec(spec, parent, epochs=total_epochs)
+        crew = _crew(pool, workers, address, epoch_timeout, None)
+        _train_again(chosen, folder, crew, silent=as_json or quiet, as_json=as_json)
+    if folder.is_dir():
+        audits = load(folder)
+    elif parent.audit is not None:
+        audits = parent.audit
+    else:
+        raise RunError(
+            f"{run}: has no audits; `caviar audit {shlex.quote(str(run))} --total-epochs "
+            f"{20 * spec.max_epochs}` trains 20 of the trials that pruning left behind"
+        )
+    found = audit(spec, parent, audits)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    for line in audit_lines(found):
+        typer.echo(line)
+
+
+@app.command("export")
+def export_command(
+    run: RunArg,
+    to: Annotated[Format, typer.Option(help="the tool that is to open it")],
+    out: Annotated[Path | None, typer.Option(help="the file or folder [in RUN's folder]")] = None,
+) -> None:
+    """Write RUN as other tools read it: all its trials, or with onnx its best model."""
+    from pipelines.export import export
+
+    _writable(out or run)
+    typer.echo(export(run, to=to.value, out=out))
 
 
 @app.command("replay")
@@ -452,7 +582,6 @@ def _watch(started: Callable[[], None], *, silent: bool, notes: bool) -> MakeWat
 
 def _ended(result: Result, *, as_json: bool) -> None:
     folder, ending = result.folder, result.ending
-    _print_summary(folder, as_json=as_json)
     if ending.status == "failed":
         sys.stderr.write(
             f"caviar: {ending.reason}; `caviar show {shlex.quote(str(folder))}` has the rest\n"
@@ -462,6 +591,18 @@ def _ended(result: Result, *, as_json: bool) -> None:
         if not as_json:
             typer.echo(f"stopped; `caviar resume {shlex.quote(str(folder))}` goes on")
         raise typer.Exit(130)
+
+
+def _train_again(spec: Spec, folder: Path, crew: Crew, *, silent: bool, as_json: bool) -> None:
+    """Train what a spec gives, and leave if that did not come to its end."""
+    from pipelines.launch import train_again
+
+    _writable(folder)
+    with _starting(shown=not silent) as started, _to_errors(as_json):
+        watch = _watch(started, silent=silent, notes=not as_json)
+        result = train_again(spec, out=folder, crew=crew, watch=watch)
+    if result is not None:
+        _ended(result, as_json=as_json)
 
 
 def _print_summary(folder: Path, *, as_json: bool) -> None:
@@ -476,6 +617,11 @@ def _print_summary(folder: Path, *, as_json: bool) -> None:
         return
     for line in report_lines(found, placed(spec, run), run.objective):
         typer.echo(line)
+    if spec.search.audit and not found["audits"]:
+        typer.echo(
+            f"note: {spec.search.audit:.0%} of the epochs did not suffice for an audit, "
+            f"which takes {spec.max_epochs}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +16,7 @@ from orchestrator.spec import Spec, differences
 from pipelines.analysis import Run, load, opened_spec, summary
 from pipelines.terms import figure, told_seconds
 
-__all__ = ["Compared", "Paired", "compare", "compare_lines"]
+__all__ = ["Compared", "Paired", "compare", "compare_lines", "kinds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,20 @@ def compare(folders: list[Path]) -> Compared:
     )
 
 
+def kinds(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec, Run]]]:
+    """The runs, those together that differ in their seed alone."""
+    found: list[list[tuple[Spec, Run]]] = []
+    for spec, run in runs:
+        bare = replace(spec, seed=0)
+        for own in found:
+            if not differences(replace(own[0][0], seed=0), bare):
+                own.append((spec, run))
+                break
+        else:
+            found.append([(spec, run)])
+    return found
+
+
 def compare_lines(found: Compared) -> list[str]:
     """For a person."""
     width = max(len(name) for name in found.table["run"])
@@ -107,19 +122,15 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _paired(runs: list[tuple[Spec, Run, float]]) -> list[Paired]:
-    """Runs that differ in their seed alone are of a kind; kinds are compared seed by seed."""
-    kinds: list[tuple[Spec, str, dict[int, float]]] = []
-    for spec, run, best in runs:
-        bare = replace(spec, seed=0)
-        for known, _, by_seed in kinds:
-            if not differences(known, bare):
-                by_seed[spec.seed] = best
-                break
-        else:
-            kinds.append((bare, str(run.folder), {spec.seed: best}))
+    """Kinds of runs, compared seed by seed."""
+    best = {id(run): value for _, run, value in runs}
+    grouped = [
+        (own[0][1].folder, {spec.seed: best[id(run)] for spec, run in own})
+        for own in kinds([(spec, run) for spec, run, _ in runs])
+    ]
     sign = 1 if runs[0][1].objective.maximize else -1
     found = []
-    for (_, first, a), (_, second, b) in combinations(kinds, 2):
+    for (first, a), (second, b) in combinations(grouped, 2):
         seeds = sorted(a.keys() & b.keys())
         if len(seeds) < 2:
             continue
@@ -132,7 +143,7 @@ def _paired(runs: list[tuple[Spec, Run, float]]) -> list[Paired]:
         )
         found.append(
             Paired(
-                first=first, second=second, seeds=len(seeds), gain=float(gains.mean()),
+                first=str(first), second=str(second), seeds=len(seeds), gain=float(gains.mean()),
                 error=spread / len(seeds) ** 0.5, chance=chance,
             )
         )  # fmt: skip

@@ -24,7 +24,8 @@ __all__ = ["Importance", "Pair", "fanova", "importance", "importance_lines"]
 
 FORESTS, TREES = 16, 8  #: so many resamples of the trials, each with a forest of so many trees
 LEAST_TRIALS = 20  #: fewer say nothing
-MOST_TRIALS = 4_000  #: that a forest learns from
+MOST_TRIALS = 2_000  #: that a forest learns from
+LEAVES = 128  #: of a tree: its size, not that of the run, is what a page waits for
 BARS = (0.1, 0.9)  #: the quantiles over the forests that the bars end at
 RED, YELLOW = (
     0.2,
@@ -73,8 +74,9 @@ def importance(spec: Spec, run: Run) -> tuple[list[Importance], list[Pair]]:
         rng = np.random.default_rng((spec.seed, i))
         drawn = rng.integers(len(x), size=min(len(x), MOST_TRIALS))
         forest = RandomForestRegressor(
-            TREES, min_samples_leaf=3, max_features=0.7, bootstrap=False, random_state=i
-        ).fit(x[drawn], values[drawn])
+            TREES, min_samples_leaf=3, max_leaf_nodes=LEAVES, max_features=0.7,
+            bootstrap=False, random_state=i,
+        ).fit(x[drawn], values[drawn])  # fmt: skip
         found.append(np.mean([fanova(*_leaves(t.tree_, len(names))) for t in forest], axis=0))
     return _sorted(names, np.array(found))
 
@@ -129,19 +131,21 @@ def _results(run: Run) -> pd.Series[float]:
 def _leaves(tree: Any, d: int) -> tuple[Array, Array, Array]:
     """Lower and upper corners, (leaves, d), and values of a tree's boxes."""
     low, high, values = [], [], []
+    features, cuts = tree.feature.tolist(), np.clip(tree.threshold, 0.0, 1.0).tolist()
+    left, right = tree.children_left.tolist(), tree.children_right.tolist()
     boxes = [(0, np.zeros(d), np.ones(d))]
     while boxes:
         node, lower, upper = boxes.pop()
-        feature, cut = tree.feature[node], float(np.clip(tree.threshold[node], 0.0, 1.0))
+        feature = features[node]
         if feature < 0:
             low.append(lower)
             high.append(upper)
             values.append(float(tree.value[node].item()))
             continue
         below, above = upper.copy(), lower.copy()
-        below[feature] = above[feature] = cut
-        boxes.append((tree.children_left[node], lower, below))
-        boxes.append((tree.children_right[node], above, upper))
+        below[feature] = above[feature] = cuts[node]
+        boxes.append((left[node], lower, below))
+        boxes.append((right[node], above, upper))
     return np.array(low), np.array(high), np.array(values)
 
 

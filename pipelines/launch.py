@@ -11,6 +11,7 @@ import platform
 import shlex
 import shutil
 import socket
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -34,7 +35,7 @@ from orchestrator.states import States
 from orchestrator.trainer import Job, load_trainer, objective_of
 from orchestrator.trial import ENDED, WORST, Objective, Score, State
 from orchestrator.worker import resumed
-from pipelines.analysis import load, opened_spec, summary
+from pipelines.analysis import load, opened_spec, ranked, summary
 from pipelines.model import load_model, save_model, saved_best
 from pipelines.preprocessing import Prepared
 from pipelines.repair import repair
@@ -51,7 +52,7 @@ from pipelines.terminal import Silent
 from pipelines.trust import remember
 from pipelines.workers import Crew, Workers, stopped_by_signals
 
-__all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "search"]
+__all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "search", "train_again"]
 
 #: What a driver that was killed at once leaves behind.
 _BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
@@ -118,6 +119,28 @@ def resume(
         repair(folder)  # where the copy was broken off between two files
     spec = opened_spec(folder)
     return _with_workers(folder, crew, added, watch, lambda: (spec, prepared(spec)))
+
+
+def train_again(
+    spec: Spec, *, out: Path, crew: Crew | None = None, watch: MakeWatcher | None = None
+) -> Result | None:
+    """Train all that a spec gives, as those of finalists and audits do; go on where it stopped.
+
+    Returns:
+        None if all of it was trained before.
+
+    Raises:
+        InputError: If `out` holds another run, or the data has changed.
+    """
+    known = (out / "spec.yaml").is_file()
+    if known:
+        _check_same(out, spec)
+        if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
+            return None
+    added = Added(trials=len(spec.search.given))
+    return _with_workers(
+        out, crew, Added() if known else added, watch, lambda: (spec, prepared(spec))
+    )
 
 
 def _with_workers(
@@ -204,7 +227,7 @@ class Run:
             log=self._log,
             states=self._states,
             budget=budget,
-            opening=_opening(budget, crew, pool.size, self.job),
+            opening=self._opening(budget, crew, pool.size),
             at_seconds=self.at_seconds,
             expected_epochs=_expected_epochs(self.spec, budget),
             watcher=watcher,
@@ -217,6 +240,36 @@ class Run:
         except PoolError as e:
             typed = shlex.quote(str(self.folder))
             raise PoolError(f"{e}; `caviar resume {typed}` goes on from what it has") from e
+
+    def _opening(self, budget: Budget, crew: Crew, workers: int) -> Event:
+        limits = budget.limits()
+        versions = ("caviar", "numpy", "ray", "pyarrow")
+        details = {
+            "workers": workers,
+            "pool": crew.pool,
+            "address": crew.address,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: importlib.metadata.version(name) for name in versions},
+            "objective": asdict(self.job.objective),
+            "method": self.spec.search.method,
+            "rows": {
+                "train": len(self.data.data.y_train),
+                "validation": len(self.data.data.y_validation),
+                "test": len(self.data.y_test),
+            },
+        }
+        told = ", ".join(f"{limit:g} {name}" for name, limit in limits.items())
+        return Event(
+            kind=Kind.SESSION,
+            reason=f"a session of {workers} workers, budget in all: {told}",
+            budget_seconds=limits.get("seconds"),
+            budget_trials=int(limits["trials"]) if "trials" in limits else None,
+            budget_epochs=int(limits["epochs"]) if "epochs" in limits else None,
+            details=json.dumps(details),
+        )
 
     @contextlib.contextmanager
     def _mirrored(self, crew: Crew, watcher: Watcher) -> Iterator[None]:
@@ -241,8 +294,16 @@ class Run:
         with threadpool_limits(limits=1):  # as in the workers: two threads give other bits
             return self._tested()
 
+    def _chosen(self) -> Incumbent | None:
+        """The incumbent; of finalists the best of those with the best mean."""
+        if self.spec.search.method != "finalists" or self.search.incumbent is None:
+            return self.search.incumbent
+        row = ranked(load(self.folder)).iloc[0]
+        score = self.job.objective.score(dict(row))
+        return Incumbent(score=score, trial=int(row["trial"]), epoch=int(row["epoch"]))
+
     def _tested(self) -> list[Event]:
-        best = self.search.incumbent
+        best = self._chosen()
         if best is None:
             return []
         trial = self.search.trials[best.trial]
@@ -277,11 +338,7 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out needs a folder, got the file {folder}; give another name")
     if known.exists():
-        if told := differences(opened_spec(folder), spec):
-            raise RunError(
-                f"{folder}: holds another run ({'; '.join(told[:3])}"
-                f"{'; …' if len(told) > 3 else ''}); give another folder with --out"
-            )
+        _check_same(folder, spec)
     elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
         raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")
     made = not folder.exists()
@@ -304,6 +361,15 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
             raise
 
 
+def _check_same(folder: Path, spec: Spec) -> None:
+    if told := differences(opened_spec(folder), spec):
+        shown = "; ".join(textwrap.shorten(one, 120) for one in told[:3])
+        raise RunError(
+            f"{folder}: holds another run ({shown}{'; …' if len(told) > 3 else ''}); "
+            f"give another folder with --out"
+        )
+
+
 def named_folder(source: str) -> Path:
     """runs/NAME-YYYYMMDD-HHMM, one that is not there yet."""
     name = Path(source).name.partition(".")[0] or "run"
@@ -324,29 +390,3 @@ def _expected_epochs(spec: Spec, budget: Budget) -> float:
         epoch_seconds=lambda _: 1.0,
     )
     return found.epochs * budget.trials / trials
-
-
-def _opening(budget: Budget, crew: Crew, workers: int, job: Job) -> Event:
-    limits = budget.limits()
-    details = {
-        "workers": workers,
-        "pool": crew.pool,
-        "address": crew.address,
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("caviar", "numpy", "ray", "pyarrow")
-        },
-        "objective": asdict(job.objective),
-    }
-    told = ", ".join(f"{limit:g} {name}" for name, limit in limits.items())
-    return Event(
-        kind=Kind.SESSION,
-        reason=f"a session of {workers} workers, budget in all: {told}",
-        budget_seconds=limits.get("seconds"),
-        budget_trials=int(limits["trials"]) if "trials" in limits else None,
-        budget_epochs=int(limits["epochs"]) if "epochs" in limits else None,
-        details=json.dumps(details),
-    )

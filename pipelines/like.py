@@ -14,7 +14,7 @@ from orchestrator.errors import SpecError
 from orchestrator.space import Config, Space, Value
 from pipelines.analysis import configs_by_rank, load
 
-__all__ = ["given_by"]
+__all__ = ["distinct", "given_by"]
 
 BEST = 5  #: configurations of each run
 
@@ -31,17 +31,17 @@ def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     found: list[Config] = []
     for folder in runs:
         fitting = (c for c in map(space.fitted, configs_by_rank(load(folder))) if c is not None)
-        best = list(islice(_distinct(fitting), BEST))
+        best = list(islice(distinct(fitting), BEST))
         if not best:
             raise SpecError(
                 f"--like {folder}: none of its configurations fits into this space "
                 f"({', '.join(space.names)}); leave it out, or search a space like its own"
             )
         found += best
-    return tuple(_distinct(found))
+    return tuple(distinct(found))
 
 
-def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
+def distinct(configs: Iterable[Config]) -> Iterator[Config]:
     """Each configuration once, where it stands first."""
     seen: set[tuple[tuple[str, Value], ...]] = set()
     for config in configs:

@@ -50,6 +50,7 @@ def new_spec(
     seed: int | None = None,
     max_epochs: int | None = None,
     deterministic: bool = False,
+    audit: float | None = None,
     like: Sequence[Path] = (),
 ) -> tuple[Spec, Prepared]:
     """The spec of a run, and its data: defaults, then the file, then what was typed.
@@ -61,7 +62,7 @@ def new_spec(
     """
     content, ours = _content(spec_file)
     _type(content, metric=metric, seed=seed, max_epochs=max_epochs)
-    _type(content["search"], deterministic=deterministic or None)
+    _type(content["search"], deterministic=deterministic or None, audit=audit)
     _type(content["data"], target=target, task=task, test=test and _absolute(test))
     content["data"]["source"] = _absolute(source)
     checked = _checked(content, spec_file)

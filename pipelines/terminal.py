@@ -160,7 +160,9 @@ def _counts(search: Search) -> str:
         Status.PRUNED, Status.DIVERGED, Status.FAILED,
     )  # fmt: skip
     fates = ", ".join(f"{search.counts[s]} {s.lower()}" for s in shown if search.counts[s])
-    return f"{len(search.trials)} ({fates}), {search.epochs} epochs"
+    audits = len(search.trials) - search.begun
+    told = f", {audits} audits" if audits else ""
+    return f"{search.begun} ({fates}){told}, {search.epochs} epochs"
 
 
 def _left(session: Session) -> str:
@@ -183,6 +185,8 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
     fates = [s.value.lower() for s in Status]
     told = ", ".join(f"{found[fate]} {fate}" for fate in fates if found[fate])
     lines += ["", f"trials   {found['trials']}: {told}"]
+    if found["audits"]:
+        lines.append(f"audits   {found['audits']}; `caviar audit {typed}` says what they show")
     waste = 1 - found["utilisation"]
     lines.append(
         f"epochs   {found['epochs']} in {told_seconds(found['seconds'])}; "

@@ -6,7 +6,7 @@ import re
 
 from orchestrator.errors import SpecError
 
-__all__ = ["figure", "seconds_of", "told_seconds"]
+__all__ = ["figure", "seconds_of", "share_of", "told_seconds"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -23,6 +23,19 @@ def seconds_of(text: str, option: str = "--time") -> float:
     if not total > 0:
         raise SpecError(f"{option} needs something like 60s, 10m or 2h, got {text!r}")
     return total
+
+
+def share_of(text: str, option: str) -> float:
+    """5% or 0.05 as a share.
+
+    Raises:
+        SpecError: If it is neither, or not between 0 and a half.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share <= 0.5:
+        raise SpecError(f"{option} needs something like 5%, at most 50%, got {text!r}")
+    return share
 
 
 def told_seconds(seconds: float) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from orchestrator.events import Kind
 from orchestrator.trial import Status
-from pipelines.analysis import Run, loss_of
+from pipelines.analysis import Run, loss_of, tie_of
 
 __all__ = ["boxes", "failures", "funnel", "progress", "saved_epochs", "timeline"]
 
@@ -26,15 +26,18 @@ def progress(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     rows = run.epochs.sort_values("seq", ignore_index=True)
     loss = loss_of(run, rows).to_numpy(float)
-    so_far = np.minimum.accumulate(loss)
-    beaten = np.append(True, so_far[1:] < so_far[:-1]) & np.isfinite(so_far)
+    place = np.empty(len(rows), int)
+    place[np.lexsort((tie_of(run, rows), loss))] = np.arange(len(rows))  # who was first, first
+    beaten = (place == np.minimum.accumulate(place)) & np.isfinite(loss)
     kept = rows[beaten].assign(spent=np.flatnonzero(beaten) + 1)
     if kept.empty:
         return pd.DataFrame(columns=columns)
     end = kept.iloc[[-1]].assign(spent=len(rows), at_seconds=rows["at_seconds"].max())
     kept = pd.concat([kept, end], ignore_index=True)
     stage = run.trials.set_index("trial")["stage"]
-    return kept.assign(best=kept[run.objective.metric], stage=kept["trial"].map(stage))[columns]
+    kept["best"], kept["stage"] = kept[run.objective.metric], kept["trial"].map(stage)
+    shown: pd.DataFrame = kept[columns]
+    return shown
 
 
 def funnel(run: Run) -> pd.DataFrame:
@@ -84,9 +87,10 @@ def timeline(run: Run) -> pd.DataFrame:
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
     """
     columns = ["worker", "trial", "attempt", "begin_seconds", "end_seconds", "epochs"]
-    if run.epochs.empty:
+    trained = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
+    if not trained:
         return pd.DataFrame(columns=columns)
-    rows = run.epochs.sort_values("seq")
+    rows = pd.concat(trained).sort_values("seq")
     rows = rows.assign(begin_seconds=(rows["at_seconds"] - rows["epoch_seconds"]).clip(lower=0))
     found = rows.groupby(["worker", "trial", "attempt"], sort=False).agg(
         begin_seconds=("begin_seconds", "min"),

@@ -152,6 +152,8 @@ def _best(run: Run, found: pd.DataFrame) -> str:
 
 
 def _stage(run: Run) -> str:
+    if run.audit is not None and (run.audit.trials["status"] == Status.RUNNING).any():
+        return "audit of trials that were left behind"
     zooms = boxes(run)
     if not zooms:
         return "coarse, the whole space"

@@ -1,4 +1,4 @@
-"""Where in the unit cube the coarse stage looks: random, scrambled Sobol, or a grid."""
+"""Where in the unit cube the coarse stage looks: random, scrambled Sobol, a grid, or nowhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.samplers.usual import Usual
 from orchestrator.space import Point, Space
 from orchestrator.spec import SAMPLERS
 
-__all__ = ["Grid", "Random", "Sampler", "Sobol", "Usual", "make_sampler", "told"]
+__all__ = ["Grid", "NoSampler", "Random", "Sampler", "Sobol", "Usual", "make_sampler", "told"]
 
 
 class Sampler(Protocol):
@@ -20,6 +20,13 @@ class Sampler(Protocol):
 
     def point(self, draw: int) -> Point | None:
         """The draw-th point (from 0), or None where the sequence has ended."""
+
+
+class NoSampler:
+    """Nothing but what is given."""
+
+    def point(self, draw: int) -> Point | None:
+        """None."""
 
 
 class Allowed:
@@ -83,6 +90,8 @@ def make_sampler(
             sampler = Random(space, seed=seed)
         case "grid":
             sampler = Grid(space, levels=grid_levels)
+        case "none":
+            sampler = NoSampler()
         case _:
             raise SpecError(f"search.sampler needs one of {' | '.join(SAMPLERS)}, got {name!r}")
     if usual and space.usual is not None:

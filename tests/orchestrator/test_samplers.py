@@ -15,7 +15,8 @@ from orchestrator.errors import SpecError
 from orchestrator.samplers import SAMPLERS, Grid, Random, Sampler, Sobol, make_sampler
 from orchestrator.space import Choice, Dimension, Integer, Parameter, Real, Space
 
-every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+DRAWING = [name for name in SAMPLERS if name != "none"]
+every_sampler = pytest.mark.parametrize("name", DRAWING)
 
 
 def sampler(name: str, *, seed: int = 0, text: str = CONDITIONAL) -> Sampler:
@@ -26,6 +27,10 @@ def fingerprint(name: str, *, seed: int) -> str:
     made = sampler(name, seed=seed)
     points = [made.point(draw) for draw in (0, 1, 2, 40)]
     return hashlib.sha256(b"".join(p.tobytes() for p in points)).hexdigest()
+
+
+def test_without_a_sampler_nothing_is_drawn() -> None:
+    assert [sampler("none").point(draw) for draw in range(3)] == [None] * 3
 
 
 # ---------------------------------------------------------------------- what every one must keep
@@ -47,8 +52,8 @@ def test_a_draw_is_a_point_of_the_cube_whatever_was_asked_before(
 
 
 def test_another_process_with_another_hash_seed_draws_the_same() -> None:
-    code = "from test_samplers import *; print(*(fingerprint(name, seed=7) for name in SAMPLERS))"
-    drawn = [fingerprint(name, seed=7) for name in SAMPLERS]
+    code = "from test_samplers import *; print(*(fingerprint(name, seed=7) for name in DRAWING))"
+    drawn = [fingerprint(name, seed=7) for name in DRAWING]
     assert answer_of_another_process(code).split() == drawn
 
 
@@ -64,7 +69,7 @@ def test_a_space_in_which_all_is_fixed_has_a_point_without_coordinates(name: str
 
 
 def test_an_unknown_sampler_is_an_error_that_names_those_there_are() -> None:
-    with pytest.raises(SpecError, match=r"sobol \| random \| grid, got 'tpe'"):
+    with pytest.raises(SpecError, match=r"sobol \| random \| grid \| none, got 'tpe'"):
         make_sampler("tpe", space_of(), seed=0, grid_levels=3)
 
 

@@ -58,15 +58,18 @@ class AnyRun(RuleBasedStateMachine):
         sampler=st.sampled_from(["sobol", "random", "grid"]),
         given=st.booleans(),
         budget=st.sampled_from([session(trials=12), session(epochs=25), session(seconds=40.0)]),
+        audit=st.sampled_from([0.0, 0.0, 0.4]),
         seed=st.integers(0, 3),
     )
-    def begin(self, pruning: str, sampler: str, given: bool, budget: Event, seed: int) -> None:
+    def begin(
+        self, pruning: str, sampler: str, given: bool, budget: Event, audit: float, seed: int
+    ) -> None:
         self.early = patch.object(advisor, "BEGINNING", 4)  # the model has a say from here on
         self.early.start()
         first = {"rate": 0.1, "width": 8, "kind": "a"}
         spec = spec_of(
             pruning=pruning, sampler=sampler, given=[first] * given, eta=2, zooms=2, retries=1,
-            grid_levels=2,
+            grid_levels=2, audit=audit,
         )  # fmt: skip
         self.play = Play(spec, seed=seed, budget=budget)
 

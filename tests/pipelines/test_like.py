@@ -6,16 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_runs import TOYS, searched, toy_spec
 
 import caviar
 from caviar import Added, Crew
 from orchestrator.errors import RunError, SpecError
 from pipelines.analysis import configs_by_rank, load, opened_spec
-
-
-def searched(folder: Path, source: str = "wine", *, trials: int = 12, **typed: object) -> Path:
-    crew = Crew(pool="inline")
-    return caviar.search(source, out=folder, added=Added(trials=trials), crew=crew, **typed).folder
 
 
 def test_a_run_begins_with_what_was_best_in_another_of_other_data(tmp_path: Path) -> None:
@@ -49,3 +45,16 @@ def test_what_is_no_run_or_of_another_space_is_said_before_anything_is_written(
     with pytest.raises(SpecError, match="none of its configurations fits"):
         searched(tmp_path / "out", like=[first], spec_file=spec)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_of_several_kinds_is_found_again_as_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    space = {"floor": {"linear": [0, 1]}, "clip": {"choice": ["none", 1, 2.5]}}
+    spec = toy_spec(tmp_path, "Toy", space=space)
+    first = searched(tmp_path / "first", spec_file=spec)
+    tried = [config["clip"] for config in configs_by_rank(load(first))]
+    assert {"none", 1, 2.5} == set(tried)
+    second = searched(tmp_path / "second", spec_file=spec, like=[first])
+    assert [c["clip"] for c in opened_spec(second).search.given] == tried[:5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def test_the_best_so_far_only_rises_and_ends_at_the_best(run: Run) -> None:
     top = best(run)
     assert top is not None
     assert found["best"].iloc[-1] == pytest.approx(top["validation"]["accuracy"])
+    assert (found["trial"].iloc[-1], found["epoch"].iloc[-1]) == (top["trial"], top["epoch"])
     # by hand: the running maximum over the epochs in the order in which they came in
     by_hand = run.epochs.sort_values("seq")["validation_accuracy"].cummax().to_numpy(float)
     np.testing.assert_array_equal(by_hand[found["spent"].to_numpy(int) - 1], found["best"])
@@ -79,11 +81,8 @@ def test_failures_of_a_kind_stand_together(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_that_has_just_begun_has_nothing_to_draw(run: Run, tmp_path: Path) -> None:
-    empty = Run(
-        folder=tmp_path, events=run.events.head(1), epochs=pd.DataFrame(),
-        trials=pd.DataFrame({"trial": [], "status": [], "stage": []}),
-        session=run.session, status="running",
-    )  # fmt: skip
+    trials = pd.DataFrame({"trial": [], "status": [], "stage": []})
+    empty = replace(run, events=run.events.head(1), epochs=pd.DataFrame(), trials=trials)
     for draw in (progress, funnel, timeline, failures):
         assert draw(empty).empty
     assert boxes(empty) == []

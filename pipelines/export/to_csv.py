@@ -1,0 +1,25 @@
+"""One CSV: a row a trial, as in the trials table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.log import replacing
+from orchestrator.spec import Spec
+from pipelines.analysis import Run
+
+__all__ = ["write"]
+
+
+def write(spec: Spec, run: Run, out: Path) -> None:
+    """The trials, by id; parents as JSON."""
+    trials = run.trials.copy()
+    if "parents" in trials:
+        trials["parents"] = [
+            json.dumps(list(map(int, p))) if np.iterable(p) else None for p in trials["parents"]
+        ]
+    with replacing(out) as file:
+        file.write(trials.to_csv(index=False).encode())

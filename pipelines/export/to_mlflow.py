@@ -1,0 +1,71 @@
+"""An MLflow folder: a database with one experiment in it, and in that one run a trial."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from orchestrator.spec import Spec
+from orchestrator.trial import Status
+from pipelines.analysis import Run, config_of, metrics_of
+
+__all__ = ["write"]
+
+DATABASE = "mlflow.db"  #: MLflow 3.17 refuses folders of files, its older form
+MOST = 1_000  #: metrics in one call
+STATES = {
+    Status.COMPLETED: "FINISHED",
+    Status.PAUSED: "KILLED",
+    Status.PRUNED: "KILLED",
+    Status.DIVERGED: "FAILED",
+    Status.FAILED: "FAILED",
+    Status.RUNNING: "RUNNING",
+    Status.STOPPED: "RUNNING",
+}
+
+
+def write(spec: Spec, run: Run, out: Path) -> None:
+    """Every trial with its configuration, its metrics by epoch and its status."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells how it makes its tables
+    out.mkdir()
+    client = MlflowClient(tracking_uri=f"sqlite:///{out.absolute()}/{DATABASE}")
+    experiment = client.create_experiment(
+        run.folder.name, artifact_location=(out.absolute() / "artifacts").as_uri()
+    )
+    begun = time.time() - float(run.events["at_seconds"].max())
+    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+    names = metrics_of(run)
+
+    def milliseconds(at_seconds: float) -> int:
+        return int(1000 * (begun + at_seconds))
+
+    for _, row in run.trials.iterrows():
+        trial = int(row["trial"])
+        curve = curves.get(trial)
+        at = [0.0] if curve is None else list(curve["at_seconds"])
+        made = client.create_run(
+            experiment, start_time=milliseconds(min(at)), run_name=f"trial {trial}"
+        )
+        metrics = (
+            []
+            if curve is None
+            else [
+                Metric(name, float(r[name]), milliseconds(r["at_seconds"]), int(r["epoch"]))
+                for r in curve.to_dict("records")
+                for name in names
+                if math.isfinite(r[name])
+            ]
+        )
+        tags = [RunTag("caviar.trial", str(trial)), RunTag("stage", str(row["stage"]))]
+        params = [Param(name, str(value)) for name, value in config_of(run, trial).items()]
+        client.log_batch(made.info.run_id, params=params, tags=tags)
+        for first in range(0, len(metrics), MOST):
+            client.log_batch(made.info.run_id, metrics=metrics[first : first + MOST])
+        status = STATES[Status(row["status"])]
+        if status != "RUNNING":
+            client.set_terminated(made.info.run_id, status, milliseconds(max(at)))

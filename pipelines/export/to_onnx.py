@@ -1,0 +1,166 @@
+"""The best model as ONNX, its preprocessing folded in: rows as they stand in the file go in.
+
+Inputs: `numbers`, (N, columns) float64, the numeric columns in the table's order, NaN where a value
+is missing; and for each text column one of its own, (N, 1) strings, "" where missing. Output:
+`probabilities`, (N, classes), or `prediction`, (N, 1) in the target's own unit. The metadata has
+the names: columns and classes, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from orchestrator.log import replacing
+from orchestrator.spec import Spec
+from pipelines.analysis import Run
+from pipelines.model import Model, load_model
+from pipelines.preprocessing import LIMIT, Preprocessing
+from trainers.config import read_settings
+from trainers.network import fold
+
+__all__ = ["graph", "write"]
+
+OPSET, ML_OPSET, IR = 17, 3, 8  #: of 2022: what any runtime since then reads
+
+
+def write(spec: Spec, run: Run, out: Path) -> None:
+    """The model in the run's best/ folder."""
+    made = graph(load_model(run.folder / "best"))
+    with replacing(out) as file:
+        file.write(made.SerializeToString())
+
+
+def graph(model: Model) -> onnx.ModelProto:
+    """The ONNX model, checked by onnx itself."""
+    p, g = model.preprocessing, _Graph()
+    a = _image(g, p) if p.image else _table(g, p)
+    settings = read_settings(model.config)
+    layers = fold(model.weights, epsilon=settings.batchnorm_epsilon)
+    for i, (weight, bias) in enumerate(layers):
+        a = g.add("Add", g.add("MatMul", a, g.constant(weight)), g.constant(bias))
+        if i < len(layers) - 1:
+            a = g.add({"relu": "Relu", "tanh": "Tanh"}[settings.activation], a)
+    name, width = _output(g, p, a)
+    made = helper.make_model(
+        helper.make_graph(
+            g.nodes, "caviar", g.inputs,
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])],
+            g.constants,
+        ),
+        opset_imports=[
+            helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)
+        ],
+        ir_version=IR,
+        producer_name="caviar",
+    )  # fmt: skip
+    helper.set_model_props(
+        made,
+        {
+            "columns": json.dumps([c for c in p.columns if c not in _texts(p)]),
+            "target": p.target_name,
+            "classes": json.dumps(list(p.classes)),
+        },
+    )
+    onnx.checker.check_model(made)
+    return made
+
+
+class _Graph:
+    """Nodes in the order in which they are added; names are numbers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.inputs: list[Any] = []
+        self.constants: list[Any] = []
+
+    def input(self, name: str, kind: int, width: int) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
+        return name
+
+    def constant(self, value: Any) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        name = out or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+
+def _texts(p: Preprocessing) -> list[str]:
+    return [c.name for c in p.categorical]
+
+
+def _image(g: _Graph, p: Preprocessing) -> str:
+    """One mean and scale for all pixels; a missing one is an average one."""
+    x = g.add("Cast", g.input("numbers", TensorProto.DOUBLE, len(p.columns)), to=TensorProto.FLOAT)
+    mean, scale = g.constant(np.float32(p.image_mean)), g.constant(np.float32(p.image_scale))
+    scaled = g.add("Div", g.add("Sub", x, mean), scale)
+    return g.add("Where", g.add("IsNaN", scaled), g.constant(np.float32(0)), scaled)
+
+
+def _table(g: _Graph, p: Preprocessing) -> str:
+    """As `preprocessing.apply`: numbers, indicators of what is missing, categories."""
+    parts = []
+    if p.numeric:
+        parts += _numbers(g, p)
+    for column in p.categorical:
+        text = g.input(column.name, TensorProto.STRING, 1)
+        width = len(column.categories)
+        coded = g.add(
+            "OneHotEncoder",
+            text,
+            domain="ai.onnx.ml",
+            cats_strings=list(column.categories),
+            zeros=1,
+        )
+        flat = g.add("Reshape", coded, g.constant(np.array([-1, width], np.int64)))
+        parts.append(flat)
+        if column.has_rest:
+            known = g.add("ReduceSum", flat, g.constant(np.array([1], np.int64)), keepdims=1)
+            parts.append(g.add("Sub", g.constant(np.float32(1)), known))
+    return g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _numbers(g: _Graph, p: Preprocessing) -> list[str]:
+    names = [c for c in p.columns if c not in _texts(p)]
+    x = g.input("numbers", TensorProto.DOUBLE, len(names))
+    order = g.constant(np.array([names.index(c.name) for c in p.numeric], np.int64))
+    x = g.add("Gather", x, order, axis=1)
+    missing = g.add("IsNaN", x)
+
+    def row(field: str) -> str:
+        return g.constant(np.array([[getattr(c, field) for c in p.numeric]], np.float64))
+
+    x = g.add("Where", missing, row("median"), x)
+    if any(c.tailed for c in p.numeric):
+        z = g.add("Div", g.add("Sub", x, row("centre")), row("spread"))
+        grown = g.add("Log", g.add("Add", g.add("Abs", z), g.constant(np.float64(1))))
+        tailed = g.constant(np.array([[c.tailed for c in p.numeric]]))
+        x = g.add("Where", tailed, g.add("Mul", g.add("Sign", z), grown), x)
+    x = g.add("Div", g.add("Sub", x, row("mean")), row("scale"))
+    x = g.add("Clip", x, g.constant(np.float64(-LIMIT)), g.constant(np.float64(LIMIT)))
+    parts = [g.add("Cast", x, to=TensorProto.FLOAT)]
+    flagged = [i for i, c in enumerate(p.numeric) if c.has_indicator]
+    if flagged:
+        own = g.add("Gather", missing, g.constant(np.array(flagged, np.int64)), axis=1)
+        parts.append(g.add("Cast", own, to=TensorProto.FLOAT))
+    return parts
+
+
+def _output(g: _Graph, p: Preprocessing, a: str) -> tuple[str, int]:
+    if p.task == "regression":
+        scaled = g.add("Mul", a, g.constant(np.float32(p.target_scale)))
+        return g.add("Add", scaled, g.constant(np.float32(p.target_mean)), out="prediction"), 1
+    if len(p.classes) == 2:  # one logit: that of the second class
+        second = g.add("Sigmoid", a)
+        first = g.add("Sub", g.constant(np.float32(1)), second)
+        return g.add("Concat", first, second, out="probabilities", axis=1), 2
+    return g.add("Softmax", a, out="probabilities", axis=1), len(p.classes)

@@ -1,0 +1,94 @@
+"""An Optuna storage, as optuna-dashboard opens it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
+
+from orchestrator.space import Choice, Dimension, Integer
+from orchestrator.spec import Spec
+from orchestrator.trial import Status
+from pipelines.analysis import Run, config_of, ranked
+
+__all__ = ["write"]
+
+STATES = {
+    Status.COMPLETED: TrialState.COMPLETE,
+    Status.PAUSED: TrialState.PRUNED,
+    Status.PRUNED: TrialState.PRUNED,
+    Status.DIVERGED: TrialState.FAIL,
+    Status.FAILED: TrialState.FAIL,
+    Status.RUNNING: TrialState.RUNNING,
+    Status.STOPPED: TrialState.RUNNING,
+}
+
+
+def write(spec: Spec, run: Run, out: Path) -> None:
+    """A study of the run's name with its trials, their intermediate values and distributions.
+
+    Optuna has no scale for what lies near 1 (1 - 10^r): such a hyperparameter stands there as
+    `1 - NAME`, on a logarithmic one.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    o = run.objective
+    study = optuna.create_study(
+        study_name=run.folder.name,
+        storage=f"sqlite:///{out}",
+        direction="maximize" if o.maximize else "minimize",
+    )
+    study.set_user_attr("metric", o.metric)
+    best = ranked(run).drop_duplicates("trial").set_index("trial")
+    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+    dimensions = spec.parameters().dimensions
+    for _, row in run.trials.iterrows():
+        trial, status = int(row["trial"]), Status(row["status"])
+        state = STATES[status]
+        config = config_of(run, trial)
+        named = [(d, config[d.name]) for d in dimensions if d.name in config]
+        curve = curves.get(trial)
+        value = float(best[o.metric][trial]) if trial in best.index else None
+        study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if state is TrialState.COMPLETE and value is None else state,
+                value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+                params=dict(_param(d, v) for d, v in named),
+                distributions={_param(d, v)[0]: _distribution(d) for d, v in named},
+                user_attrs={"caviar": trial, "stage": str(row["stage"]), "status": status.value},
+                intermediate_values={}
+                if curve is None
+                else {
+                    int(epoch): float(v)
+                    for epoch, v in zip(curve["epoch"], curve[o.metric], strict=True)
+                    if math.isfinite(v)
+                },
+            )
+        )
+
+
+def _near_one(d: Dimension) -> bool:
+    return getattr(d.domain, "scale", "") == "reverse_log"
+
+
+def _param(d: Dimension, value: Any) -> tuple[str, Any]:
+    return (f"1 - {d.name}", 1 - value) if _near_one(d) else (d.name, value)
+
+
+def _distribution(d: Dimension) -> BaseDistribution:
+    domain = d.domain
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.options)
+    if isinstance(domain, Integer):
+        return IntDistribution(domain.low, domain.high, log=domain.scale == "log2")
+    if _near_one(d):
+        return FloatDistribution(1 - domain.high, 1 - domain.low, log=True)
+    return FloatDistribution(domain.low, domain.high, log=domain.scale == "log")

@@ -1,0 +1,112 @@
+"""TensorBoard logs: a folder a trial, its metrics by epoch, and HParams over all of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from orchestrator.space import Choice, Dimension
+from orchestrator.spec import Spec
+from orchestrator.trial import Status
+from pipelines.analysis import Run, config_of, metrics_of
+
+__all__ = ["write"]
+
+SUCCEEDED = (Status.COMPLETED, Status.PAUSED, Status.PRUNED)
+
+
+def write(spec: Spec, run: Run, out: Path) -> None:
+    """Scalars train_…, validation_… by epoch; hyperparameters with their ranges."""
+    names = metrics_of(run)
+    begun = time.time() - float(run.events["at_seconds"].max())
+    experiment = api_pb2.Experiment(
+        hparam_infos=[_hparam(d) for d in run.space.dimensions],
+        metric_infos=[
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in _first(run, names)
+        ],
+        time_created_secs=begun,
+    )
+    told = _told(metadata.EXPERIMENT_TAG, experiment=experiment)
+    _write(out, [Event(wall_time=begun, summary=told)])
+    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+    for _, row in run.trials.iterrows():
+        trial = int(row["trial"])
+        start = SessionStartInfo(group_name=f"trial-{trial}", start_time_secs=begun)
+        for name, value in config_of(run, trial).items():
+            field = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
+            setattr(start.hparams[name], field, value)
+        good = Status(row["status"]) in SUCCEEDED
+        end = SessionEndInfo(
+            status=api_pb2.STATUS_SUCCESS if good else api_pb2.STATUS_FAILURE,
+            end_time_secs=begun,
+        )
+        began = _told(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+        ended = _told(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+        curve = curves[trial].to_dict("records") if trial in curves else []
+        scalars = [
+            Event(
+                wall_time=begun + r["at_seconds"],
+                step=int(r["epoch"]),
+                summary=Summary(
+                    value=[
+                        Summary.Value(tag=name, simple_value=float(r[name]))
+                        for name in names
+                        if math.isfinite(r[name])
+                    ]
+                ),
+            )
+            for r in curve
+        ]
+        first = [Event(wall_time=begun, summary=began)]
+        _write(
+            out / f"trial-{trial:06d}",
+            [*first, *scalars, Event(wall_time=begun, summary=ended)],
+        )
+
+
+def _first(run: Run, names: list[str]) -> list[str]:
+    """The metrics, the one that decides first: TensorBoard colours by it."""
+    return sorted(names, key=lambda name: name != run.objective.metric)
+
+
+def _hparam(d: Dimension) -> Any:
+    domain = d.domain
+    info = api_pb2.HParamInfo(name=d.name)
+    if isinstance(domain, Choice):
+        if all(isinstance(v, bool) for v in domain.options):
+            info.type = api_pb2.DATA_TYPE_BOOL
+        elif all(isinstance(v, str) for v in domain.options):
+            info.type = api_pb2.DATA_TYPE_STRING
+        else:
+            info.type = api_pb2.DATA_TYPE_FLOAT64
+        info.domain_discrete.extend(domain.options)
+    else:
+        info.type = api_pb2.DATA_TYPE_FLOAT64
+        info.domain_interval.min_value = float(domain.low)
+        info.domain_interval.max_value = float(domain.high)
+    return info
+
+
+def _told(tag: str, **content: Any) -> Any:
+    """What the HParams plugin reads from an event: all of it stands in the tag's metadata."""
+    data = metadata.create_summary_metadata(HParamsPluginData(**content))
+    return Summary(value=[Summary.Value(tag=tag, metadata=data, tensor=metadata.NULL_TENSOR)])
+
+
+def _write(folder: Path, events: list[Event]) -> None:
+    writer = EventFileWriter(str(folder))
+    for event in events:
+        writer.add_event(event)
+    writer.close()

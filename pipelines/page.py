@@ -1,0 +1,314 @@
+"""`caviar report`: a run as one HTML page that opens offline; with several runs, side by side.
+
+The figures are made in charts.py, drawn by page.js. Whatever comes from a user, a column's name or
+a failure's message, is text: escaped in HTML, and in JSON never able to end its script.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from orchestrator.spec import Spec, dump_spec
+from pipelines import charts
+from pipelines.analysis import Run, load, opened_spec, placed, summary
+from pipelines.compare import Compared, compare
+from pipelines.importance import importance
+from pipelines.terms import figure, told_seconds
+from pipelines.views import failures, saved_epochs
+
+__all__ = ["page", "write_page"]
+
+Z = 1.96  #: of a 95 % interval
+SHOWN_FAILURES = 12
+
+
+def page(folders: Sequence[Path]) -> str:
+    """The page of one run, or of several beside each other.
+
+    Raises:
+        RunError: If there is no run in a folder, or several that cannot be compared.
+    """
+    runs = [(opened_spec(folder), load(folder)) for folder in folders]
+    drawn: dict[str, Any] = {}
+    parts = []
+    if len(runs) > 1:
+        parts.append(_beside(compare(list(folders)), runs, drawn))
+    for i, (spec, run) in enumerate(runs):
+        body = _run(spec, run, drawn, prefix=f"r{i}-")
+        shown = body if len(runs) == 1 else _folded(str(run.folder), body)
+        parts.append(shown)
+    title = str(folders[0]) if len(runs) == 1 else f"{len(runs)} runs"
+    return _document(title, "\n".join(parts), drawn)
+
+
+def write_page(folders: Sequence[Path], out: Path) -> None:
+    """Write it, whole or not at all."""
+    from orchestrator.log import replacing, written_to
+
+    text = page(folders)
+    with written_to(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as file:
+            file.write(text.encode())
+
+
+# ---------------------------------------------------------------------- one run
+
+
+def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
+    found = summary(run)
+    alone, pairs = importance(spec, run)
+    names = [i.name for i in alone] or [d.name for d in run.space.dimensions]
+
+    def chart(name: str, content: Any, title: str, note: str = "") -> str:
+        drawn[prefix + name] = content
+        told = f"<p class=note>{escape(note)}</p>" if note else ""
+        named = f"<figcaption>{escape(title)}</figcaption>" if title else ""
+        return f'<figure>{named}{told}<div class=chart id="{prefix}{name}"></div></figure>'
+
+    small = "".join(
+        chart(f"against-{i}", charts.against(run, name), "") for i, name in enumerate(names)
+    )
+    sections = [
+        _section("The answer", _answer(spec, run, found)),
+        _section(
+            "Best so far",
+            "<div class=two>"
+            + chart("spent", charts.best_so_far(run, over="spent"), "against epochs")
+            + chart("seconds", charts.best_so_far(run, over="at_seconds"), "against time")
+            + "</div>",
+        ),
+        _section(
+            "Learning curves",
+            chart("curves", charts.curves(run), f"{run.objective} after each epoch"),
+        ),
+        _section(
+            "From coarse to fine",
+            _selectors(prefix, names, chosen=_widely_active(run, names))
+            + chart(
+                "pair",
+                {"table": charts.table_of_trials(run)},
+                "every trial on its own scale; the boxes are the zooms, thicker where later",
+            ),
+        ),
+        _section(
+            "What matters",
+            chart("importance", charts.bars_of_importance(alone), "importance in three colours",
+                  "functional ANOVA over random forests; the bars are 80 % of resamples")
+            + "<p>Together only: " + escape("; ".join(charts.pairs_in_words(pairs))) + "</p>"
+            if alone
+            else "<p>Too few trials to say (it needs 20 with different results).</p>",
+        ),
+        _section(
+            "Each hyperparameter",
+            f"<p class=note>{escape(str(run.objective))}, each on its own scale; what is far off "
+            f"is cut (double click: all)</p><div class=many>{small}</div>",
+        ),
+        _section(
+            "All at once",
+            "<div class=wide>"
+            + chart("coordinates", charts.coordinates(run, names[:10]),
+                    f"each line a trial; light is good ({run.objective})")
+            + "</div>",
+        ),
+        _section("Pruning", _pruning(spec, run, chart)),
+        _section("Workers", chart("workers", charts.workers(run), "gaps are time without training",
+                                  f"{found['utilisation']:.0%} of the workers' time was training")),
+        _section("What went wrong", _failures(run)),
+        _section("Load it yourself", _code(run)),
+        _section("The spec", f"<pre>{escape(dump_spec(spec))}</pre>"),
+    ]  # fmt: skip
+    return "\n".join(sections)
+
+
+def _answer(spec: Spec, run: Run, found: dict[str, Any]) -> str:
+    top = found["best"]
+    fates = ", ".join(
+        f"{found[name]} {name}"
+        for name in ("completed", "paused", "pruned", "diverged", "failed", "running", "stopped")
+        if found[name]
+    )
+    told = (
+        f"<p>{found['trials']} trials ({escape(fates)}), {found['epochs']:,} epochs in "
+        f"{escape(told_seconds(found['seconds']))}; {escape(run.status)}.</p>"
+    )
+    if top is None:
+        return f"<p class=big>No model yet.</p>{told}"
+    rows = run.session.get("rows", {})
+    figures = "".join(
+        f"<tr><th>{escape(name)}</th>"
+        + "".join(
+            f"<td>{escape(_with_interval(name, top[split].get(name), rows.get(split)))}</td>"
+            for split in ("validation", "test")
+        )
+        + "</tr>"
+        for name in top["validation"]
+    )
+    metric = run.objective.metric.removeprefix("validation_")
+    return (
+        f"<p class=big>{escape(str(run.objective))} "
+        f"<b>{escape(figure(top['validation'][metric]))}</b></p>"
+        f"<p>Trial {top['trial']}, epoch {top['epoch']}, from the {escape(str(top['stage']))} "
+        f"stage; the test split has chosen nothing.</p>"
+        f"<table><tr><th></th><th>validation</th><th>test</th></tr>{figures}</table>"
+        f"<table class=config>{''.join(map(_placed, placed(spec, run)))}</table>{told}"
+    )
+
+
+def _with_interval(name: str, value: float | None, rows: int | None) -> str:
+    """A share of right answers with Wilson's 95 % interval (1927); other figures as they are."""
+    if value is None:
+        return ""
+    if name != "accuracy" or not rows:
+        return figure(float(value))
+    centre = (value + Z * Z / (2 * rows)) / (1 + Z * Z / rows)
+    half = Z / (1 + Z * Z / rows) * math.sqrt(value * (1 - value) / rows + (Z / (2 * rows)) ** 2)
+    return f"{value:.4f} ({max(centre - half, 0):.4f} to {min(centre + half, 1):.4f})"
+
+
+def _placed(p: Any) -> str:
+    warning = f" <b>on the {p.border} border</b>" if p.border else ""
+    return (
+        f"<tr><th>{escape(p.name)}</th><td>{escape(figure(p.value))}</td>"
+        f'<td><span class=range><i style="left:{100 * p.unit:.1f}%"></i></span></td>'
+        f"<td>{escape(p.domain)}{warning}</td></tr>"
+    )
+
+
+def _widely_active(run: Run, names: Sequence[str]) -> list[str]:
+    """Those that most trials have, in their order: a plane of two others would be nearly empty."""
+    known = run.trials.reindex(columns=[f"unit_{n}" for n in names]).notna().mean()
+    most = [n for n in names if known[f"unit_{n}"] > 0.5]
+    return most if len(most) > 1 else list(names)
+
+
+def _selectors(prefix: str, names: Sequence[str], chosen: Sequence[str]) -> str:
+    def options(which: Sequence[str]) -> str:
+        return "".join(
+            f'<option value="{escape(n)}"{" selected" if n in which else ""}>{escape(n)}</option>'
+            for n in names
+        )
+
+    x, y = options(chosen[:1]), options(chosen[1:2])
+    return (
+        f'<p class=pick><label>across <select id="{prefix}pair-x">{x}</select></label> '
+        f'<label>up <select id="{prefix}pair-y">{y}</select></label></p>'
+    )
+
+
+def _pruning(spec: Spec, run: Run, chart: Any) -> str:
+    saved = saved_epochs(run, spec.max_epochs)
+    whole = len(run.trials) * spec.max_epochs
+    told = (
+        f"<p>Training every trial to the end would have taken {whole:,} epochs; it took "
+        f"{len(run.epochs):,}: {saved / whole:.0%} saved.</p>"
+        if whole
+        else ""
+    )
+    drawn: str = chart("rungs", charts.rungs(run), "how many reached each rung, and what became")
+    return told + drawn
+
+
+def _failures(run: Run) -> str:
+    found = failures(run)
+    if found.empty:
+        return "<p>Nothing.</p>"
+    rows = "".join(
+        f"<tr><td>{escape(r['kind'])}</td><td>{r['trials']}</td><td>{r['example']}</td>"
+        f"<td>{escape(str(r['reason']))}</td></tr>"
+        for _, r in found.head(SHOWN_FAILURES).iterrows()
+    )
+    more = (
+        f"<p>and {len(found) - SHOWN_FAILURES} more kinds</p>"
+        if len(found) > SHOWN_FAILURES
+        else ""
+    )
+    head = "<tr><th></th><th>trials</th><th>for example</th><th>why</th></tr>"
+    return f"<table>{head}{rows}</table>{more}"
+
+
+def _code(run: Run) -> str:
+    folder = str(run.folder)
+    lines = (
+        "import caviar, pandas, duckdb, polars",
+        "",
+        f"caviar.load({folder!r}).trials",
+        f"pandas.read_parquet({folder + '/epochs'!r})",
+        f"duckdb.read_parquet({folder + '/trials/*.parquet'!r})",
+        f"polars.read_parquet({folder + '/events/*.parquet'!r})",
+    )
+    return "<pre>" + escape("\n".join(lines)) + "</pre>"
+
+
+# ---------------------------------------------------------------------- several runs
+
+
+def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(row['run'])}</td><td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"
+        f"<td>{row['trials']}</td><td>{row['epochs']:,}</td>"
+        f"<td>{escape(told_seconds(row['seconds']))}</td><td>{_marked(told)}</td></tr>"
+        for (_, row), told in zip(found.table.iterrows(), found.differences, strict=True)
+    )
+    head = (
+        f"<tr><th>run</th><th>{escape(found.metric)}</th><th>test</th><th>trials</th>"
+        f"<th>epochs</th><th>time</th><th>differs in</th></tr>"
+    )
+    tests = "".join(
+        f"<p>Same {p.seeds} seeds: {escape(p.first)} and its like against {escape(p.second)} and "
+        f"its like: {p.gain:+.4g} ± {p.error:.2g} (paired t-test, p = {p.chance:.2g}).</p>"
+        for p in found.paired
+    )
+    drawn["over"] = charts.over_each_other(runs)
+    drawn["over-time"] = charts.over_each_other(runs, over="at_seconds")
+    figures = "".join(
+        f'<figure><figcaption>{title}</figcaption><div class=chart id="{name}"></div></figure>'
+        for name, title in (("over", "against epochs"), ("over-time", "against time"))
+    )
+    return _section(
+        "Side by side",
+        f"<div class=wide><table>{head}{rows}</table></div>{tests}<div class=two>{figures}</div>",
+    )
+
+
+def _marked(difference: str) -> str:
+    return f"<mark>{escape(difference)}</mark>" if difference else ""
+
+
+def _cell(value: float) -> str:
+    return "" if pd.isna(value) else escape(figure(float(value)))
+
+
+# ---------------------------------------------------------------------- the document
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"
+
+
+def _document(title: str, body: str, drawn: dict[str, Any]) -> str:
+    from plotly.offline import get_plotlyjs
+
+    own = files("pipelines")
+    data = json.dumps(drawn, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{own.joinpath('page.css').read_text()}</style>"
+        f"</head><body><main><h1>{escape(title)}</h1>{body}</main>"
+        f"<script>{get_plotlyjs()}</script>"
+        f'<script id=drawn type="application/json">{data}</script>'
+        f"<script>{own.joinpath('page.js').read_text()}</script></body></html>"
+    )

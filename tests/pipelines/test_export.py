@@ -1,0 +1,198 @@
+"""A run in the tools people have: each result is opened with the tool itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_runs import searched
+
+from orchestrator.errors import RunError
+from pipelines.analysis import best, config_of, load
+from pipelines.export import FORMATS, export
+from pipelines.model import load_model
+from pipelines.preprocessing import apply
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(tmp_path_factory.mktemp("export") / "run", trials=25)
+
+
+def test_optuna_reads_every_trial_with_its_values_states_and_scales(
+    run: Path, tmp_path: Path
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    out = tmp_path / "optuna.db"
+    assert f"optuna-dashboard sqlite:///{out}" in export(run, to="optuna", out=out)
+    study = optuna.load_study(study_name="run", storage=f"sqlite:///{out}")
+    known = load(run)
+    assert len(study.trials) == len(known.trials)
+    top = best(known)
+    assert top is not None
+    complete = {"COMPLETED": "COMPLETE", "PAUSED": "PRUNED", "PRUNED": "PRUNED",
+                "DIVERGED": "FAIL", "FAILED": "FAIL"}  # fmt: skip
+    for trial, (_, row) in zip(study.trials, known.trials.iterrows(), strict=True):
+        own = known.epochs[known.epochs["trial"] == row["trial"]]
+        assert trial.state.name == complete[row["status"]]
+        assert trial.intermediate_values == dict(
+            zip(own["epoch"], own["validation_accuracy"], strict=True)
+        )
+        config = config_of(known, int(row["trial"]))
+        for name, value in trial.params.items():
+            expected = 1 - config[name[4:]] if name.startswith("1 - ") else config[name]
+            assert value == expected
+    assert (
+        study.best_value
+        == known.trials.loc[known.trials["status"] == "COMPLETED", "validation_accuracy"].max()
+    )
+    scales = study.trials[0].distributions
+    assert scales["learning_rate"].log
+    near_one = [d for name, d in scales.items() if name.startswith("1 - ")]
+    assert all(d.log and 0 < d.low < d.high <= 1 for d in near_one)
+
+
+def test_tensorboard_reads_the_curves_and_the_hyperparameters(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    export(run, to="tensorboard", out=tmp_path / "logs")
+    known = load(run)
+    assert len(list((tmp_path / "logs").glob("trial-*"))) == len(known.trials)
+    for trial in (0, 7):
+        read = EventAccumulator(str(tmp_path / "logs" / f"trial-{trial:06d}"))
+        read.Reload()
+        own = known.epochs[known.epochs["trial"] == trial]
+        scalars = read.Scalars("validation_accuracy")
+        assert [s.step for s in scalars] == list(own["epoch"])
+        np.testing.assert_allclose([s.value for s in scalars], own["validation_accuracy"], 1e-6)
+        content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        data = plugin_data_pb2.HParamsPluginData.FromString(content)
+        rate = data.session_start_info.hparams["learning_rate"].number_value
+        assert rate == known.trials.iloc[trial]["config_learning_rate"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow
+def test_mlflow_reads_every_run(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    export(run, to="mlflow", out=tmp_path / "mlflow")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "run"]
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    known = load(run)
+    assert len(runs) == len(known.trials)
+    by_trial = {int(r.data.tags["caviar.trial"]): r for r in runs}
+    for trial in (0, 7):
+        own = known.epochs[known.epochs["trial"] == trial]
+        history = client.get_metric_history(by_trial[trial].info.run_id, "validation_accuracy")
+        read = {m.step: m.value for m in history}
+        assert read == dict(zip(own["epoch"], own["validation_accuracy"], strict=True))
+        rate = float(by_trial[trial].data.params["learning_rate"])
+        assert rate == known.trials.iloc[trial]["config_learning_rate"]
+
+
+def test_the_csv_has_the_trials_table(run: Path, tmp_path: Path) -> None:
+    export(run, to="csv", out=tmp_path / "trials.csv")
+    read = pd.read_csv(tmp_path / "trials.csv")
+    known = load(run).trials
+    assert list(read.columns) == list(known.columns)
+    pd.testing.assert_series_equal(
+        read["validation_accuracy"], known["validation_accuracy"], check_dtype=False
+    )
+    parents = known["parents"].dropna()
+    assert [json.loads(p) for p in read["parents"].dropna()] == [list(p) for p in parents]
+
+
+def table(folder: Path, task: str) -> Path:
+    """Numbers with gaps and a long tail, text with rare values and gaps."""
+    rng = np.random.default_rng(0)
+    n = 400
+    words = rng.choice(["a", "b", "c c", *(f"rare{i}" for i in range(80))], size=n)
+    frame = pd.DataFrame({
+        "straight": np.where(rng.random(n) < 0.1, np.nan, rng.normal(1e6, 3, n)),
+        "word": np.where(rng.random(n) < 0.1, None, words),
+        "tailed": rng.lognormal(0, 2, n),
+        "flag": rng.choice(["yes", "no"], size=n),
+    })  # fmt: skip
+    score = np.log(frame["tailed"]) + (frame["flag"] == "yes") + rng.normal(0, 0.3, n)
+    target = {
+        "regression": 50 + 20 * score,
+        "two": np.where(score > 0.5, "up", "down"),
+        "three": np.digitize(score, [-1, 1]),
+    }[task]
+    path = folder / f"{task}.csv"
+    frame.assign(target=target).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("task", ["regression", "two", "three"])
+def test_the_onnx_model_gives_what_ours_gives_from_the_rows_as_they_stand(
+    task: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    data = table(tmp_path, task)
+    kind = "regression" if task == "regression" else "classification"
+    folder = searched(tmp_path / "run", str(data), trials=6, task=kind)
+    export(folder, to="onnx")
+    session = runtime.InferenceSession(str(folder / "best" / "model.onnx"))
+    told = session.get_modelmeta().custom_metadata_map
+    frame = pd.read_csv(data, keep_default_na=False, na_values={"straight": ""})
+    frame.loc[0, "word"] = "never seen"
+    feed = {"numbers": frame[json.loads(told["columns"])].to_numpy(float)}
+    feed |= {
+        i.name: frame[[i.name]].to_numpy(object)
+        for i in session.get_inputs() if i.name != "numbers"
+    }  # fmt: skip
+    (out,) = session.run(None, feed)
+    model = load_model(folder / "best")
+    ours = model.outputs(apply(model.preprocessing, frame))
+    if task == "regression":
+        p = model.preprocessing
+        ours = (ours * p.target_scale + p.target_mean)[:, None]
+        np.testing.assert_allclose(out, ours, rtol=1e-5, atol=1e-5 * p.target_scale)
+    else:
+        assert json.loads(told["classes"]) == list(model.preprocessing.classes)
+        np.testing.assert_allclose(out, ours, atol=1e-5)
+
+
+def test_onnx_of_the_built_in_digits(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from sklearn.datasets import load_digits
+
+    folder = searched(tmp_path / "run", "digits", trials=4)
+    export(folder, to="onnx", out=tmp_path / "digits.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "digits.onnx"))
+    x = load_digits().data
+    (out,) = session.run(None, {"numbers": x})
+    model = load_model(folder / "best")
+    frame = pd.DataFrame(x, columns=list(model.preprocessing.columns))
+    np.testing.assert_allclose(out, model.outputs(apply(model.preprocessing, frame)), atol=1e-5)
+
+
+def test_what_is_not_installed_or_there_already_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "trials.csv"
+    out.write_text("mine")
+    with pytest.raises(RunError, match="is there already"):
+        export(run, to="csv", out=out)
+    assert out.read_text() == "mine"
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RunError, match=r"needs the package optuna.*pip install 'caviar\[optuna\]'"):
+        export(run, to="optuna", out=tmp_path / "x.db")
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_every_format_of_the_command_line_is_there() -> None:
+    from pipelines.cli import Format
+
+    assert {f.value for f in Format} == set(FORMATS)
