@@ -88,8 +88,13 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
         audits: Its own audits, or a run of `audit_spec`'s.
 
     Raises:
-        RunError: If no audit has come to its end yet.
+        RunError: If no audit has come to its end yet, or they are another run's.
     """
+    if not audits.trials["seed"].isin(run.trials["seed"]).all():
+        raise RunError(
+            f"{audits.folder}: needs audits of {run.folder}, got trials that it never had; "
+            f"give another folder with --out"
+        )
     ended = [Status.COMPLETED, Status.DIVERGED]
     tried = audits.trials.loc[audits.trials["status"].isin(ended), "trial"]
     if tried.empty:

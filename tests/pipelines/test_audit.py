@@ -153,6 +153,12 @@ def test_a_run_without_audits_gets_some_in_a_run_of_its_own(
     assert set(seeds.loc[trials["seed"]]) <= {Status.PAUSED, Status.PRUNED}
 
 
+def test_audits_of_another_run_say_nothing_of_this_one(audited: Path, tmp_path: Path) -> None:
+    other = load(searched(tmp_path / "run", trials=8, seed=1))
+    with pytest.raises(RunError, match="got trials that it never had"):
+        audit(opened_spec(audited), load(audited), other)
+
+
 def test_too_few_epochs_or_nobody_left_behind_is_said_before_anything_is_trained(
     tmp_path: Path,
 ) -> None:
