@@ -208,6 +208,7 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
     ]
     if top is not None and top["test"]:
         lines.append(f"         caviar predict {typed} NEW_DATA --out predictions.parquet")
+    lines.append(f"         caviar report {typed}")
     return lines
 
 
