@@ -29,6 +29,7 @@ from orchestrator.space import Config, Point, Space
 from orchestrator.spec import PRUNINGS, SearchSpec
 from orchestrator.streams import trial_seed
 from orchestrator.trial import (
+    LEFT_BEHIND,
     TRANSITIONS,
     WORST,
     Assignment,
@@ -451,9 +452,7 @@ class Search:
         if planned > share * (self.epochs - self.audit_epochs):
             return None
         left = (
-            t
-            for t in self.trials.values()
-            if t.status in (Status.PAUSED, Status.PRUNED) and t.id not in self._audited
+            t for t in self.trials.values() if t.status in LEFT_BEHIND and t.id not in self._audited
         )
         return min(left, key=lambda t: t.seed, default=None)  # the seeds are random numbers
 
@@ -532,7 +531,7 @@ class Search:
             parents=draw.parents,
             box=draw.box,
             config=config,
-            unit=self._unit(config),
+            unit=self._unit(self.space.point(config)),
             seed=seed,
             start_epoch=0,
             stop_epoch=self._pruner.first_stop(trial),
@@ -544,10 +543,9 @@ class Search:
         seeds, draw = self.spec.given_seeds, self._drawn["given"]
         return seeds[draw] if draw < len(seeds) else trial_seed(self.seed, trial)
 
-    def _unit(self, config: Config) -> dict[str, float]:
-        """Where a config lies in the cube, by dimension; what is not active is left out."""
-        point = self.space.point(config).tolist()
-        pairs = zip(self.space.dimensions, point, strict=True)
+    def _unit(self, point: Point) -> dict[str, float]:
+        """A point's coordinates by dimension; what is not active is left out."""
+        pairs = zip(self.space.dimensions, point.tolist(), strict=True)
         return {d.name: u for d, u in pairs if not math.isnan(u)}
 
     def _audit(self, left: Trial) -> Event:
@@ -559,7 +557,7 @@ class Search:
             stage=AUDIT,
             parents=(left.id,),
             config=left.config,
-            unit=self._unit(left.config),
+            unit=self._unit(left.point),
             seed=left.seed,
             start_epoch=0,
             stop_epoch=self.max_epochs,

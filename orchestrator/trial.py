@@ -19,6 +19,7 @@ from orchestrator.space import Config
 
 __all__ = [
     "ENDED",
+    "LEFT_BEHIND",
     "TRANSITIONS",
     "WORST",
     "Assignment",
@@ -66,6 +67,9 @@ TRANSITIONS: dict[tuple[Status | None, Kind], Status] = {
 
 #: Statuses that no event leads out of.
 ENDED = frozenset(Status) - {source for source, _ in TRANSITIONS if source is not None}
+
+#: Statuses of trials that pruning left behind, for good or so far.
+LEFT_BEHIND = (Status.PAUSED, Status.PRUNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,11 @@ from orchestrator.trial import TRANSITIONS, Objective, Status
 __all__ = [
     "Placed",
     "Run",
+    "all_epochs",
     "best",
     "config_of",
     "configs_by_rank",
+    "curves_of",
     "kind_of_config",
     "load",
     "loss_of",
@@ -142,6 +144,17 @@ def config_of(run: Run, trial: int) -> dict[str, Any]:
     return dict(config_in(run.space, {f"config_{n}": known.get(n) for n in run.space.names}))
 
 
+def all_epochs(run: Run) -> pd.DataFrame:
+    """Every epoch that was trained, those of audits among them."""
+    parts = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def curves_of(run: Run) -> dict[Any, pd.DataFrame]:
+    """The epochs of each trial that has some."""
+    return dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+
+
 def metrics_of(run: Run) -> list[str]:
     """The metrics of each epoch, those of training and of validation."""
     return [str(n) for n in run.epochs if str(n).startswith(("train_", "validation_"))]
@@ -199,12 +212,12 @@ class Placed:
     border: str  #: low | high, or nothing
 
 
-def placed(spec: Spec, run: Run) -> list[Placed]:
+def placed(run: Run) -> list[Placed]:
     """The best config's searched values, each in its range; a choice has no border."""
     found = best(run)
     if found is None:
         return []
-    dimensions = {d.name: d for d in spec.parameters().dimensions}
+    dimensions = {d.name: d for d in run.space.dimensions}
     trial = run.trials.set_index("trial").loc[found["trial"]]
     rows = []
     for name, u in _prefixed(trial, "unit_").items():
@@ -300,8 +313,8 @@ def _utilisation(run: Run) -> float:
     for i, details in enumerate(sessions["details"]):
         end = max((e for e in ends if begins[i] <= e <= begins[i + 1]), default=begins[i + 1])
         capacity += json.loads(details)["workers"] * (end - begins[i])
-    trained = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
-    spent = sum(epochs["epoch_seconds"].sum() for epochs in trained)
+    epochs = all_epochs(run)
+    spent = epochs["epoch_seconds"].sum() if len(epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0
 
 

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from orchestrator.errors import RunError
 from orchestrator.spec import SearchSpec, Spec
-from orchestrator.trial import Status
+from orchestrator.trial import LEFT_BEHIND, Status
 from pipelines.analysis import Run, config_of, loss_of
 from pipelines.finalists import repeating
 from pipelines.views import saved_epochs
@@ -24,7 +24,6 @@ __all__ = ["Audited", "AuditedRung", "audit", "audit_lines", "audit_spec"]
 
 SURE = 0.95  #: of the intervals
 RESAMPLES = 500
-LEFT_BEHIND = (Status.PAUSED, Status.PRUNED)
 TOP, KEPT = 0.25, 0.9  #: a rung is late enough if its better half holds KEPT of the TOP at the end
 
 Array = np.ndarray
@@ -72,9 +71,8 @@ def audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
             f"an audit needs at least the {spec.max_epochs} epochs of one trial, "
             f"got --total-epochs {epochs}"
         )
-    space = spec.parameters()
     chosen = left.head(count)
-    given = tuple(space.check(config_of(run, t), source="audit") for t in chosen["trial"])
+    given = tuple(run.space.check(config_of(run, t), source="audit") for t in chosen["trial"])
     seeds = tuple(int(seed) for seed in chosen["seed"])
     return repeating(spec, run, SearchSpec(method="audit", given=given, given_seeds=seeds))
 

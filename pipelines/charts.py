@@ -56,12 +56,13 @@ POINTS = 2_000  #: trials in the big scatter
 SMALL = 400  #: and in each small one
 BLOCKS = 2_000  #: stretches of work in the workers' timeline
 TICKS = 5
+SECONDS = "seconds since the run began"
+OVER = {"spent": "epochs spent, all trials", "at_seconds": SECONDS}
 
 
 def best_so_far(run: Run, *, over: str) -> Chart:
     """The incumbent against epochs spent (`spent`) or against seconds (`at_seconds`)."""
     found = progress(run)
-    title = {"spent": "epochs spent, all trials", "at_seconds": "seconds since the run began"}[over]
     trace = {
         "type": "scatter",
         "mode": "lines+markers",
@@ -73,10 +74,10 @@ def best_so_far(run: Run, *, over: str) -> Chart:
             found["trial"], found["epoch"], found["stage"], strict=True)],
         "hovertemplate": "%{y:.5g}<br>%{text}<extra></extra>",
     }  # fmt: skip
-    return _chart([trace], x=title, y=str(run.objective))
+    return _chart([trace], x=OVER[over], y=str(run.objective))
 
 
-def curves(run: Run, seed: int = 0) -> Chart:
+def curves(run: Run) -> Chart:
     """Learning curves coloured by what became of the trial, the winner on top."""
     epochs, metric = run.epochs, run.objective.metric
     if epochs.empty:
@@ -84,7 +85,7 @@ def curves(run: Run, seed: int = 0) -> Chart:
     losses = loss_of(run, epochs).groupby(epochs["trial"]).min().sort_values()
     kept = list(losses.index[: CURVES // 3])
     rest = losses.index[CURVES // 3 :]
-    drawn = np.random.default_rng(seed).permutation(len(rest))[: CURVES - len(kept)]
+    drawn = np.random.default_rng(0).permutation(len(rest))[: CURVES - len(kept)]
     kept += [rest[i] for i in sorted(drawn)]
     top = best(run)
     winner = top["trial"] if top else None
@@ -140,8 +141,6 @@ def table_of_trials(run: Run) -> dict[str, Any]:
         "trial": _plain(trials["trial"]),
         "value": _plain(trials[o.metric]),
         "status": list(trials["status"]),
-        "colours": {s.value: c for s, c in FATES.items()},
-        "names": [d.name for d in dimensions],
         "unit": {d.name: _plain(trials[f"unit_{d.name}"], digits=4) for d in dimensions},
         "ticks": {d.name: _ticks(d) for d in dimensions},
         "boxes": boxes(run),
@@ -268,7 +267,7 @@ def workers(run: Run) -> Chart:
     """What each worker did when; the gaps are time in which it did not train."""
     found = timeline(run)
     if found.empty:
-        return _chart([], x="seconds since the run began", y="")
+        return _chart([], x=SECONDS, y="")
     merged = _merged(found, gap=float(found["end_seconds"].max()) / BLOCKS)
     names = [f"worker {w}" for w in merged["worker"]]
     trace = {
@@ -280,7 +279,7 @@ def workers(run: Run) -> Chart:
         "marker": {"color": SKY, "line": {"width": 0}},
         "hovertemplate": "%{y}, %{base:.2f} s: trained for %{x:.2f} s<extra></extra>",
     }
-    chart = _chart([trace], x="seconds since the run began", y="")
+    chart = _chart([trace], x=SECONDS, y="")
     chart["layout"] |= {
         "height": 110 + 22 * merged["worker"].nunique(), "margin": {"l": 80, "t": 10, "r": 20}
     }  # fmt: skip
@@ -289,7 +288,6 @@ def workers(run: Run) -> Chart:
 
 def over_each_other(runs: Sequence[tuple[Spec, Run]], *, over: str = "spent") -> Chart:
     """The best so far of several runs; those that differ in their seed alone as one band."""
-    title = {"spent": "epochs spent, all trials", "at_seconds": "seconds since the run began"}[over]
     colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
     traces: list[Chart] = []
     for i, own in enumerate(kinds(runs)):
@@ -312,7 +310,7 @@ def over_each_other(runs: Sequence[tuple[Spec, Run]], *, over: str = "spent") ->
                  "fillcolor": f"{colour}33"},
             ]  # fmt: skip
         traces.append(_line(x, np.nanmean(y, axis=0), name, colour))
-    return _chart(traces, x=title, y=str(runs[0][1].objective), legend=True)
+    return _chart(traces, x=OVER[over], y=str(runs[0][1].objective), legend=True)
 
 
 def _stepped(found: pd.DataFrame, over: str, x: np.ndarray) -> np.ndarray:

@@ -300,11 +300,12 @@ def finalists_command(
     folder = out or run.with_name(f"{run.name}-finalists")
     crew = _crew(pool, workers, address, epoch_timeout, None)
     _train_again(spec, folder, crew, silent=as_json or quiet, as_json=as_json)
-    found = finalists(load(folder))
+    again = load(folder)
+    found = finalists(again)
     if as_json:
         typer.echo(json.dumps([asdict(f) for f in found]))
         return
-    for line in finalists_lines(load(folder), parent, found):
+    for line in finalists_lines(again, parent, found):
         typer.echo(line)
 
 
@@ -615,7 +616,7 @@ def _print_summary(folder: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    for line in report_lines(found, placed(spec, run), run.objective):
+    for line in report_lines(found, placed(run), run.objective):
         typer.echo(line)
     if spec.search.audit and not found["audits"]:
         typer.echo(

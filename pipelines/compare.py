@@ -16,7 +16,7 @@ from orchestrator.spec import Spec, differences
 from pipelines.analysis import Run, load, opened_spec, summary
 from pipelines.terms import figure, told_seconds
 
-__all__ = ["Compared", "Paired", "compare", "compare_lines", "kinds"]
+__all__ = ["Compared", "Paired", "compare", "compare_lines", "compared", "kinds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,21 @@ def compare(folders: list[Path]) -> Compared:
     """
     if len(folders) < 2:
         raise RunError(f"compare needs at least two runs, got {len(folders)}")
-    runs = [(opened_spec(folder), load(folder)) for folder in folders]
+    return compared([(opened_spec(folder), load(folder)) for folder in folders])
+
+
+def compared(runs: Sequence[tuple[Spec, Run]]) -> Compared:
+    """The same of runs that are read already.
+
+    Raises:
+        RunError: If their objectives differ.
+    """
     objective = runs[0][1].objective
     for _, run in runs[1:]:
         if run.objective != objective:
             raise RunError(
                 f"compare needs runs that are decided by the same metric, got {objective.metric} "
-                f"in {folders[0]} and {run.objective.metric} in {run.folder}"
+                f"in {runs[0][1].folder} and {run.objective.metric} in {run.folder}"
             )
     found = [_row(run) for _, run in runs]
     return Compared(

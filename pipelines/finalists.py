@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,8 @@ from scipy import stats
 from orchestrator.errors import RunError
 from orchestrator.spec import SearchSpec, Spec
 from orchestrator.streams import trial_seed
-from pipelines.analysis import Run, best, configs_by_rank, kind_of_config, loss_of
-from pipelines.like import distinct
+from pipelines.analysis import Run, best, kind_of_config, loss_of
+from pipelines.like import best_configs
 from pipelines.terms import figure
 
 __all__ = ["Finalist", "finalists", "finalists_lines", "finalists_spec", "repeating"]
@@ -59,9 +58,7 @@ def finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     Raises:
         RunError: If no trial of the run has a result.
     """
-    space = spec.parameters()
-    fitting = (c for c in map(space.fitted, configs_by_rank(run)) if c is not None)
-    configs = list(islice(distinct(fitting), top))
+    configs = best_configs(run, run.space, top)
     if not configs:
         raise RunError(f"{run.folder}: finalists need trials with results, found none")
     fresh = [trial_seed(spec.seed, FRESH + i) for i in range(seeds)]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from orchestrator.errors import SpecError
 from orchestrator.space import Config, Space, Value
-from pipelines.analysis import configs_by_rank, load
+from pipelines.analysis import Run, configs_by_rank, load
 
-__all__ = ["distinct", "given_by"]
+__all__ = ["best_configs", "given_by"]
 
 BEST = 5  #: configurations of each run
 
@@ -30,18 +30,23 @@ def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     """
     found: list[Config] = []
     for folder in runs:
-        fitting = (c for c in map(space.fitted, configs_by_rank(load(folder))) if c is not None)
-        best = list(islice(distinct(fitting), BEST))
+        best = best_configs(load(folder), space, BEST)
         if not best:
             raise SpecError(
                 f"--like {folder}: none of its configurations fits into this space "
                 f"({', '.join(space.names)}); leave it out, or search a space like its own"
             )
         found += best
-    return tuple(distinct(found))
+    return tuple(_distinct(found))
 
 
-def distinct(configs: Iterable[Config]) -> Iterator[Config]:
+def best_configs(run: Run, space: Space, most: int) -> list[Config]:
+    """The best configurations of a run that a space has, no two alike."""
+    fitting = (c for c in map(space.fitted, configs_by_rank(run)) if c is not None)
+    return list(islice(_distinct(fitting), most))
+
+
+def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
     """Each configuration once, where it stands first."""
     seen: set[tuple[tuple[str, Value], ...]] = set()
     for config in configs:

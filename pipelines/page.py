@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.log import replacing, written_to
 from orchestrator.spec import Spec, dump_spec
 from pipelines import charts
 from pipelines.analysis import Run, load, opened_spec, placed, summary
-from pipelines.compare import Compared, compare
+from pipelines.compare import Compared, compared
 from pipelines.importance import importance
 from pipelines.terms import figure, told_seconds
 from pipelines.views import failures, saved_epochs
@@ -40,7 +41,7 @@ def page(folders: Sequence[Path]) -> str:
     drawn: dict[str, Any] = {}
     parts = []
     if len(runs) > 1:
-        parts.append(_beside(compare(list(folders)), runs, drawn))
+        parts.append(_beside(compared(runs), runs, drawn))
     for i, (spec, run) in enumerate(runs):
         body = _run(spec, run, drawn, prefix=f"r{i}-")
         shown = body if len(runs) == 1 else _folded(str(run.folder), body)
@@ -51,8 +52,6 @@ def page(folders: Sequence[Path]) -> str:
 
 def write_page(folders: Sequence[Path], out: Path) -> None:
     """Write it, whole or not at all."""
-    from orchestrator.log import replacing, written_to
-
     text = page(folders)
     with written_to(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +77,7 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
         chart(f"against-{i}", charts.against(run, name), "") for i, name in enumerate(names)
     )
     sections = [
-        _section("The answer", _answer(spec, run, found)),
+        _section("The answer", _answer(run, found)),
         _section(
             "Best so far",
             "<div class=two>"
@@ -129,7 +128,7 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
     return "\n".join(sections)
 
 
-def _answer(spec: Spec, run: Run, found: dict[str, Any]) -> str:
+def _answer(run: Run, found: dict[str, Any]) -> str:
     top = found["best"]
     fates = ", ".join(
         f"{found[name]} {name}"
@@ -159,7 +158,7 @@ def _answer(spec: Spec, run: Run, found: dict[str, Any]) -> str:
         f"<p>Trial {top['trial']}, epoch {top['epoch']}, from the {escape(str(top['stage']))} "
         f"stage; the test split has chosen nothing.</p>"
         f"<table><tr><th></th><th>validation</th><th>test</th></tr>{figures}</table>"
-        f"<table class=config>{''.join(map(_placed, placed(spec, run)))}</table>{told}"
+        f"<table class=config>{''.join(map(_placed, placed(run)))}</table>{told}"
     )
 
 

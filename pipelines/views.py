@@ -10,7 +10,7 @@ import pandas as pd
 
 from orchestrator.events import Kind
 from orchestrator.trial import Status
-from pipelines.analysis import Run, loss_of, tie_of
+from pipelines.analysis import Run, all_epochs, loss_of, tie_of
 
 __all__ = ["boxes", "failures", "funnel", "progress", "saved_epochs", "timeline"]
 
@@ -87,10 +87,10 @@ def timeline(run: Run) -> pd.DataFrame:
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
     """
     columns = ["worker", "trial", "attempt", "begin_seconds", "end_seconds", "epochs"]
-    trained = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
-    if not trained:
+    rows = all_epochs(run)
+    if rows.empty:
         return pd.DataFrame(columns=columns)
-    rows = pd.concat(trained).sort_values("seq")
+    rows = rows.sort_values("seq")
     rows = rows.assign(begin_seconds=(rows["at_seconds"] - rows["epoch_seconds"]).clip(lower=0))
     found = rows.groupby(["worker", "trial", "attempt"], sort=False).agg(
         begin_seconds=("begin_seconds", "min"),

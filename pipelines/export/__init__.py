@@ -1,6 +1,6 @@
 """`caviar export`: a run in the formats of the tools people have.
 
-Each format is a file here with one function, `write(spec, run, out)`; what it needs is imported
+Each format is a file here with one function, `write(run, out)`; what it needs is imported
 there and comes with an optional extra of the same name.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import RunError
 from orchestrator.log import written_to
-from pipelines.analysis import load, opened_spec
+from pipelines.analysis import load
 
 __all__ = ["FORMATS", "export"]
 
@@ -62,11 +62,11 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
             f"export --to {to} needs the package {found.needs}, which is not there ({e}); "
             f"type: pip install 'caviar[{to}]'"
         ) from e
-    spec, run = opened_spec(folder), load(folder)
+    run = load(folder)
     out = out or folder / found.out
     if out.exists():
         raise RunError(f"{out}: is there already; remove it, or give another name with --out")
     with written_to(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        importlib.import_module(f"pipelines.export.{found.module}").write(spec, run, out)
+        importlib.import_module(f"pipelines.export.{found.module}").write(run, out)
     return f"{out}: {found.told.format(out=out)}"

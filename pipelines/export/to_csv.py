@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.log import replacing
-from orchestrator.spec import Spec
 from pipelines.analysis import Run
 
 __all__ = ["write"]
 
 
-def write(spec: Spec, run: Run, out: Path) -> None:
+def write(run: Run, out: Path) -> None:
     """The trials, by id; parents as JSON."""
     trials = run.trials.copy()
     if "parents" in trials:

@@ -10,9 +10,8 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from orchestrator.spec import Spec
 from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, metrics_of
+from pipelines.analysis import Run, config_of, curves_of, metrics_of
 
 __all__ = ["write"]
 
@@ -29,7 +28,7 @@ STATES = {
 }
 
 
-def write(spec: Spec, run: Run, out: Path) -> None:
+def write(run: Run, out: Path) -> None:
     """Every trial with its configuration, its metrics by epoch and its status."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells how it makes its tables
     out.mkdir()
@@ -38,7 +37,7 @@ def write(spec: Spec, run: Run, out: Path) -> None:
         run.folder.name, artifact_location=(out.absolute() / "artifacts").as_uri()
     )
     begun = time.time() - float(run.events["at_seconds"].max())
-    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+    curves = curves_of(run)
     names = metrics_of(run)
 
     def milliseconds(at_seconds: float) -> int:

@@ -17,7 +17,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from orchestrator.log import replacing
-from orchestrator.spec import Spec
 from pipelines.analysis import Run
 from pipelines.model import Model, load_model
 from pipelines.preprocessing import LIMIT, Preprocessing
@@ -29,7 +28,7 @@ __all__ = ["graph", "write"]
 OPSET, ML_OPSET, IR = 17, 3, 8  #: of 2022: what any runtime since then reads
 
 
-def write(spec: Spec, run: Run, out: Path) -> None:
+def write(run: Run, out: Path) -> None:
     """The model in the run's best/ folder."""
     made = graph(load_model(run.folder / "best"))
     with replacing(out) as file:

@@ -16,9 +16,8 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from orchestrator.space import Choice, Dimension, Integer
-from orchestrator.spec import Spec
 from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, ranked
+from pipelines.analysis import Run, config_of, curves_of, ranked
 
 __all__ = ["write"]
 
@@ -33,7 +32,7 @@ STATES = {
 }
 
 
-def write(spec: Spec, run: Run, out: Path) -> None:
+def write(run: Run, out: Path) -> None:
     """A study of the run's name with its trials, their intermediate values and distributions.
 
     Optuna has no scale for what lies near 1 (1 - 10^r): such a hyperparameter stands there as
@@ -48,8 +47,8 @@ def write(spec: Spec, run: Run, out: Path) -> None:
     )
     study.set_user_attr("metric", o.metric)
     best = ranked(run).drop_duplicates("trial").set_index("trial")
-    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
-    dimensions = spec.parameters().dimensions
+    curves = curves_of(run)
+    dimensions = run.space.dimensions
     for _, row in run.trials.iterrows():
         trial, status = int(row["trial"]), Status(row["status"])
         state = STATES[status]

@@ -18,16 +18,15 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from orchestrator.space import Choice, Dimension
-from orchestrator.spec import Spec
 from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, metrics_of
+from pipelines.analysis import Run, config_of, curves_of, metrics_of
 
 __all__ = ["write"]
 
 SUCCEEDED = (Status.COMPLETED, Status.PAUSED, Status.PRUNED)
 
 
-def write(spec: Spec, run: Run, out: Path) -> None:
+def write(run: Run, out: Path) -> None:
     """Scalars train_…, validation_… by epoch; hyperparameters with their ranges."""
     names = metrics_of(run)
     begun = time.time() - float(run.events["at_seconds"].max())
@@ -40,7 +39,7 @@ def write(spec: Spec, run: Run, out: Path) -> None:
     )
     told = _told(metadata.EXPERIMENT_TAG, experiment=experiment)
     _write(out, [Event(wall_time=begun, summary=told)])
-    curves = dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+    curves = curves_of(run)
     for _, row in run.trials.iterrows():
         trial = int(row["trial"])
         start = SessionStartInfo(group_name=f"trial-{trial}", start_time_secs=begun)

@@ -66,8 +66,8 @@ def test_a_search_with_audits_is_whole_and_reckons_without_them(
     assert (found["trials"], found["audits"]) == (50, len(run.audit.trials))
     top = best(run)
     assert top is not None and top["trial"] in set(run.trials["trial"])
-    plain = load(searched(tmp_path / "plain", "digits", trials=50))
-    assert best(plain) | {"model": None} == top | {"model": None}  # type: ignore[operator]
+    plain = best(load(searched(tmp_path / "plain", "digits", trials=50)))
+    assert plain is not None and plain | {"model": None} == top | {"model": None}
 
 
 def test_an_audit_retraces_the_trial_it_repeats(audited: Path) -> None:

@@ -18,7 +18,7 @@ import caviar
 from caviar import Added, Crew, InputError
 from orchestrator.errors import RunError
 from orchestrator.log import Lock
-from pipelines.analysis import load, opened_spec, placed, summary
+from pipelines.analysis import load, placed, summary
 from pipelines.cli import main
 from pipelines.datasets import read
 from pipelines.model import load_model
@@ -323,7 +323,7 @@ def test_a_value_on_the_border_of_its_range_is_warned_of(tmp_path: Path, toys: N
     search = {"given": [{"floor": 0.0}]}
     spec = toy_spec(tmp_path, "Toy", search=search)
     folder = searched(tmp_path / "run", trials=4, spec_file=spec)
-    found = placed(opened_spec(folder), load(folder))
+    found = placed(load(folder))
     assert [(p.name, p.border) for p in found] == [("floor", "low")]
 
 
