@@ -38,6 +38,7 @@ __all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replaci
 TABLES = ("events", "epochs", "trials")
 
 PART_ROWS = 100_000  #: rewriting that many rows of 13 columns costs about 80 ms
+PACK_ROWS = 5_000  #: rows that wait as dictionaries, 7 times as large as in a table's columns
 FLUSH_SECONDS = 1.0  #: how far the tables may lag behind, at first
 FLUSH_SHARE = 0.05  #: of the time may go into flushing; beyond it the interval grows
 TRIALS_SHARE = 0.02  #: of the time may go into rewriting parts of the trials table
@@ -108,30 +109,47 @@ class _Appended:
         self._folder, self._number = folder, max(len(parts) - 1, 0)
         self._whole_rows: int = sum(pq.ParquetFile(part).metadata.num_rows for part in parts[:-1])
         self._open = _read_part(parts[-1], schema) if parts else schema.empty_table()
+        self._packed: list[pa.Table] = []
+        self._waiting: list[dict[str, Any]] = []
 
     @property
     def rows(self) -> int:
-        """How many there are, over all parts."""
-        return self._whole_rows + int(self._open.num_rows)
+        """How many there are, over all parts; also those that wait."""
+        packed = sum(table.num_rows for table in (self._open, *self._packed))
+        return int(self._whole_rows + packed + len(self._waiting))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """It waits for the next flush."""
+        self._waiting.append(row)
+        if len(self._waiting) >= PACK_ROWS:
+            self._pack()
 
     @property
     def path(self) -> Path:
         """The part that is open."""
         return self._folder / f"part-{self._number:05}.parquet"
 
-    def extended(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """The open part with these rows; a full one is left behind for the next."""
+    def extended(self) -> pa.Table | None:
+        """The open part with what waits, if anything does; a full one is left for the next."""
+        self._pack()
+        if not self._packed:
+            return None
         if self._open.num_rows >= PART_ROWS:
             self._whole_rows += self._open.num_rows
             self._number += 1
             self._open = self._schema.empty_table()
-        new = pa.Table.from_pylist(rows, schema=self._schema)
         # one chunk: a table of a chunk a flush takes longer to write with every flush
-        return pa.concat_tables([self._open, new]).combine_chunks()
+        return pa.concat_tables([self._open, *self._packed]).combine_chunks()
 
     def accept(self, table: pa.Table) -> None:
-        """The open part on disk is now this table."""
+        """The open part on disk is now this table; nothing waits."""
         self._open = table
+        self._packed.clear()
+
+    def _pack(self) -> None:
+        if self._waiting:
+            self._packed.append(pa.Table.from_pylist(self._waiting, schema=self._schema))
+            self._waiting.clear()
 
 
 class Log:
@@ -146,8 +164,6 @@ class Log:
         self._epochs = _Appended(run / "epochs", tables.epochs)
         _settle(run / "events", self._epochs.rows)
         self._events = _Appended(run / "events", tables.events)
-        self._event_rows: list[dict[str, Any]] = []
-        self._epoch_rows: list[dict[str, Any]] = []
         self.ledger = Ledger(tables)
         self._seq = 0
         self._flushed = self._trials_written = time.monotonic()
@@ -161,9 +177,9 @@ class Log:
     def append(self, entry: Event | Observation, at_seconds: float) -> None:
         """One more row; on disk with the next flush."""
         if isinstance(entry, Event):
-            self._event_rows.append(self._tables.event_row(self._seq, at_seconds, entry))
+            self._events.append(self._tables.event_row(self._seq, at_seconds, entry))
         else:
-            self._epoch_rows.append(self._tables.epoch_row(self._seq, entry))
+            self._epochs.append(self._tables.epoch_row(self._seq, entry))
         self._seq += 1
         self.ledger.apply(entry, at_seconds)
 
@@ -185,20 +201,16 @@ class Log:
 
     def _commit(self) -> None:
         """Both tables, together; see the top of this file."""
-        events = self._events.extended(self._event_rows)
-        epochs = self._epochs.extended(self._epoch_rows)
+        events, epochs = self._events.extended(), self._epochs.extended()
         staged = _staged(self._events.path)
-        if self._event_rows:
-            goes_with = str(self._epochs.rows + len(self._epoch_rows))
-            _write_part(staged, events, goes_with=goes_with)
-        if self._epoch_rows:
+        if events is not None:
+            _write_part(staged, events, goes_with=str(self._epochs.rows))
+        if epochs is not None:
             _write_part(self._epochs.path, epochs)
             self._epochs.accept(epochs)
-            self._epoch_rows.clear()
-        if self._event_rows:
+        if events is not None:
             staged.replace(self._events.path)
             self._events.accept(events)
-            self._event_rows.clear()
 
     def _write_trials(self) -> None:
         for part in sorted(self.ledger.changed):

@@ -17,7 +17,7 @@ from scipy import stats
 from orchestrator.errors import RunError
 from orchestrator.spec import SearchSpec, Spec
 from orchestrator.streams import trial_seed
-from pipelines.analysis import Run, best, kind_of_config, loss_of
+from pipelines.analysis import Run, best, kind_of_config, loss_of, ranked
 from pipelines.like import best_configs
 from pipelines.terms import figure
 
@@ -74,18 +74,19 @@ def finalists(run: Run) -> list[Finalist]:
     """The configurations of a finalists' run, the best mean first."""
     o = run.objective
     losses = loss_of(run, run.epochs).groupby(run.epochs["trial"]).min()
-    by_trial = run.trials.set_index("trial")
+    by_trial, kinds = run.trials.set_index("trial"), kind_of_config(run)
     table = pd.DataFrame(
         {
-            "kind": kind_of_config(run),
+            "kind": kinds,
             "seed": by_trial["seed"],
             "loss": losses.reindex(by_trial.index).replace(np.inf, np.nan).astype(float),
         }
     ).pivot(index="seed", columns="kind", values="loss")
     found = []
+    order = [int(k) for k in ranked(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
     whole = table.loc[:, table.notna().all()]
-    leader = whole.mean().idxmin() if whole.shape[1] else None
-    for kind in map(int, table.columns):
+    leader = next((kind for kind in order if kind in whole), None)
+    for kind in (*order, *(int(k) for k in table.columns if k not in order)):
         own = table[kind].dropna().to_numpy()
         centre, reach = _interval(own)
         values = tuple(o.value(float(loss)) for loss in own)
@@ -101,8 +102,7 @@ def finalists(run: Run) -> list[Finalist]:
                 tied=kind in whole and _tied((table[kind] - table[leader]).to_numpy()),
             )
         )
-    sign = -1 if o.maximize else 1
-    return sorted(found, key=lambda f: (f.missing > 0, sign * f.mean))
+    return sorted(found, key=lambda f: f.missing > 0)
 
 
 def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
