@@ -63,7 +63,8 @@ whole = curves.dropna()
 told = pd.DataFrame(
     {"correlation with the end": whole.corrwith(whole[whole.columns[-1]], method="spearman")}
 ).round(2)
-print(f"{len(whole)} trials\n{told.iloc[[0, 1, 3, 9, -2]].to_string()}")
+early = [epoch for epoch in (1, 2, 4, 10, len(told) - 1) if 1 <= epoch < len(told)]
+print(f"{len(whole)} trials\n{told.loc[sorted(set(early))].to_string()}")
 
 # %% [markdown]
 # ## 4. What did pruning save, and whom did it stop?

@@ -56,7 +56,7 @@ _EVENT_COLUMNS = {
     "rung": Column(pa.int32(), "the epoch of the rung it was compared in"),
     "rank": Column(pa.int64(), "its place there, from 1"),
     "peers": Column(pa.int64(), "how many had a value there, itself included"),
-    "cutoff": Column(pa.float64(), "the loss that had to be reached"),
+    "cutoff": Column(pa.float64(), "the loss that had to be reached; null: no fixed cutoff"),
     "expected": Column(pa.float64(), "the loss the model expected at the last epoch (a median)"),
     "expected_low": Column(pa.float64(), "a standard deviation of the model's below it"),
     "expected_high": Column(pa.float64(), "and one above"),
@@ -65,7 +65,9 @@ _EVENT_COLUMNS = {
     "budget_epochs": Column(pa.int64(), "of the run in all"),
     "reason": Column(pa.string(), "why, in words"),
     "details": Column(
-        pa.string(), "JSON of a session (workers, versions) or its end; a failure's traceback"
+        pa.string(),
+        "JSON of a session (workers, versions), its end, or a test (intervals of the figures); "
+        "a failure's traceback",
     ),
 }
 _BOX = {"box": Column(pa.string(), "JSON: dimension to [low, high], in the unit cube")}

@@ -75,8 +75,7 @@ def load(folder: str | Path) -> Run:
         RunError: If there is no run in the folder, or a table cannot be read.
     """
     folder = Path(folder)
-    if not (folder / "spec.yaml").is_file():
-        raise RunError(f"{folder}: needs the folder of a run (with a spec.yaml), found none")
+    space = opened_spec(folder).parameters()
     if not list((folder / "events").glob("part-*.parquet")):
         raise RunError(
             f"{folder}: the run has logged nothing yet; `caviar resume {folder}` begins it"
@@ -91,7 +90,7 @@ def load(folder: str | Path) -> Run:
     return _apart(
         Run(
             folder=folder,
-            space=opened_spec(folder).parameters(),
+            space=space,
             events=events,
             epochs=epochs,
             trials=_refreshed(_frame(folder / "trials"), events),
@@ -179,6 +178,7 @@ def best(run: Run) -> dict[str, Any] | None:
         "config": config_of(run, int(row["trial"])),
         "validation": _prefixed(row, "validation_"),
         "test": _prefixed(tested.iloc[-1], "test_") if len(tested) else {},
+        "intervals": _intervals(tested["details"].iloc[-1]) if len(tested) else {},
         "model": str(model) if model.is_dir() else None,
     }
 
@@ -335,6 +335,12 @@ def tie_of(run: Run, epochs: pd.DataFrame) -> pd.Series[float]:
 def _loss(values: pd.Series[float], *, maximize: bool) -> pd.Series:
     finite = values.where(np.isfinite(values), -np.inf if maximize else np.inf)
     return -finite if maximize else finite
+
+
+def _intervals(details: Any) -> dict[str, Any]:
+    """Of the figures on each split; a run of an earlier version has none."""
+    found: dict[str, Any] = {} if pd.isna(details) else json.loads(details)["intervals"]
+    return found
 
 
 def _prefixed(row: Any, prefix: str) -> dict[str, Any]:

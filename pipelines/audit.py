@@ -7,16 +7,18 @@ those that were audited (a stratified sample, with weights).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from orchestrator.errors import RunError
-from orchestrator.spec import SearchSpec, Spec
+from orchestrator.spec import SearchSpec, Spec, differences
 from orchestrator.trial import LEFT_BEHIND, Status
-from pipelines.analysis import Run, config_of, loss_of
+from pipelines.analysis import Run, config_of, loss_of, opened_spec
 from pipelines.finalists import repeating
 from pipelines.views import saved_epochs
 
@@ -24,6 +26,7 @@ __all__ = ["Audited", "AuditedRung", "audit", "audit_lines", "audit_spec"]
 
 SURE = 0.95  #: of the intervals
 RESAMPLES = 500
+LEAST = 10  #: audits, for intervals of what the rungs knew and for advice
 TOP, KEPT = 0.25, 0.9  #: a rung is late enough if its better half holds KEPT of the TOP at the end
 
 Array = np.ndarray
@@ -38,6 +41,8 @@ class AuditedRung:
     low: float
     high: float
     kept: float  #: of the best quarter at the end, the share that is in the better half here
+    kept_low: float  #: of its interval; all ends are NaN with fewer audits than LEAST
+    kept_high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,10 @@ class Audited:
     saved: int  #: epochs that pruning saved
     whole: int  #: epochs that all trials would have needed
     rungs: tuple[AuditedRung, ...]
-    grace: int | None  #: the first rung that is late enough, if one is
+    grace: int | None  #: from this rung on each one is surely late enough, if one is
+    max_epochs: int  #: of one audit
+    promoted: int  #: audits that do not count: the run went on with what they repeat
+    grown: bool  #: whether trials were left behind after some audits had been drawn
 
 
 def audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
@@ -88,20 +96,28 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     Raises:
         RunError: If no audit has come to its end yet, or they are another run's.
     """
-    if not audits.trials["seed"].isin(run.trials["seed"]).all():
+    left_behind = run.trials["status"].isin(LEFT_BEHIND)
+    waiting, known = set(_drawn(run, run.trials[left_behind])), set(_drawn(run, run.trials))
+    repeated = _drawn(run, audits.trials)
+    others = differences(replace(opened_spec(audits.folder), search=spec.search), spec)
+    if others or not known.issuperset(repeated):
         raise RunError(
             f"{audits.folder}: needs audits of {run.folder}, got trials that it never had; "
             f"give another folder with --out"
         )
-    ended = [Status.COMPLETED, Status.DIVERGED]
-    tried = audits.trials.loc[audits.trials["status"].isin(ended), "trial"]
+    ended = audits.trials["status"].isin([Status.COMPLETED, Status.DIVERGED])
+    counts = np.array([who in waiting for who in repeated], bool)
+    tried = audits.trials.loc[ended & counts, "trial"]
     if tried.empty:
-        raise RunError(f"{audits.folder}: no audit has come to its end yet")
+        raise RunError(
+            f"{audits.folder}: no audit of a trial that is still left behind has come to its end"
+        )
     through = run.trials.loc[run.trials["status"] == Status.COMPLETED, "trial"]
-    left = int(run.trials["status"].isin(LEFT_BEHIND).sum())
+    left = int(left_behind.sum())
+    last_drawn = audits.trials["seed"].max()  # the lot draws the smallest seeds first
     of_audits = _curves(audits, tried, spec.max_epochs)
     curves = np.concatenate([of_audits, _curves(run, through, spec.max_epochs)])
-    weights = np.repeat([max(left, len(tried)) / len(tried), 1.0], [len(tried), len(through)])
+    weights = np.repeat([left / len(tried), 1.0], [len(tried), len(through)])
     best = loss_of(run, run.epochs).min()
     better = int((of_audits.min(axis=1) < best).sum())
     interval = binomtest(better, len(tried)).proportion_ci(SURE, method="exact")
@@ -116,7 +132,10 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
         saved=saved_epochs(run, spec.max_epochs),
         whole=len(run.trials) * spec.max_epochs,
         rungs=rungs,
-        grace=next((r.epoch for r in rungs if r.kept >= KEPT), None),
+        grace=_grace(rungs),
+        max_epochs=spec.max_epochs,
+        promoted=int((~counts).sum()),
+        grown=any(seed < last_drawn for seed, *_ in waiting.difference(repeated)),
     )
 
 
@@ -135,14 +154,51 @@ def audit_lines(found: Audited) -> list[str]:
         "  rung      rank correlation with the end  of the best quarter, in the better half here",
     ]
     for r in found.rungs:
-        told = f"{r.correlation:.2f} ({r.low:.2f} to {r.high:.2f})"
-        lines.append(f"  epoch {r.epoch:<4}{told:>29}  {r.kept:.0%}")
-    kept = f"holds {KEPT:.0%} of the trials that end in the best quarter"
-    if found.grace is None:
-        last = f"no rung's better half {kept}: the data speak for a longer grace period"
-    else:
-        last = f"the data speak for a grace period of {found.grace} epochs: the better half {kept}"
-    return [*lines, "", last]
+        told, kept = f"{r.correlation:.2f}", f"{r.kept:.0%}"
+        if found.audits >= LEAST:
+            told += f" ({r.low:.2f} to {r.high:.2f})"
+            kept += f" ({r.kept_low:.0%} to {r.kept_high:.0%})"
+        lines.append(f"  epoch {r.epoch:<4}{told:>29}  {kept}")
+    lines += ["", _advice(found)]
+    if found.promoted:
+        lines.append(
+            f"note: {found.promoted} more do not count: the run went on with what they repeat"
+        )
+    if found.grown:
+        lines.append(
+            "note: some trials were left behind after audits had been drawn; "
+            "the audits speak for the earlier ones more"
+        )
+    return lines
+
+
+def _advice(found: Audited) -> str:
+    epochs = 2 * max(found.audits, LEAST) * found.max_epochs
+    more = f"; --total-epochs {epochs} --out FOLDER trains more"
+    more = more if found.audits < found.left_behind else ""
+    kept = f"{KEPT:.0%} of the trials that end in the best quarter"
+    if found.audits < LEAST:
+        few = f"{found.audits} of at least {LEAST}"
+        return f"too few audits to tell which grace period ({few}){more}"
+    if found.grace is not None:
+        grace = f"{found.grace} epoch{'s' * (found.grace != 1)}"
+        return f"the data speak for a grace period of {grace}: the better half surely holds {kept}"
+    if all(r.kept_high < KEPT for r in found.rungs):
+        return f"no rung's better half holds {kept}: the data speak for a longer grace period"
+    return f"the audits do not tell from which rung on the better half holds {kept}{more}"
+
+
+def _drawn(run: Run, trials: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """What a trial has in common with its audit, wherever the runs lie: its seed and its config."""
+    names = ["seed", *(f"config_{name}" for name in run.space.names)]
+    rows = trials.reindex(columns=names).itertuples(index=False)
+    return [tuple(None if pd.isna(value) else value for value in row) for row in rows]
+
+
+def _grace(rungs: tuple[AuditedRung, ...]) -> int | None:
+    """The first of the last rungs that all are late enough; NaN is not."""
+    late = itertools.takewhile(lambda r: r.kept_low >= KEPT, reversed(rungs))
+    return min((r.epoch for r in late), default=None)
 
 
 def _curves(run: Run, trials: pd.Series[int], epochs: int) -> Array:
@@ -157,22 +213,48 @@ def _curves(run: Run, trials: pd.Series[int], epochs: int) -> Array:
 
 def _rung(epoch: int, curves: Array, weights: Array, audits: int) -> AuditedRung:
     here, end = curves[:, epoch - 1], curves[:, -1]
-    rng = np.random.default_rng(epoch)
-    drawn = []
-    for _ in range(RESAMPLES):  # within the two strata
-        strata = (0, audits), (audits, len(curves))
-        i = np.concatenate([rng.integers(a, b, size=b - a) for a, b in strata if b > a])
-        drawn.append(_correlation(here[i], end[i], weights[i]))
-    low, high = np.nanquantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
     top = _places(end, weights) <= TOP
     better = _places(here, weights) <= 0.5
+    kept = float(weights[top & better].sum() / max(weights[top].sum(), 1e-12))
+    between = kept_between = (float("nan"), float("nan"))
+    if audits >= LEAST and top.any():
+        between = _resampled(here, end, weights, audits, np.random.default_rng(epoch))
+        kept_between = _share_between(kept, weights[top])
     return AuditedRung(
         epoch=epoch,
         correlation=_correlation(here, end, weights),
-        low=float(low),
-        high=float(high),
-        kept=float(weights[top & better].sum() / max(weights[top].sum(), 1e-12)),
+        low=between[0],
+        high=between[1],
+        kept=kept,
+        kept_low=kept_between[0],
+        kept_high=kept_between[1],
     )
+
+
+def _resampled(
+    here: Array, end: Array, weights: Array, audits: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """The correlation's interval, by a bootstrap within the two strata."""
+    drawn = []
+    for _ in range(RESAMPLES):
+        strata = (0, audits), (audits, len(here))
+        i = np.concatenate([rng.integers(a, b, size=b - a) for a, b in strata if b > a])
+        drawn.append(_correlation(here[i], end[i], weights[i]))
+    low, high = np.nanquantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
+    return float(low), float(high)
+
+
+def _share_between(share: float, weights: Array) -> tuple[float, float]:
+    """The exact interval of a weighted share, of as many trials as the weights are worth.
+
+    Kish 1965: (sum of w)^2 / sum of w^2 of equal weight; Korn & Graubard 1998 put it into Clopper
+    and Pearson's interval. A bootstrap of a few that are all kept would have no width.
+    """
+    count = weights.sum() ** 2 / (weights**2).sum()
+    tail, hits = (1 - SURE) / 2, share * count
+    low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
+    high = beta.isf(tail, hits + 1, count - hits) if count - hits > 1e-9 else 1.0
+    return float(low), float(high)
 
 
 def _places(values: Array, weights: Array) -> Array:

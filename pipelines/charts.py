@@ -1,19 +1,21 @@
 """The page's charts: from a run's tables to what Plotly draws, as plain values for JSON.
 
 Every axis of a hyperparameter is the unit cube's, so that each has its own scale; ticks carry the
-values. What no eye can see is thinned out: a page stays small however long the run was.
+values. What no eye can see is thinned out: a page stays small however long the run was. Plotly
+reads text as markup, so whatever a user named is escaped here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator.space import Choice, Dimension, Integer
+from orchestrator.space import Choice, Dimension, Integer, Real
 from orchestrator.spec import Spec
 from orchestrator.trial import Status
 from pipelines.analysis import Run, best, loss_of
@@ -42,20 +44,23 @@ Chart = dict[str, Any]  #: {"data": traces, "layout": layout}, as Plotly.newPlot
 BLUE, SKY, GREEN, YELLOW, ORANGE, RED, PURPLE, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
+BROWN = "#8C6D1F"  #: a thin line in the palette's yellow is lost on white
 FATES = {
     Status.COMPLETED: BLUE,
     Status.PAUSED: GREY,
     Status.PRUNED: ORANGE,
     Status.DIVERGED: RED,
     Status.FAILED: PURPLE,
-    Status.STOPPED: YELLOW,
+    Status.STOPPED: BROWN,
     Status.RUNNING: SKY,
 }
 CURVES = 240  #: learning curves that are drawn, the best third and a sample of the rest
 POINTS = 2_000  #: trials in the big scatter
 SMALL = 400  #: and in each small one
+FEW = 20  #: values that are all shown
 BLOCKS = 2_000  #: stretches of work in the workers' timeline
 TICKS = 5
+INACTIVE = -0.12  #: where an axis that has a value for some trials only shows the others
 SECONDS = "seconds since the run began"
 OVER = {"spent": "epochs spent, all trials", "at_seconds": SECONDS}
 
@@ -102,11 +107,13 @@ def curves(run: Run) -> Chart:
     if winner in groups:
         traces.append(_lines([groups[winner]], metric, f"trial {winner}, the best", GREEN, width=3))
     left_out = len(losses) - len(kept)
-    told = f"epoch ({left_out} trials are left out)" if left_out else "epoch"
+    told = f"epoch ({left_out:,} of {len(losses):,} trials are left out)" if left_out else "epoch"
     chart = _chart(traces, x=told, y=str(run.objective), legend=True)
-    chart["layout"]["yaxis"]["range"] = _where_it_counts(
-        shown[metric], maximize=run.objective.maximize
-    )
+    low, high = _where_it_counts(shown[metric], maximize=run.objective.maximize)
+    if winner in groups:  # the whole of it
+        whole = groups[winner][metric].replace([np.inf, -np.inf], np.nan)
+        low, high = min(low, float(whole.min())), max(high, float(whole.max()))
+    chart["layout"]["yaxis"]["range"] = [low, high]
     return chart
 
 
@@ -118,31 +125,37 @@ def _lines(
     x: list[Any] = []
     y: list[Any] = []
     text: list[Any] = []
+    sizes: list[int] = []
     for rows in own:
         x += [*_plain(rows["epoch"]), None]
         y += [*_plain(rows[metric]), None]
         text += [f"trial {rows['trial'].iloc[0]}"] * len(rows) + [None]
+        sizes += [4 if len(rows) == 1 else 0] * (len(rows) + 1)  # a line of one epoch is a point
     return {
-        "type": "scatter", "mode": "lines+markers" if max(map(len, own)) == 1 else "lines",
+        "type": "scatter", "mode": "lines+markers",
         "name": name, "x": x, "y": y, "text": text, "opacity": opacity,
-        "line": {"color": colour, "width": width}, "marker": {"color": colour, "size": 4},
+        "line": {"color": colour, "width": width}, "marker": {"color": colour, "size": sizes},
         "hovertemplate": "%{text}, epoch %{x}: %{y:.5g}<extra></extra>",
     }  # fmt: skip
 
 
 def table_of_trials(run: Run) -> dict[str, Any]:
     """What the pair selector draws from: columns by hyperparameter, their ticks, and the boxes."""
-    o = run.objective
+    o, top = run.objective, best(run)
     trials = _thinned(_with_result(run), run, POINTS)
     dimensions = run.space.dimensions
     return {
         "metric": str(o),
+        "range": _where_it_counts(trials[o.metric], maximize=o.maximize),
         "maximize": o.maximize,
         "trial": _plain(trials["trial"]),
+        "best": top and top["trial"],
         "value": _plain(trials[o.metric]),
+        "stage": list(trials["stage"]),
         "status": list(trials["status"]),
         "unit": {d.name: _plain(trials[f"unit_{d.name}"], digits=4) for d in dimensions},
-        "ticks": {d.name: _ticks(d) for d in dimensions},
+        "names": {d.name: escape(d.name) for d in dimensions},
+        "ticks": {d.name: _ticks(d.domain) for d in dimensions},
         "boxes": boxes(run),
     }
 
@@ -152,13 +165,14 @@ def against(run: Run, name: str) -> Chart:
     o = run.objective
     (d,) = (d for d in run.space.dimensions if d.name == name)
     known = _with_result(run)
-    trials = _thinned(known[known[f"unit_{name}"].notna()], run, SMALL)
+    active = known[known[f"unit_{name}"].notna()]
+    trials = _thinned(active, run, SMALL)
     trace = {
         "type": "scatter",
         "mode": "markers",
         "x": _plain(trials[f"unit_{name}"], digits=4),
         "y": _plain(trials[o.metric]),
-        "text": [f"trial {t}: {figure(v)}" for t, v in zip(
+        "text": [f"trial {t}: {escape(figure(v))}" for t, v in zip(
             trials["trial"], trials[f"config_{name}"], strict=True)],
         "marker": {
             "size": 4,
@@ -167,11 +181,11 @@ def against(run: Run, name: str) -> Chart:
         },
         "hovertemplate": "%{text}<br>%{y:.5g}<extra></extra>",
     }  # fmt: skip
-    chart = _chart([trace], x=name, y="")
-    chart["layout"]["xaxis"] |= _ticks(d) | {"range": [-0.03, 1.03]}
+    some = "" if len(active) == len(known) else f" ({len(active):,} of {len(known):,} trials)"
+    chart = _chart([trace], x=escape(name) + some, y="")
+    chart["layout"]["xaxis"] |= _ticks(d.domain) | {"range": [-0.03, 1.03]}
     chart["layout"] |= {"height": 220, "margin": {"t": 8, "r": 8, "b": 40, "l": 50}}
-    if len(trials):
-        chart["layout"]["yaxis"]["range"] = _where_it_counts(trials[o.metric], maximize=o.maximize)
+    chart["layout"]["yaxis"]["range"] = _where_it_counts(known[o.metric], maximize=o.maximize)
     return chart
 
 
@@ -182,30 +196,42 @@ def coordinates(run: Run, names: Sequence[str]) -> Chart:
     if trials.empty:
         return _chart([], x="", y="")
     by_name = {d.name: d for d in run.space.dimensions}
-    low, high = sorted(_where_it_counts(trials[o.metric], maximize=o.maximize))
-    axes = [
-        {
-            "label": name,
-            "range": [0, 1],
-            "values": _plain(trials[f"unit_{name}"].fillna(0.5), digits=4),
-            **_ticks(by_name[name]),
-        }
-        for name in names
-    ]
-    axes.append({"label": str(o), "values": _plain(trials[o.metric])})
+    low, high = _where_it_counts(trials[o.metric], maximize=o.maximize, margin=0.0)
+    axes = [_axis(by_name[name], trials[f"unit_{name}"]) for name in names]
+    axes.append({
+        "label": str(o), "range": [low, high], "values": _plain(trials[o.metric].clip(low, high)),
+    })  # fmt: skip
     trace = {
         "type": "parcoords",
         "dimensions": axes,
         "line": {
             "color": _plain(trials[o.metric]),
-            "colorscale": "Cividis",
             "reversescale": not o.maximize,
             "cmin": low,
             "cmax": high,
             "showscale": False,
         },
     }
-    return {"data": [trace], "layout": {"margin": {"t": 60, "b": 24, "l": 60, "r": 60}}}
+    return {"data": [trace], "layout": {"margin": {"t": 60, "b": 24, "l": 80, "r": 60}}}
+
+
+def _axis(d: Dimension, units: pd.Series[float]) -> Chart:
+    """One of the parallel axes; a trial without a value has a place of its own, below the range."""
+    ticks = _ticks(d.domain)
+    if not units.isna().any():
+        return {
+            "label": escape(d.name),
+            "range": [0, 1],
+            "values": _plain(units, digits=4),
+            **ticks,
+        }
+    return {
+        "label": escape(d.name),
+        "range": [INACTIVE, 1],
+        "values": _plain(units.fillna(INACTIVE), digits=4),
+        "tickvals": [INACTIVE, *ticks["tickvals"]],
+        "ticktext": ["inactive", *ticks["ticktext"]],
+    }
 
 
 def bars_of_importance(found: Sequence[Importance]) -> Chart:
@@ -217,7 +243,7 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
         "type": "bar",
         "orientation": "h",
         "x": [round(i.share, 5) for i in rows],
-        "y": [i.name + words[i.colour] for i in rows],
+        "y": [escape(i.name) + words[i.colour] for i in rows],
         "marker": {"color": [colours[i.colour] for i in rows]},
         "error_x": {
             "type": "data",
@@ -228,7 +254,7 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
         },
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
-    chart = _chart([trace], x="share of the differences explained alone", y="")
+    chart = _chart([trace], x="share explained alone", y="")
     chart["layout"]["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     chart["layout"] |= {"height": 90 + 26 * len(rows), "margin": {"l": 140, "t": 10, "r": 20}}
     return chart
@@ -236,7 +262,7 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
 
 def pairs_in_words(pairs: Sequence[Pair]) -> list[str]:
     """The strongest interactions."""
-    return [f"{a} × {b}: {p.share:.1%}" for p in pairs[:3] for a, b in [p.names]]
+    return [f"{' × '.join(p.names)} {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]]
 
 
 def rungs(run: Run) -> Chart:
@@ -245,12 +271,16 @@ def rungs(run: Run) -> Chart:
     parts = {
         "went_on": ("went on", BLUE), "complete": ("complete", GREEN), "waiting": ("paused", GREY),
         "pruned": ("pruned", ORANGE), "bad": ("diverged or failed before it", RED),
+        "under_way": ("stopped or still training before it", BROWN),
     }  # fmt: skip
     traces = [
         {
             "type": "bar",
             "name": name,
-            "x": [f"epoch {e}" for e in found["epoch"]],
+            "x": [
+                f"epoch {e}<br>reached by {n:,}"
+                for e, n in zip(found["epoch"], found["entered"], strict=True)
+            ],
             "y": _plain(found[column]),
             "marker": {"color": colour},
             "hovertemplate": f"%{{y}} {name}<extra></extra>",
@@ -260,6 +290,7 @@ def rungs(run: Run) -> Chart:
     ]
     chart = _chart(traces, x="rung", y="trials", legend=True)
     chart["layout"]["barmode"] = "stack"
+    chart["layout"]["legend"] |= {"traceorder": "normal", "y": -0.4}
     return chart
 
 
@@ -296,28 +327,31 @@ def over_each_other(runs: Sequence[tuple[Spec, Run]], *, over: str = "spent") ->
         steps = [s for s in steps if len(s)]
         if not steps:
             continue
-        name = own[0][1].folder.name + (f" and {len(own) - 1} more seeds" if len(own) > 1 else "")
-        x = np.linspace(
-            min(s[over].iloc[0] for s in steps), max(s[over].iloc[-1] for s in steps), 200
-        )
+        more = len(own) - 1
+        name = escape(own[0][1].folder.name)
+        name += f" and {more} more seed{'s' if more > 1 else ''}" if more else ""
+        # from where all have a result to where the first one ends
+        x = np.unique(np.concatenate([s[over].to_numpy(float) for s in steps]))
+        x = x[
+            (x >= max(s[over].iloc[0] for s in steps)) & (x <= min(s[over].iloc[-1] for s in steps))
+        ]
         y = np.array([_stepped(s, over, x) for s in steps])
         if len(steps) > 1:
+            edge = {"line": {"width": 0, "shape": "hv"}, "showlegend": False, "hoverinfo": "skip"}
             traces += [
-                {**_line(x, np.nanmin(y, axis=0), name, colour), "line": {"width": 0},
-                 "showlegend": False, "hoverinfo": "skip"},
-                {**_line(x, np.nanmax(y, axis=0), name, colour), "line": {"width": 0},
-                 "showlegend": False, "hoverinfo": "skip", "fill": "tonexty",
-                 "fillcolor": f"{colour}33"},
+                _line(x, y.min(axis=0), name, colour) | edge,
+                _line(x, y.max(axis=0), name, colour) | edge
+                | {"fill": "tonexty", "fillcolor": f"{colour}33"},
             ]  # fmt: skip
-        traces.append(_line(x, np.nanmean(y, axis=0), name, colour))
+        traces.append(_line(x, y.mean(axis=0), name, colour))
     return _chart(traces, x=OVER[over], y=str(runs[0][1].objective), legend=True)
 
 
 def _stepped(found: pd.DataFrame, over: str, x: np.ndarray) -> np.ndarray:
-    """The best so far at each x; NaN before the first result."""
+    """The best so far at each x, none of them before the first result."""
     place = np.searchsorted(found[over].to_numpy(float), x, side="right") - 1
-    best = found["best"].to_numpy(float)
-    return np.where(place >= 0, best[np.maximum(place, 0)], np.nan)
+    best: np.ndarray = found["best"].to_numpy(float)[place]
+    return best
 
 
 def _line(x: np.ndarray, y: np.ndarray, name: str, colour: str) -> Chart:
@@ -356,32 +390,50 @@ def _thinned(trials: pd.DataFrame, run: Run, most: int) -> pd.DataFrame:
     return trials.loc[sorted([*order[: most // 2], *rest])]
 
 
-def _ticks(d: Dimension) -> Chart:
+def _ticks(domain: Real | Integer | Choice) -> Chart:
     """Where an axis of the unit cube has its ticks, and the values that stand there."""
-    domain = d.domain
     if isinstance(domain, Choice):
         k = len(domain.options)
         return {
             "tickvals": [(i + 0.5) / k for i in range(k)],
-            "ticktext": [str(o) for o in domain.options],
+            "ticktext": [escape(str(o)) for o in domain.options],
         }
     if isinstance(domain, Integer) and domain.high - domain.low < 2 * TICKS:
-        whole = range(domain.low, domain.high + 1)
-        return {"tickvals": [domain.to_unit(v) for v in whole], "ticktext": [*map(str, whole)]}
-    at = [i / (TICKS - 1) for i in range(TICKS)]
-    return {"tickvals": at, "ticktext": [figure(domain.from_unit(u)) for u in at]}
+        values: list[Any] = list(range(domain.low, domain.high + 1))
+    else:
+        between = (_rounded(domain, i / (TICKS - 1)) for i in range(1, TICKS - 1))
+        inside = {v for v in between if domain.low < v < domain.high}
+        values = [domain.low, *sorted(inside), domain.high]
+    return {"tickvals": [domain.to_unit(v) for v in values], "ticktext": [*map(figure, values)]}
 
 
-def _where_it_counts(values: pd.Series[float], *, maximize: bool) -> list[float]:
+def _rounded(domain: Real | Integer, u: float) -> float:
+    """A value near this coordinate that a person would write."""
+    value = float(domain.from_unit(u))
+    match domain.scale:
+        case "log2":
+            return float(2 ** round(math.log2(value)))
+        case "log":
+            return float(f"{value:.1g}")
+        case "reverse_log":
+            return 1 - float(f"{1 - value:.1g}")
+    return float(f"{value:.2g}")
+
+
+def _where_it_counts(
+    values: pd.Series[float], *, maximize: bool, margin: float = 0.06
+) -> list[float]:
     """From the best to the worst quarter's edge: what is far off would flatten the rest."""
     finite = values[np.isfinite(values.astype(float))].astype(float)
     if finite.empty:
         return [0.0, 1.0]
-    low, high = (
-        (finite.quantile(0.25), finite.max()) if maximize else (finite.min(), finite.quantile(0.75))
-    )
-    pad = 0.06 * (high - low) or 0.01
-    return [float(low - pad), float(high + pad)]
+    low, high = float(finite.min()), float(finite.max())
+    if len(finite) >= FEW and maximize:
+        low = float(finite.quantile(0.25))
+    elif len(finite) >= FEW:
+        high = float(finite.quantile(0.75))
+    pad = margin * (high - low) or 0.01
+    return [low - pad, high + pad]
 
 
 def _chart(traces: list[Chart], *, x: str, y: str, legend: bool = False) -> Chart:
@@ -391,8 +443,8 @@ def _chart(traces: list[Chart], *, x: str, y: str, legend: bool = False) -> Char
             "xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True},
             "showlegend": legend,
-            "legend": {"orientation": "h", "y": 1.12},
-            "margin": {"t": 20, "r": 16},
+            "legend": {"orientation": "h", "y": -0.3, "yanchor": "top"},
+            "margin": {"t": 20, "r": 16, "b": 50},
             "hovermode": "closest",
         },
     }

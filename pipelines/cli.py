@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.run import Watcher
     from orchestrator.spec import Spec
     from orchestrator.trial import Objective, Score
+    from pipelines.analysis import Run
     from pipelines.launch import MakeWatcher, Result
     from pipelines.workers import Crew
 
@@ -216,7 +218,7 @@ def show(
 
     alone, pairs = found(opened_spec(run), load(run))
     if as_json:
-        typer.echo(json.dumps([asdict(a) | {"colour": a.colour} for a in alone]))
+        _print_json([asdict(a) | {"colour": a.colour} for a in alone])
         return
     for line in importance_lines(alone, pairs):
         typer.echo(line)
@@ -296,6 +298,7 @@ def finalists_command(
     _at_least(1, top=top, seeds=seeds)
     _trusted(run / "spec.yaml", given=trust_trainer)
     parent = load(run)
+    _check_ended(parent)
     spec = finalists_spec(opened_spec(run), parent, top=top, seeds=seeds)
     folder = out or run.with_name(f"{run.name}-finalists")
     crew = _crew(pool, workers, address, epoch_timeout, None)
@@ -303,7 +306,7 @@ def finalists_command(
     again = load(folder)
     found = finalists(again)
     if as_json:
-        typer.echo(json.dumps([asdict(f) for f in found]))
+        _print_json([asdict(f) for f in found])
         return
     for line in finalists_lines(again, parent, found):
         typer.echo(line)
@@ -330,23 +333,27 @@ def audit_command(
     parent, spec = load(run), opened_spec(run)
     folder = out or run.with_name(f"{run.name}-audit")
     if total_epochs is not None:
+        _check_ended(parent)
         _trusted(run / "spec.yaml", given=trust_trainer)
         chosen = audit_spec(spec, parent, epochs=total_epochs)
         crew = _crew(pool, workers, address, epoch_timeout, None)
         _train_again(chosen, folder, crew, silent=as_json or quiet, as_json=as_json)
-    if folder.is_dir():
+    if (folder / "spec.yaml").is_file():
         audits = load(folder)
-    elif parent.audit is not None:
+    elif out is None and parent.audit is not None:
         audits = parent.audit
     else:
+        given = f" --out {shlex.quote(str(out))}" if out else ""
         raise RunError(
-            f"{run}: has no audits; `caviar audit {shlex.quote(str(run))} --total-epochs "
-            f"{20 * spec.max_epochs}` trains 20 of the trials that pruning left behind"
+            f"{out or run}: has no audits; `caviar audit {shlex.quote(str(run))} --total-epochs "
+            f"{20 * spec.max_epochs}{given}` trains 20 of the trials that pruning left behind"
         )
     found = audit(spec, parent, audits)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        _print_json(asdict(found))
         return
+    if parent.status == "running":
+        typer.echo(f"note: {run} is still going; all of this may change")
     for line in audit_lines(found):
         typer.echo(line)
 
@@ -532,6 +539,12 @@ def _at_least(least: int, **given: int | None) -> None:
             raise SpecError(f"--{name.replace('_', '-')} needs at least {least}, got {value}")
 
 
+def _check_ended(run: Run) -> None:
+    """Who is best, or left behind, is not settled before."""
+    if run.status == "running":
+        raise RunError(f"{run.folder}: is still going; wait for its end, or stop it with Ctrl-C")
+
+
 def _trusted(spec_file: Path | None, *, given: bool) -> None:
     from pipelines.trust import check_trust
 
@@ -606,6 +619,19 @@ def _train_again(spec: Spec, folder: Path, crew: Crew, *, silent: bool, as_json:
         _ended(result, as_json=as_json)
 
 
+def _print_json(found: object) -> None:
+    """On one line; a number that JSON does not have is null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    typer.echo(json.dumps(plain(found), allow_nan=False))
+
+
 def _print_summary(folder: Path, *, as_json: bool) -> None:
     from pipelines.analysis import load, opened_spec, placed, summary
     from pipelines.terminal import report_lines
@@ -614,7 +640,7 @@ def _print_summary(folder: Path, *, as_json: bool) -> None:
     run = load(folder)
     found = summary(run)
     if as_json:
-        typer.echo(json.dumps(found))
+        _print_json(found)
         return
     for line in report_lines(found, placed(run), run.objective):
         typer.echo(line)

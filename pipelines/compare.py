@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 from orchestrator.errors import RunError
+from orchestrator.events import Kind
 from orchestrator.spec import Spec, differences
 from pipelines.analysis import Run, load, opened_spec, summary
 from pipelines.terms import figure, told_seconds
@@ -56,8 +57,12 @@ def compared(runs: Sequence[tuple[Spec, Run]]) -> Compared:
     """The same of runs that are read already.
 
     Raises:
-        RunError: If their objectives differ.
+        RunError: If their objectives differ, or one is given twice.
     """
+    folders = [run.folder.resolve() for _, run in runs]
+    if len(set(folders)) < len(folders):
+        twice = next(f for f in folders if folders.count(f) > 1)
+        raise RunError(f"compare needs different runs, got {twice} twice")
     objective = runs[0][1].objective
     for _, run in runs[1:]:
         if run.objective != objective:
@@ -68,7 +73,7 @@ def compared(runs: Sequence[tuple[Spec, Run]]) -> Compared:
     found = [_row(run) for _, run in runs]
     return Compared(
         table=pd.DataFrame(found),
-        differences=["; ".join(differences(runs[0][0], spec)) for spec, _ in runs],
+        differences=["; ".join(_differences(runs[0], other)) for other in runs],
         paired=_paired(
             [(spec, run, row["best"]) for (spec, run), row in zip(runs, found, strict=True)]
         ),
@@ -77,17 +82,30 @@ def compared(runs: Sequence[tuple[Spec, Run]]) -> Compared:
 
 
 def kinds(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec, Run]]]:
-    """The runs, those together that differ in their seed alone."""
+    """The runs, those together that differ in their seed alone, which each of them has once."""
     found: list[list[tuple[Spec, Run]]] = []
     for spec, run in runs:
-        bare = replace(spec, seed=0)
         for own in found:
-            if not differences(replace(own[0][0], seed=0), bare):
+            first, seeds = own[0], [s.seed for s, _ in own]
+            if spec.seed not in seeds and not _differences(
+                (replace(first[0], seed=spec.seed), first[1]), (spec, run)
+            ):
                 own.append((spec, run))
                 break
         else:
             found.append([(spec, run)])
     return found
+
+
+def _differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
+    """Of their specs, and of the budgets that they were given in all."""
+    first, second = budget_of(a[1]), budget_of(b[1])
+    budgets = [
+        f"{name}: {first.get(name, 'no limit')} -> {second.get(name, 'no limit')}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    ]
+    return differences(a[0], b[0]) + budgets
 
 
 def compare_lines(found: Compared) -> list[str]:
@@ -112,6 +130,19 @@ def compare_lines(found: Compared) -> list[str]:
     if not found.paired:
         lines.append("no paired test: it needs two or more runs of each kind with the same seeds")
     return lines
+
+
+def budget_of(run: Run) -> dict[str, str]:
+    """What the last session was given, by the command's options."""
+    last = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
+    columns = {
+        "--time": "budget_seconds", "--trials": "budget_trials", "--total-epochs": "budget_epochs"
+    }  # fmt: skip
+    known = {name: last[column] for name, column in columns.items() if pd.notna(last[column])}
+    return {
+        name: told_seconds(float(value)) if name == "--time" else f"{int(value):,}"
+        for name, value in known.items()
+    }
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def finalists(run: Run) -> list[Finalist]:
     order = [int(k) for k in ranked(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
     whole = table.loc[:, table.notna().all()]
     leader = next((kind for kind in order if kind in whole), None)
-    for kind in (*order, *(int(k) for k in table.columns if k not in order)):
+    for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
         own = table[kind].dropna().to_numpy()
         centre, reach = _interval(own)
         values = tuple(o.value(float(loss)) for loss in own)
@@ -107,17 +107,21 @@ def finalists(run: Run) -> list[Finalist]:
 
 def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
     """For a person."""
-    seeds = len(found[0].values) + found[0].missing
+    seeds, plural = len(found[0].values) + found[0].missing, "s" * (len(found) != 1)
+    accuracy = run.objective.metric.endswith("accuracy")
+    bounds = (0.0, 1.0) if accuracy else (-np.inf, np.inf)  # Student's interval knows none
     lines = [
-        f"the best {len(found)} configurations, each trained again with {seeds} fresh seeds",
+        f"the best {len(found)} configuration{plural}, each trained again with "
+        f"{seeds} fresh seed{'s' * (seeds != 1)}",
         "",
         f"  {run.objective!s:>20}  {'95 % of the mean':>18}  in the search",
     ]
     for i, f in enumerate(found):
-        between = "" if np.isnan(f.low) else f"{figure(f.low)} to {figure(f.high)}"
+        low, high = np.clip([f.low, f.high], *bounds)
+        between = "" if np.isnan(low) else f"{figure(low)} to {figure(high)}"
         told = "best" if i == 0 else "tied with the best" if f.tied else ""
         if f.missing:
-            told = f"no result with {f.missing} of {seeds} seeds"
+            told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
         lines.append(f"  {figure(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
     own = next(f for f in found if f.rank == 1)
     top = best(parent) if parent is not None else None

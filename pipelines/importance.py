@@ -27,10 +27,8 @@ LEAST_TRIALS = 20  #: fewer say nothing
 MOST_TRIALS = 2_000  #: that a forest learns from
 LEAVES = 128  #: of a tree: its size, not that of the run, is what a page waits for
 BARS = (0.1, 0.9)  #: the quantiles over the forests that the bars end at
-RED, YELLOW = (
-    0.2,
-    0.05,
-)  #: from such a share of the variance on: tune first; then; the rest is green
+RED, YELLOW = 0.5, 0.2  #: of the first one's share, and more: tune first; then; the rest is green
+NOTHING = 0.01  #: where the first one's bar ends below it, none stands out
 
 Array = np.ndarray
 
@@ -40,43 +38,44 @@ class Importance:
     """The share of the loss's variance that one hyperparameter explains alone, with its bar."""
 
     name: str
-    share: float
+    share: float  #: the median over the forests
     low: float
     high: float
-
-    @property
-    def colour(self) -> str:
-        """Red: tune first; yellow: then; green: leave it."""
-        return "red" if self.share >= RED else "yellow" if self.share >= YELLOW else "green"
+    colour: str  #: red: tune first; yellow: then; green: leave it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The share that two explain only together."""
+    """The share that two explain only together, with its bar."""
 
     names: tuple[str, str]
     share: float
+    low: float
+    high: float
 
 
 def importance(spec: Spec, run: Run) -> tuple[list[Importance], list[Pair]]:
     """Hyperparameters and pairs, the most important first; nothing where there is too little.
 
-    What diverged or failed counts as the worst result there was.
+    What diverged or failed counts as the worst result there was. A hyperparameter that is not
+    active gets a value by lot, anew for each forest: it then explains nothing, where one value for
+    all would tell the forest which trials they were.
     """
     names = [d.name for d in spec.parameters().dimensions]
     y = _results(run)
     if not names or len(y) < LEAST_TRIALS or np.ptp(y) == 0:
         return [], []
     units = run.trials.set_index("trial").loc[y.index, [f"unit_{n}" for n in names]]
-    x, values = units.astype(float).fillna(0.5).to_numpy(), y.to_numpy()
+    known, values = units.astype(float).to_numpy(), y.to_numpy()
     found = []
     for i in range(FORESTS):
         rng = np.random.default_rng((spec.seed, i))
-        drawn = rng.integers(len(x), size=min(len(x), MOST_TRIALS))
+        drawn = rng.integers(len(known), size=min(len(known), MOST_TRIALS))
+        x = known[drawn]
         forest = RandomForestRegressor(
             TREES, min_samples_leaf=3, max_leaf_nodes=LEAVES, max_features=0.7,
             bootstrap=False, random_state=i,
-        ).fit(x[drawn], values[drawn])  # fmt: skip
+        ).fit(np.where(np.isnan(x), rng.random(x.shape), x), values[drawn])  # fmt: skip
         found.append(np.mean([fanova(*_leaves(t.tree_, len(names))) for t in forest], axis=0))
     return _sorted(names, np.array(found))
 
@@ -97,7 +96,9 @@ def importance_lines(alone: list[Importance], pairs: list[Pair]) -> list[str]:
         for a in alone
     ]
     lines += ["", "and what two explain only together:"]
-    lines += [f"  {' x '.join(p.names)}: {p.share:.1%}" for p in pairs[:3]]
+    lines += [
+        f"  {' x '.join(p.names)}: {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]
+    ]
     return lines
 
 
@@ -189,16 +190,25 @@ def fanova(low: Array, high: Array, values: Array) -> Array:
 
 
 def _sorted(names: list[str], found: Array) -> tuple[list[Importance], list[Pair]]:
-    mean = found.mean(axis=0)
+    share = np.median(found, axis=0)
     low, high = np.quantile(found, BARS, axis=0)
+    first = int(np.argmax(share.diagonal()))
+    stands_out = low[first, first] > NOTHING
+
+    def colour(own: float) -> str:
+        part = own / share[first, first] if stands_out else 0.0
+        return "red" if part >= RED else "yellow" if part >= YELLOW else "green"
+
     alone = [
-        Importance(name=n, share=float(mean[i, i]), low=float(low[i, i]), high=float(high[i, i]))
+        Importance(name=n, share=float(share[i, i]), low=float(low[i, i]), high=float(high[i, i]),
+                   colour=colour(share[i, i]))
         for i, n in enumerate(names)
-    ]
+    ]  # fmt: skip
     pairs = [
-        Pair(names=(names[i], names[j]), share=float(mean[i, j]))
+        Pair(names=(names[i], names[j]), share=float(share[i, j]), low=float(low[i, j]),
+             high=float(high[i, j]))
         for i, j in combinations(range(len(names)), 2)
-    ]
+    ]  # fmt: skip
     return (
         sorted(alone, key=lambda found: -found.share),
         sorted(pairs, key=lambda found: -found.share),

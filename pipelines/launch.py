@@ -134,7 +134,7 @@ def train_again(
     """
     known = (out / "spec.yaml").is_file()
     if known:
-        _check_same(out, spec)
+        _check_same_given(out, spec)
         if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
             return None
     added = Added(trials=len(spec.search.given))
@@ -315,14 +315,20 @@ class Run:
             self._keep_best(best, trainer.state())
         if self.spec.trainer not in TRAINERS.values() or not len(self.data.x_test):
             return []
-        figures = load_model(self.folder / "best").figures(self.data.x_test, self.data.y_test)
+        model, data = load_model(self.folder / "best"), self.data
+        figures = model.figures(data.x_test, data.y_test)
+        intervals = {
+            "validation": model.intervals(data.data.x_validation, data.data.y_validation),
+            "test": model.intervals(data.x_test, data.y_test),
+        }
         return [
             Event(
                 kind=Kind.TEST,
                 trial=best.trial,
                 epoch=best.epoch,
                 metrics={f"test_{name}": value for name, value in figures.items()},
-                reason=f"the best model on {len(self.data.x_test)} rows nobody has chosen by",
+                reason=f"the best model on {len(data.x_test)} rows nobody has chosen by",
+                details=json.dumps({"intervals": intervals}),
             )
         ]
 
@@ -368,6 +374,27 @@ def _check_same(folder: Path, spec: Spec) -> None:
             f"{folder}: holds another run ({shown}{'; …' if len(told) > 3 else ''}); "
             f"give another folder with --out"
         )
+
+
+def _check_same_given(folder: Path, spec: Spec) -> None:
+    """As `_check_same`; where nothing but what is given differs, in the words it was typed in."""
+    old = opened_spec(folder)
+    told = differences(old, spec)
+    if not told or any(not one.startswith("search.given") for one in told):
+        return _check_same(folder, spec)
+    made = _typed(old)
+    since = ", before that run went on" if made == _typed(spec) else ""
+    raise RunError(
+        f"{folder}: was made of {old.parent_run} with {made}{since}; give --out FOLDER for another"
+    )
+
+
+def _typed(spec: Spec) -> str:
+    """What makes a run of finalists or of audits such as it is."""
+    given, seeds = len(spec.search.given), len(set(spec.search.given_seeds))
+    if spec.search.method == "finalists":
+        return f"--top {given // seeds} --seeds {seeds}"
+    return f"--total-epochs {given * spec.max_epochs}"
 
 
 def named_folder(source: str) -> Path:

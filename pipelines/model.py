@@ -21,6 +21,7 @@ from orchestrator.space import Config
 from orchestrator.states import to_tensors
 from orchestrator.trial import State
 from pipelines.datasets import read_features
+from pipelines.intervals import resampled
 from pipelines.preprocessing import Preprocessing, apply, decode_target, encode_target
 from trainers.batchnorm_mlp import weights
 from trainers.config import read_settings
@@ -49,10 +50,12 @@ def save_model(
 ) -> None:
     """Write best/: weights, config, preprocessing. The config names trial and epoch, and is last.
 
+    An exported model.onnx is of the model before this one, so it goes.
     A trainer of the user's own is kept with its whole state; ours with its weights alone.
     """
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").unlink(missing_ok=True)  # until the rest fits it
+    (folder / "model.onnx").unlink(missing_ok=True)
     arrays, rest = to_tensors(weights(state) if trainer.startswith(_OURS) else state)
     with replacing(folder / "model.safetensors") as file:
         file.write(save(arrays, {"rest": json.dumps(rest)}))
@@ -118,7 +121,14 @@ class Model:
 
     def figures(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """Accuracy and log_loss, or rmse, mae and r2 in the target's own unit."""
-        p, raw = self.preprocessing, self._raw(x)
+        return self._figures(self._raw(x), y)
+
+    def intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
+        """The low and the high end of each of its figures' 95 % interval."""
+        return resampled(self._figures, self._raw(x), y)
+
+    def _figures(self, raw: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        p = self.preprocessing
         if p.task == "regression":
             rmse, mae, r2 = regression_errors(regression_sums(raw, y), y, scale=p.target_scale)
             return {"rmse": rmse, "mae": mae, "r2": r2}

@@ -2,6 +2,11 @@
 "use strict";
 const drawn = JSON.parse(document.getElementById("drawn").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const touched = window.matchMedia("(hover: none)");
+// Cividis without the end that is lost on the paper: golden is good on either.
+const scale = () => dark.matches
+  ? [[0, "#5b6690"], [0.5, "#9a9488"], [1, "#FEE838"]]
+  : [[0, "#00224E"], [0.5, "#7C7B78"], [1, "#D9B62A"]];
 
 function themed(layout) {
   const style = getComputedStyle(document.documentElement);
@@ -14,23 +19,27 @@ function themed(layout) {
 }
 
 function draw(id, figure) {
-  Plotly.react(id, figure.data, themed(figure.layout), { responsive: true, displaylogo: false, displayModeBar: "hover" });
+  for (const trace of figure.data) if (trace.type === "parcoords") trace.line.colorscale = scale();
+  document.getElementById(id).style.minHeight = figure.layout.height ? `${figure.layout.height}px` : "";
+  Plotly.react(id, figure.data, themed(figure.layout),
+    { responsive: true, displaylogo: false, displayModeBar: touched.matches ? false : "hover" });
 }
 
 // Every trial in the plane of two hyperparameters, and the box of each zoom.
 function pair(table, x, y) {
-  const values = table.value, sound = values.filter(v => v !== null).sort((a, b) => a - b);
-  const at = share => sound[Math.min(sound.length - 1, Math.floor(share * sound.length))];
-  const [low, high] = table.maximize ? [at(0.25), at(1)] : [at(0), at(0.75)];
+  const values = table.value, [low, high] = table.range;
+  const best = table.trial.map(t => t === table.best);
   const points = { type: "scatter", mode: "markers", x: table.unit[x], y: table.unit[y],
-    text: table.trial.map((t, i) => `trial ${t}: ${values[i]} (${table.status[i].toLowerCase()})`),
+    text: table.trial.map((t, i) => `trial ${t}: ${values[i]} (${table.stage[i]}, ${table.status[i].toLowerCase()})`),
     hovertemplate: "%{text}<extra></extra>",
-    marker: { size: 6, color: values, colorscale: "Cividis", reversescale: !table.maximize,
+    marker: { size: best.map(b => b ? 16 : 6), color: values, colorscale: scale(), reversescale: !table.maximize,
+      symbol: best.map((b, i) => b ? "star" : table.stage[i] === "fine" ? "diamond" : "circle"),
       cmin: low, cmax: high, line: { width: 0.5, color: "#888" }, colorbar: { title: { text: table.metric, side: "right" }, thickness: 12 } } };
   const side = (box, name) => box[name] || [0, 1];
-  const shapes = table.boxes.map((zoom, i) => ({ type: "rect", line: { color: "#D55E00", width: 1 + i },
+  const shapes = table.boxes.map(zoom => ({ type: "rect", line: { color: "#D55E00", width: 1.5 },
+    label: { text: `zoom ${zoom.zoom}`, textposition: "top left", font: { color: "#D55E00", size: 11 } },
     x0: side(zoom.box, x)[0], x1: side(zoom.box, x)[1], y0: side(zoom.box, y)[0], y1: side(zoom.box, y)[1] }));
-  const axis = name => ({ title: { text: name }, range: [-0.03, 1.03], automargin: true, ...table.ticks[name] });
+  const axis = name => ({ title: { text: table.names[name] }, range: [-0.03, 1.03], automargin: true, ...table.ticks[name] });
   return { data: [points], layout: { xaxis: axis(x), yaxis: axis(y), shapes, height: 520,
     margin: { t: 10, r: 10 }, hovermode: "closest" } };
 }

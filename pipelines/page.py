@@ -7,7 +7,6 @@ a failure's message, is text: escaped in HTML, and in JSON never able to end its
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -22,13 +21,20 @@ from pipelines import charts
 from pipelines.analysis import Run, load, opened_spec, placed, summary
 from pipelines.compare import Compared, compared
 from pipelines.importance import importance
-from pipelines.terms import figure, told_seconds
+from pipelines.intervals import wilson
+from pipelines.terms import figure, figure_within, told_seconds
 from pipelines.views import failures, saved_epochs
 
 __all__ = ["page", "write_page"]
 
-Z = 1.96  #: of a 95 % interval
 SHOWN_FAILURES = 12
+AXES = 10  #: of the parallel coordinates
+IN_THREE_COLOURS = (
+    "the share of the differences between trials that each explains alone (functional ANOVA over "
+    "random forests; the bars hold 80 % of resamples). Red: tune first, it explains at least half "
+    "as much as the first; yellow: then, at least a fifth; green: leave it"
+)
+CUT = "what is far off is cut (double click: all)"
 
 
 def page(folders: Sequence[Path]) -> str:
@@ -68,6 +74,8 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
     names = [i.name for i in alone] or [d.name for d in run.space.dimensions]
 
     def chart(name: str, content: Any, title: str, note: str = "") -> str:
+        if not content.get("data", True):
+            return f"<p>{escape(title)}: nothing yet.</p>"
         drawn[prefix + name] = content
         told = f"<p class=note>{escape(note)}</p>" if note else ""
         named = f"<figcaption>{escape(title)}</figcaption>" if title else ""
@@ -81,13 +89,13 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
         _section(
             "Best so far",
             "<div class=two>"
-            + chart("spent", charts.best_so_far(run, over="spent"), "against epochs")
-            + chart("seconds", charts.best_so_far(run, over="at_seconds"), "against time")
+            + chart("spent", charts.best_so_far(run, over="spent"), "Best so far, by epochs")
+            + chart("seconds", charts.best_so_far(run, over="at_seconds"), "Best so far, by time")
             + "</div>",
         ),
         _section(
             "Learning curves",
-            chart("curves", charts.curves(run), f"{run.objective} after each epoch"),
+            chart("curves", charts.curves(run), f"{run.objective} after each epoch", CUT),
         ),
         _section(
             "From coarse to fine",
@@ -95,32 +103,37 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
             + chart(
                 "pair",
                 {"table": charts.table_of_trials(run)},
-                "every trial on its own scale; the boxes are the zooms, thicker where later",
+                "Trials in the plane of two hyperparameters, each on its own scale",
+                f"golden is good; circles are coarse draws, diamonds fine ones, the star is the "
+                f"best trial, the frames are the zooms' boxes{_only(charts.POINTS, run)}",
             ),
         ),
         _section(
             "What matters",
-            chart("importance", charts.bars_of_importance(alone), "importance in three colours",
-                  "functional ANOVA over random forests; the bars are 80 % of resamples")
-            + "<p>Together only: " + escape("; ".join(charts.pairs_in_words(pairs))) + "</p>"
+            chart("importance", charts.bars_of_importance(alone), "Importance in three colours",
+                  IN_THREE_COLOURS)
+            + "<p>What two explain only together: "
+            + escape("; ".join(charts.pairs_in_words(pairs))) + "</p>"
             if alone
             else "<p>Too few trials to say (it needs 20 with different results).</p>",
         ),
         _section(
             "Each hyperparameter",
-            f"<p class=note>{escape(str(run.objective))}, each on its own scale; what is far off "
-            f"is cut (double click: all)</p><div class=many>{small}</div>",
+            f"<p class=note>{escape(str(run.objective))} of each trial that has a value; {CUT}"
+            f"{_only(charts.SMALL, run)}; {_legend(run)}</p><div class=many>{small}</div>",
         ),
         _section(
             "All at once",
             "<div class=wide>"
-            + chart("coordinates", charts.coordinates(run, names[:10]),
-                    f"each line a trial; light is good ({run.objective})")
+            + chart("coordinates", charts.coordinates(run, names[:AXES]),
+                    "Each line a trial, golden is good",
+                    f"the {min(AXES, len(names))} most important of {len(names)} hyperparameters; "
+                    f"what is worse than the axis of the metric stands at its end")
             + "</div>",
         ),
         _section("Pruning", _pruning(spec, run, chart)),
-        _section("Workers", chart("workers", charts.workers(run), "gaps are time without training",
-                                  f"{found['utilisation']:.0%} of the workers' time was training")),
+        _section("Workers", chart("workers", charts.workers(run), "Workers' time",
+                                  f"{found['utilisation']:.0%} of it was training; gaps are idle")),
         _section("What went wrong", _failures(run)),
         _section("Load it yourself", _code(run)),
         _section("The spec", f"<pre>{escape(dump_spec(spec))}</pre>"),
@@ -136,41 +149,42 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
         if found[name]
     )
     told = (
-        f"<p>{found['trials']} trials ({escape(fates)}), {found['epochs']:,} epochs in "
+        f"<p>{_counted(found['trials'], 'trial')} ({escape(fates)}), "
+        f"{_counted(found['epochs'], 'epoch')} in "
         f"{escape(told_seconds(found['seconds']))}; {escape(run.status)}.</p>"
     )
     if top is None:
         return f"<p class=big>No model yet.</p>{told}"
     rows = run.session.get("rows", {})
+
+    def known(split: str, name: str) -> Sequence[float] | None:
+        """Before its end a run has none but an accuracy's."""
+        found: Sequence[float] | None = top["intervals"].get(split, {}).get(name)
+        if found is None and name == "accuracy" and rows.get(split) and name in top[split]:
+            return wilson(top[split][name], rows[split])
+        return found
+
+    def cell(split: str, name: str) -> str:
+        value = top[split].get(name)
+        return "" if value is None else figure_within(value, known(split, name))
+
     figures = "".join(
-        f"<tr><th>{escape(name)}</th>"
-        + "".join(
-            f"<td>{escape(_with_interval(name, top[split].get(name), rows.get(split)))}</td>"
-            for split in ("validation", "test")
-        )
-        + "</tr>"
+        f"<tr><th>{escape(name)}</th><td>{cell('validation', name)}</td>"
+        f"<td>{cell('test', name)}</td></tr>"
         for name in top["validation"]
     )
     metric = run.objective.metric.removeprefix("validation_")
+    tested = top["test"].get(metric)
+    test = "" if tested is None else f", test <b>{escape(figure(tested))}</b>"
     return (
         f"<p class=big>{escape(str(run.objective))} "
-        f"<b>{escape(figure(top['validation'][metric]))}</b></p>"
+        f"<b>{escape(figure(top['validation'][metric]))}</b>{test}</p>"
         f"<p>Trial {top['trial']}, epoch {top['epoch']}, from the {escape(str(top['stage']))} "
-        f"stage; the test split has chosen nothing.</p>"
+        f"stage. It was chosen by its validation figure, the best of {found['epochs']:,}, so that "
+        f"one is optimistic; the test rows have chosen nothing. In brackets: 95 % intervals.</p>"
         f"<table><tr><th></th><th>validation</th><th>test</th></tr>{figures}</table>"
         f"<table class=config>{''.join(map(_placed, placed(run)))}</table>{told}"
     )
-
-
-def _with_interval(name: str, value: float | None, rows: int | None) -> str:
-    """A share of right answers with Wilson's 95 % interval (1927); other figures as they are."""
-    if value is None:
-        return ""
-    if name != "accuracy" or not rows:
-        return figure(float(value))
-    centre = (value + Z * Z / (2 * rows)) / (1 + Z * Z / rows)
-    half = Z / (1 + Z * Z / rows) * math.sqrt(value * (1 - value) / rows + (Z / (2 * rows)) ** 2)
-    return f"{value:.4f} ({max(centre - half, 0):.4f} to {min(centre + half, 1):.4f})"
 
 
 def _placed(p: Any) -> str:
@@ -206,14 +220,35 @@ def _selectors(prefix: str, names: Sequence[str], chosen: Sequence[str]) -> str:
 def _pruning(spec: Spec, run: Run, chart: Any) -> str:
     saved = saved_epochs(run, spec.max_epochs)
     whole = len(run.trials) * spec.max_epochs
+    other = whole - len(run.epochs) - saved
     told = (
-        f"<p>Training every trial to the end would have taken {whole:,} epochs; it took "
-        f"{len(run.epochs):,}: {saved / whole:.0%} saved.</p>"
+        f"<p>Training every trial to the end takes {whole:,} epochs. It took {len(run.epochs):,}; "
+        f"pruning saved {saved:,} ({saved / whole:.0%})"
+        + (f", and {other:,} were left by trials that went bad or were stopped" if other else "")
+        + ".</p>"
         if whole
         else ""
     )
-    drawn: str = chart("rungs", charts.rungs(run), "how many reached each rung, and what became")
+    drawn: str = chart("rungs", charts.rungs(run), "How many reached each rung, and what became")
     return told + drawn
+
+
+def _only(most: int, run: Run) -> str:
+    """What a chart of at most so many trials leaves out."""
+    return f"; the best half of {most:,} and a sample" if len(run.trials) > most else ""
+
+
+def _legend(run: Run) -> str:
+    """The colours of the fates there are."""
+    there = [fate for fate in charts.FATES if (run.trials["status"] == fate).any()]
+    return ", ".join(
+        f'<span class=fate style="background:{charts.FATES[fate]}"></span> {fate.lower()}'
+        for fate in there
+    )
+
+
+def _counted(number: int, of_what: str) -> str:
+    return f"{number:,} {of_what}{'' if number == 1 else 's'}"
 
 
 def _failures(run: Run) -> str:
@@ -235,7 +270,7 @@ def _failures(run: Run) -> str:
 
 
 def _code(run: Run) -> str:
-    folder = str(run.folder)
+    folder = str(run.folder.resolve())
     lines = (
         "import caviar, pandas, duckdb, polars",
         "",
@@ -252,13 +287,14 @@ def _code(run: Run) -> str:
 
 def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(row['run'])}</td><td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"
+        f"<tr><td>{escape(row['run'])}</td><td>{escape(row['status'])}</td>"
+        f"<td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"
         f"<td>{row['trials']}</td><td>{row['epochs']:,}</td>"
         f"<td>{escape(told_seconds(row['seconds']))}</td><td>{_marked(told)}</td></tr>"
         for (_, row), told in zip(found.table.iterrows(), found.differences, strict=True)
     )
     head = (
-        f"<tr><th>run</th><th>{escape(found.metric)}</th><th>test</th><th>trials</th>"
+        f"<tr><th>run</th><th></th><th>{escape(found.metric)}</th><th>test</th><th>trials</th>"
         f"<th>epochs</th><th>time</th><th>differs in</th></tr>"
     )
     tests = "".join(
@@ -270,12 +306,31 @@ def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, 
     drawn["over-time"] = charts.over_each_other(runs, over="at_seconds")
     figures = "".join(
         f'<figure><figcaption>{title}</figcaption><div class=chart id="{name}"></div></figure>'
-        for name, title in (("over", "against epochs"), ("over-time", "against time"))
+        for name, title in (
+            ("over", "Best so far, by epochs"),
+            ("over-time", "Best so far, by time"),
+        )
     )
     return _section(
         "Side by side",
-        f"<div class=wide><table>{head}{rows}</table></div>{tests}<div class=two>{figures}</div>",
+        f"<table>{head}{rows}</table>{tests}<div class=two>{figures}</div>"
+        f"<p class=note>Runs that differ in their seed alone are one line, their mean, in a band "
+        f"from the worst to the best of them, until the first of them ends.</p>"
+        f"<h3>Their best configurations</h3>{_configs([run for _, run in runs])}",
     )
+
+
+def _configs(runs: Sequence[Run]) -> str:
+    """The best configuration of each run in a column; what differs is marked."""
+    known = [{p.name: figure(p.value) for p in placed(run)} for run in runs]
+    head = "".join(f"<th>{escape(run.folder.name)}</th>" for run in runs)
+    rows = ""
+    for name in dict.fromkeys(name for config in known for name in config):
+        values = [config.get(name, "") for config in known]
+        mark = _marked if len(set(values)) > 1 else escape
+        cells = "".join(f"<td>{mark(value)}</td>" for value in values)
+        rows += f"<tr><th>{escape(name)}</th>{cells}</tr>"
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
 def _marked(difference: str) -> str:

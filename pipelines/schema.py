@@ -23,18 +23,21 @@ def schema_lines() -> list[str]:
     """Every table with its columns; NAME and METRIC stand for a space's and a trainer's own."""
     tables = Tables(
         space=Space([Parameter(name="NAME", domain=Real(low=0, high=1))]),
-        metrics={"validation_METRIC": float},
+        metrics={"train_METRIC": float, "validation_METRIC": float},
         objective=Objective(metric="validation_METRIC", maximize=False),
     )
     lines = [
         "# The tables of a run",
         "",
         "Each is a folder of Parquet files that are whole whenever they are read (`pandas."
-        "read_parquet`, DuckDB, Polars); from Python, `caviar.load(RUN)` gives them as frames. "
+        "read_parquet`, DuckDB, Polars); from Python, `caviar.load(RUN)` gives them as frames, "
+        "without the trials of stage audit: those stand apart, in `load(RUN).audit`. "
         f"This is schema {SCHEMA_VERSION}; `python -m pipelines.schema` writes this page.",
         "",
         "NAME stands for each hyperparameter of the space (one that there is once a layer "
-        "has a column for each: units_1, units_2), METRIC for each metric of the trainer. The type "
+        "has a column for each: units_1, units_2), METRIC for each metric of the trainer: "
+        "train_METRIC is from training (train_loss), validation_METRIC from the split that "
+        "decides, test_METRIC from the one that has chosen nothing. The type "
         "of config_NAME is that of its values; several kinds in one choice are text, as JSON. A "
         "cell that means nothing in its row is null.",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from orchestrator.events import Event, Kind
 from orchestrator.search import Incumbent, Observation, Search
 from orchestrator.trial import Objective, Score, Status
 from pipelines.analysis import Placed
-from pipelines.terms import figure, told_seconds
+from pipelines.terms import figure, figure_within, told_seconds
 
 if TYPE_CHECKING:
     from orchestrator.run import Session, Watcher
@@ -213,15 +214,18 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
 
 
 def _model_lines(top: dict[str, Any], places: list[Placed], objective: Objective) -> list[str]:
-    def told(split: str) -> str:
-        return ", ".join(f"{name} {figure(value)}" for name, value in top[split].items())
+    def told(split: str, intervals: Mapping[str, Any]) -> str:
+        return ", ".join(
+            f"{name} {figure_within(value, intervals.get(name))}"
+            for name, value in top[split].items()
+        )
 
     lines = [
         f"best by {objective}: trial {top['trial']}, epoch {top['epoch']} ({top['stage']})",
-        f"  validation   {told('validation')}",
+        f"  validation   {told('validation', {})}",  # the best of many: no interval would hold
     ]
     if top["test"]:
-        lines.append(f"  test         {told('test')}")
+        lines.append(f"  test         {told('test', top['intervals'].get('test', {}))}")
     lines.append("")
     width = max((len(p.name) for p in places), default=0)
     for p in places:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from orchestrator.errors import SpecError
 
-__all__ = ["figure", "seconds_of", "share_of", "told_seconds"]
+__all__ = ["figure", "figure_within", "seconds_of", "share_of", "told_seconds"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -58,3 +59,10 @@ def figure(value: object) -> str:
         value += 0.0  # -0.0 is 0
         return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
     return str(value)
+
+
+def figure_within(value: float, interval: Sequence[float] | None) -> str:
+    """A number and, where it is known, its interval."""
+    if interval is None:
+        return figure(value)
+    return f"{figure(value)} ({figure(interval[0])} to {figure(interval[1])})"

@@ -9,10 +9,18 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.events import Kind
-from orchestrator.trial import Status
+from orchestrator.trial import LEFT_BEHIND, Status
 from pipelines.analysis import Run, all_epochs, loss_of, tie_of
 
 __all__ = ["boxes", "failures", "funnel", "progress", "saved_epochs", "timeline"]
+
+_FATES = {
+    "waiting": [Status.PAUSED],
+    "complete": [Status.COMPLETED],
+    "pruned": [Status.PRUNED],
+    "bad": [Status.DIVERGED, Status.FAILED],
+    "under_way": [Status.STOPPED, Status.RUNNING],
+}
 
 
 def progress(run: Run) -> pd.DataFrame:
@@ -41,48 +49,37 @@ def progress(run: Run) -> pd.DataFrame:
 
 
 def funnel(run: Run) -> pd.DataFrame:
-    """What became of the trials at each rung they were compared in, lowest first.
+    """What became of the trials at each rung, lowest first; every trial ends in one of them.
 
-    Columns: epoch, entered, went_on, waiting, complete, pruned, bad.
-    A trial that was pruned counts where it was last compared, one that diverged or failed where it
-    would have been next.
+    Columns: epoch, entered, went_on, waiting, complete, pruned, bad, under_way.
+    A trial that diverged, failed, was stopped or pruned on its way, or is still training, counts at
+    the rung that it was bound for.
     """
+    names = ["epoch", "entered", "went_on", *_FATES]
     events = run.events
-    compared = events[events["kind"].isin([Kind.PAUSE, Kind.COMPLETE])]
-    rungs = sorted({int(e) for e in compared["epoch"]})
-    status = run.trials.set_index("trial")["status"]
-    reached = compared.groupby("trial")["epoch"].max()
-    rows = []
-    for i, epoch in enumerate(rungs):
-        here = compared.loc[compared["epoch"] == epoch, "trial"].unique()
-        went = events[(events["kind"] == Kind.PROMOTE) & (events["start_epoch"] == epoch)]
-        last = [t for t in here if reached[t] == epoch]
-        fate = status.loc[last].value_counts()
-        before = rungs[i - 1] if i else 0
-        bad = status[status.isin([Status.DIVERGED, Status.FAILED])].index
-        on_the_way = [t for t in bad if int(reached.get(t, 0)) == before]
-        rows.append(
-            {
-                "epoch": epoch,
-                "entered": len(here),
-                "went_on": went["trial"].nunique(),
-                "waiting": int(fate.get(Status.PAUSED, 0)),
-                "complete": int(fate.get(Status.COMPLETED, 0)),
-                "pruned": int(fate.get(Status.PRUNED, 0)),
-                "bad": len(on_the_way),
-            }
-        )
-    names = ["epoch", "entered", "went_on", "waiting", "complete", "pruned", "bad"]
-    return pd.DataFrame(rows, columns=names)
+    bound = events[events["kind"].isin([Kind.START, Kind.PROMOTE])]
+    if bound.empty:
+        return pd.DataFrame(columns=names)
+    reached = events[events["kind"].isin([Kind.PAUSE, Kind.COMPLETE])]
+    went = bound[bound["kind"] == Kind.PROMOTE].groupby("start_epoch")["trial"].nunique()
+    ended = bound.groupby("trial")["stop_epoch"].last()
+    status = run.trials.set_index("trial")["status"].reindex(ended.index)
+    found = pd.DataFrame({"entered": reached.groupby("epoch")["trial"].nunique(), "went_on": went})
+    for name, fates in _FATES.items():
+        found = found.join(ended[status.isin(fates)].value_counts().rename(name), how="outer")
+    shown: pd.DataFrame = found.fillna(0).astype(int).rename_axis("epoch").reset_index()[names]
+    return shown
 
 
 def saved_epochs(run: Run, max_epochs: int) -> int:
-    """How many epochs it would have taken more to train every trial to the end."""
-    return len(run.trials) * max_epochs - len(run.epochs)
+    """How many epochs it would have taken more to train what pruning left behind to the end."""
+    left = run.trials.loc[run.trials["status"].isin(LEFT_BEHIND), "trial"]
+    trained = run.epochs["trial"].isin(left).sum() if len(run.epochs) else 0
+    return len(left) * max_epochs - int(trained)
 
 
 def timeline(run: Run) -> pd.DataFrame:
-    """What each worker trained when: one row an uninterrupted stretch of one attempt of a trial.
+    """What each worker trained when: one row for its epochs of one attempt of a trial.
 
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
     """

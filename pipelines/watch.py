@@ -19,7 +19,7 @@ from rich.table import Table
 from orchestrator.errors import RunError
 from orchestrator.events import Kind
 from orchestrator.trial import Status
-from pipelines.analysis import Run, load
+from pipelines.analysis import Run, all_epochs, load
 from pipelines.terms import figure, told_seconds
 from pipelines.views import boxes, progress
 
@@ -27,7 +27,7 @@ __all__ = ["Left", "follow", "left", "panel", "sparkline"]
 
 LOOK_SECONDS = 1.0  #: the tables themselves are a second or two behind
 PATIENCE_SECONDS = 10.0  #: for a part that could not be read: it is replaced under a reader's feet
-SLICES = 20  #: of the session's time, whose paces say how sure the time left is
+SLICES = 8  #: of the session's time; the later half of them say what is left
 SHOWN = 12  #: workers, at most
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -87,7 +87,7 @@ def panel(run: Run) -> Panel:
     rows.add_row("trials", _fates(run))
     rows.add_row("time", _time(run))
     parts: list[Any] = [rows]
-    if run.status == "running" and len(run.epochs):
+    if run.status == "running":
         parts += ["", _workers(run)]
     title = f"{run.folder} ({run.status})"
     return Panel(Group(*parts), title=escape(title), title_align="left", width=88)
@@ -110,30 +110,34 @@ def sparkline(values: np.ndarray, width: int = 40) -> str:
 def left(run: Run, now: float) -> Left | None:
     """How long the budget will last at second `now`; None where that cannot be told.
 
-    A budget of epochs is divided by the session's pace; how much that varied over slices of the
-    session is how sure it is. A budget of trials alone says nothing: what they will need depends
-    on what pruning lets through.
+    What is left of a budget of epochs or trials is divided by the pace of late; the slowest and the
+    fastest slice of that time say where the end may lie. Seen at 20 to 85 % of the time of nine
+    recorded runs, the last start lay there 3 times of 4, the last epoch every other time.
     """
     session = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
-    found = []
+    begun, found = float(session["at_seconds"]), []
     if not pd.isna(session["budget_seconds"]):
         rest = max(float(session["budget_seconds"]) - now, 0.0)
         found.append(Left(seconds=rest, low=rest, high=rest))
-    if not pd.isna(session["budget_epochs"]) and len(run.epochs):
-        at = run.epochs["at_seconds"].to_numpy(float)
-        at = at[at >= session["at_seconds"]]
-        begun, rest = (
-            float(session["at_seconds"]),
-            float(session["budget_epochs"]) - len(run.epochs),
-        )
-        if len(at) >= SLICES and now > begun:
-            counts, _ = np.histogram(at, bins=SLICES, range=(begun, max(now, at.max())))
-            pace = counts.mean()
-            spread = 1.28 * counts.std(ddof=1) / np.sqrt(SLICES)
-            each = (max(now, at.max()) - begun) / SLICES
-            low, high = (rest * each / max(p, 1e-9) for p in (pace + spread, pace - spread))
-            found.append(Left(seconds=rest * each / pace, low=low, high=high))
+    starts = run.events[run.events["kind"] == Kind.START]
+    for name, rows in (("budget_epochs", all_epochs(run)), ("budget_trials", starts)):
+        if pd.isna(session[name]) or not len(rows) or now <= begun:
+            continue
+        at = rows["at_seconds"].to_numpy(float)
+        rest = float(session[name]) - len(at)
+        if rest > 0 and (at >= begun).sum() >= 2 * SLICES:
+            found.append(_at_the_pace(at, begun, max(now, at.max()), rest))
     return min(found, key=lambda one: one.seconds, default=None)
+
+
+def _at_the_pace(at: np.ndarray, begun: float, now: float, rest: float) -> Left:
+    """How long as many as `rest` more will take."""
+    counts, edges = np.histogram(at, bins=SLICES, range=(begun, now))
+    late = np.maximum(counts[SLICES // 2 :], 0.5)  # none in a slice is less than one
+    seconds, low, high = (
+        rest * (edges[1] - edges[0]) / np.array([late.mean(), late.max(), late.min()])
+    )
+    return Left(seconds=float(seconds), low=float(low), high=float(high))
 
 
 def _steps(found: pd.DataFrame) -> np.ndarray:
@@ -165,7 +169,8 @@ def _stage(run: Run) -> str:
 
 def _fates(run: Run) -> str:
     fate = run.trials["status"].value_counts()
-    told = ", ".join(f"{fate[s]} {s.lower()}" for s in Status if fate.get(s, 0))
+    words = {Status.RUNNING: "in flight"}  # more than there are workers: some wait for one
+    told = ", ".join(f"{fate[s]} {words.get(s, s.lower())}" for s in Status if fate.get(s, 0))
     return f"{len(run.trials)} ({told}), {len(run.epochs)} epochs"
 
 
@@ -185,21 +190,38 @@ def _time(run: Run) -> str:
 
 
 def _workers(run: Run) -> Table:
-    """Who trains what now: each worker's last trial, if it is still being trained."""
+    """Who trains what now: each worker's last trial, if there is more to come of it."""
     table = Table.grid(padding=(0, 2))
-    running = set(run.trials.loc[run.trials["status"] == Status.RUNNING, "trial"])
-    last = run.epochs.sort_values("seq").groupby("worker").last()
-    busy = last[last["trial"].isin(running)]
-    for worker, row in busy.head(SHOWN).iterrows():
-        curve = run.epochs[run.epochs["trial"] == row["trial"]].sort_values("epoch")
+    epochs, going = all_epochs(run), _going(run)
+    count = max([int(run.session["workers"]), *(worker + 1 for worker in going)])
+    for worker in range(min(count, SHOWN)):
+        trial = going.get(worker)
+        if trial is None:
+            table.add_row(f"worker {worker}", "between trials")
+            continue
+        curve = epochs[epochs["trial"] == trial].sort_values("epoch")
         values = curve[run.objective.metric].to_numpy(float)
         table.add_row(
             f"worker {worker}",
-            f"trial {row['trial']}",
-            f"epoch {row['epoch']}",
+            f"trial {trial}",
+            f"epoch {curve['epoch'].iloc[-1]}",
             sparkline(values, 27),
             figure(float(values[-1])),
         )
-    if len(busy) > SHOWN:
-        table.add_row(f"and {len(busy) - SHOWN} more")
+    if count > SHOWN:
+        table.add_row(f"and {count - SHOWN} more")
     return table
+
+
+def _going(run: Run) -> dict[int, int]:
+    """By worker: the trial it is in the middle of, as the last report of both says."""
+    rows = all_epochs(run)
+    if rows.empty:
+        return {}
+    parts = [part.trials for part in (run, run.audit) if part is not None]
+    running = {t for p in parts for t in p.loc[p["status"] == Status.RUNNING, "trial"]}
+    begun = run.events.loc[run.events["kind"] == Kind.SESSION, "seq"].iloc[-1]
+    rows = rows[rows["seq"] > begun].sort_values("seq")
+    rows = rows[~rows.duplicated("worker", keep="last") & ~rows.duplicated("trial", keep="last")]
+    rows = rows[~rows["last"] & rows["trial"].isin(running)]
+    return dict(zip(rows["worker"], rows["trial"], strict=True))

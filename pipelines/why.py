@@ -8,7 +8,9 @@ import pandas as pd
 
 from orchestrator.errors import RunError
 from orchestrator.events import Kind
-from pipelines.analysis import Run, ranked
+from orchestrator.search import AUDIT
+from orchestrator.trial import Status
+from pipelines.analysis import Run, loss_of, opened_spec, ranked, tie_of
 from pipelines.terms import figure, told_seconds
 
 __all__ = ["why"]
@@ -30,15 +32,17 @@ def why(run: Run, trial: int) -> str:
     Raises:
         RunError: If the run has no such trial.
     """
-    events = run.events[run.events["trial"] == trial]
-    if events.empty:
-        last = len(run.trials) - 1
+    known = [part for part in (run, run.audit) if part is not None]
+    its = next((part for part in known if trial in set(part.trials["trial"])), None)
+    if its is None:
+        last = max((int(t) for part in known for t in part.trials["trial"]), default=-1)
         raise RunError(f"{run.folder}: needs one of its trials, 0 to {last}, got {trial}")
+    events = its.events[its.events["trial"] == trial]
     told = [_began(run, trial, events.iloc[0])]
     told += [
         _went_on(run, row) for _, row in events.iloc[1:].iterrows() if row["kind"] != Kind.TEST
     ]
-    return " ".join([*told, _came_to(run, trial)])
+    return " ".join([*told, _came_to(its, trial)])
 
 
 def _began(run: Run, trial: int, row: pd.Series[Any]) -> str:
@@ -73,11 +77,40 @@ def _came_to(run: Run, trial: int) -> str:
         return f"It ended {found['status']} without a result."
     best = sound[sound["trial"] == trial].iloc[0]
     order = list(dict.fromkeys(sound["trial"]))
+    end, alike = f"It is {found['status']}", "trials"
+    if found["stage"] == AUDIT:
+        end = f"It repeats trial {found['parents'][0]}, which pruning left behind, and {end[3:]}"
+        alike = "audits"
+    elif found["status"] == Status.PAUSED and run.status != "running":
+        end = _waits(run, trial) or end
     return (
-        f"It is {found['status']}; its best {run.objective} is "
+        f"{end}; its best {run.objective} is "
         f"{figure(float(best[run.objective.metric]))} (epoch {best['epoch']}), "
-        f"place {order.index(trial) + 1} of the {len(order)} trials with a result."
+        f"place {order.index(trial) + 1} of the {len(order)} {alike} with a result."
     )
+
+
+def _waits(run: Run, trial: int) -> str:
+    """Of a trial that the end of the search found waiting: where, and how it stood by then."""
+    events = run.events
+    paused = events[events["kind"] == Kind.PAUSE]
+    rung = paused.loc[paused["trial"] == trial, "rung"].iloc[-1]
+    if pd.isna(rung):
+        return ""
+    end = f"The search ended with it waiting in rung {rung}"
+    if opened_spec(run.folder).search.pruning != "shares":  # a cutoff says why, and was told
+        return end
+    here = run.epochs[
+        (run.epochs["epoch"] == rung)
+        & run.epochs["trial"].isin(paused.loc[paused["rung"] == rung, "trial"])
+    ]
+    here = here.assign(loss=loss_of(run, here), tie=tie_of(run, here))
+    order = list(here.sort_values(["loss", "tie", "trial"])["trial"])
+    stops = events.groupby("trial")["stop_epoch"].last()  # those that went bad on the way count
+    bad = run.trials.loc[run.trials["status"].isin([Status.DIVERGED, Status.FAILED]), "trial"]
+    peers = len(order) + int((stops.reindex(bad) == rung).sum())
+    others = "; others were expected to improve more" if events["expected"].notna().any() else ""
+    return f"{end}, by then place {order.index(trial) + 1} of {peers} there{others}"
 
 
 def _metric(run: Run, loss: Any) -> str:

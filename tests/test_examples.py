@@ -7,26 +7,43 @@ import subprocess
 import sys
 from pathlib import Path
 
+import caviar
+from caviar import Added, Crew
 from pipelines.analysis import load
 from pipelines.repair import replayed
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_all_five_questions_are_answered_with_the_figures_of_the_run() -> None:
+def answers(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "analyse.py")],
+        [sys.executable, "-W", "error", str(EXAMPLES / "analyse.py"), *words],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == list("12345")
+    return done.stdout
+
+
+def test_a_run_of_few_epochs_is_asked_about_those_it_has(tmp_path: Path) -> None:
+    for most in (1, 4):
+        added, crew = Added(trials=20), Crew(pool="inline")
+        run = tmp_path / str(most)
+        caviar.search("wine", out=run, max_epochs=most, added=added, crew=crew)
+        third = answers(str(run)).partition("\n3. ")[2].partition("\n4. ")[0]
+        told = [int(epoch) for epoch in re.findall(r"^(\d+) ", third, re.MULTILINE)]
+        assert [epoch for epoch in told if epoch < most] == [1, 2, 3][: most - 1]
+
+
+def test_all_five_questions_are_answered_with_the_figures_of_the_run() -> None:
+    told = answers()
     run = load(EXAMPLES / "run")
-    second = done.stdout.partition("\n2. ")[2].partition("\n3. ")[0]
+    second = told.partition("\n2. ")[2].partition("\n3. ")[0]
     for stage, rows in run.trials.groupby("stage"):
-        told = re.search(rf"{stage}\s+(\d+)\s+(\d+)", second)
-        assert told is not None
-        assert int(told[2]) == rows["epochs"].sum()
-    fourth = done.stdout.partition("\n4. ")[2].partition("\n5. ")[0]
+        found = re.search(rf"{stage}\s+(\d+)\s+(\d+)", second)
+        assert found is not None
+        assert int(found[2]) == rows["epochs"].sum()
+    fourth = told.partition("\n4. ")[2].partition("\n5. ")[0]
     for status, rows in run.trials.groupby("status"):
         assert re.search(rf"{status}\s+{len(rows)}\s+{rows['epochs'].sum()}\s", fourth)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.log import replacing
 from pipelines.analysis import Run
 
 __all__ = ["write"]
@@ -20,5 +19,4 @@ def write(run: Run, out: Path) -> None:
         trials["parents"] = [
             json.dumps(list(map(int, p))) if np.iterable(p) else None for p in trials["parents"]
         ]
-    with replacing(out) as file:
-        file.write(trials.to_csv(index=False).encode())
+    trials.to_csv(out, index=False)

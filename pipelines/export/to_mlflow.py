@@ -9,11 +9,12 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import URL, make_url
 
 from orchestrator.trial import Status
 from pipelines.analysis import Run, config_of, curves_of, metrics_of
 
-__all__ = ["write"]
+__all__ = ["url", "write"]
 
 DATABASE = "mlflow.db"  #: MLflow 3.17 refuses folders of files, its older form
 MOST = 1_000  #: metrics in one call
@@ -23,18 +24,29 @@ STATES = {
     Status.PRUNED: "KILLED",
     Status.DIVERGED: "FAILED",
     Status.FAILED: "FAILED",
-    Status.RUNNING: "RUNNING",
-    Status.STOPPED: "RUNNING",
+    Status.STOPPED: "KILLED",
 }
+
+
+def url(out: Path) -> str:
+    """What names the database in the folder; escaped only where it has to be.
+
+    MLflow makes the folder that stands in the URL as it stands there: an escaped é, a stray one.
+    """
+    plain, path = f"sqlite:///{out / DATABASE}", str(out / DATABASE)
+    if make_url(plain).database == path:
+        return plain
+    return str(URL.create("sqlite", database=path))
 
 
 def write(run: Run, out: Path) -> None:
     """Every trial with its configuration, its metrics by epoch and its status."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells how it makes its tables
     out.mkdir()
-    client = MlflowClient(tracking_uri=f"sqlite:///{out.absolute()}/{DATABASE}")
+    client = MlflowClient(tracking_uri=url(out.absolute()))
+    place = out.absolute().parents[1] / out.name  # MLflow keeps whole paths: that of where it goes
     experiment = client.create_experiment(
-        run.folder.name, artifact_location=(out.absolute() / "artifacts").as_uri()
+        run.folder.resolve().name, artifact_location=(place / "artifacts").as_uri()
     )
     begun = time.time() - float(run.events["at_seconds"].max())
     curves = curves_of(run)
@@ -65,6 +77,8 @@ def write(run: Run, out: Path) -> None:
         client.log_batch(made.info.run_id, params=params, tags=tags)
         for first in range(0, len(metrics), MOST):
             client.log_batch(made.info.run_id, metrics=metrics[first : first + MOST])
-        status = STATES[Status(row["status"])]
-        if status != "RUNNING":
-            client.set_terminated(made.info.run_id, status, milliseconds(max(at)))
+        status = Status(row["status"])
+        if status is Status.RUNNING and run.status != "running":  # its driver died
+            status = Status.STOPPED
+        if status is not Status.RUNNING:
+            client.set_terminated(made.info.run_id, STATES[status], milliseconds(max(at)))

@@ -1,9 +1,12 @@
 """The best model as ONNX, its preprocessing folded in: rows as they stand in the file go in.
 
+In best/ it goes when a new best model comes: see `save_model`.
+
 Inputs: `numbers`, (N, columns) float64, the numeric columns in the table's order, NaN where a value
 is missing; and for each text column one of its own, (N, 1) strings, "" where missing. Output:
-`probabilities`, (N, classes), or `prediction`, (N, 1) in the target's own unit. The metadata has
-the names: columns and classes, as JSON.
+`probabilities`, (N, classes) float32, or `prediction`, (N, 1) float64 in the target's own unit.
+Where a text column has one of these three names, ours ends in `_`. The metadata has trial, epoch,
+and the names: columns and classes, as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from orchestrator.log import replacing
 from pipelines.analysis import Run
 from pipelines.model import Model, load_model
 from pipelines.preprocessing import LIMIT, Preprocessing
@@ -30,14 +32,13 @@ OPSET, ML_OPSET, IR = 17, 3, 8  #: of 2022: what any runtime since then reads
 
 def write(run: Run, out: Path) -> None:
     """The model in the run's best/ folder."""
-    made = graph(load_model(run.folder / "best"))
-    with replacing(out) as file:
-        file.write(made.SerializeToString())
+    out.write_bytes(graph(load_model(run.folder / "best")).SerializeToString())
 
 
 def graph(model: Model) -> onnx.ModelProto:
     """The ONNX model, checked by onnx itself."""
-    p, g = model.preprocessing, _Graph()
+    p = model.preprocessing
+    g = _Graph(taken=_texts(p))
     a = _image(g, p) if p.image else _table(g, p)
     settings = read_settings(model.config)
     layers = fold(model.weights, epsilon=settings.batchnorm_epsilon)
@@ -45,12 +46,10 @@ def graph(model: Model) -> onnx.ModelProto:
         a = g.add("Add", g.add("MatMul", a, g.constant(weight)), g.constant(bias))
         if i < len(layers) - 1:
             a = g.add({"relu": "Relu", "tanh": "Tanh"}[settings.activation], a)
-    name, width = _output(g, p, a)
+    output = _output(g, p, a)
     made = helper.make_model(
         helper.make_graph(
-            g.nodes, "caviar", g.inputs,
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])],
-            g.constants,
+            g.nodes, "caviar", g.inputs, [output], g.constants,
         ),
         opset_imports=[
             helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)
@@ -61,6 +60,8 @@ def graph(model: Model) -> onnx.ModelProto:
     helper.set_model_props(
         made,
         {
+            "trial": str(model.trial),
+            "epoch": str(model.epoch),
             "columns": json.dumps([c for c in p.columns if c not in _texts(p)]),
             "target": p.target_name,
             "classes": json.dumps(list(p.classes)),
@@ -71,24 +72,34 @@ def graph(model: Model) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes in the order in which they are added; names are numbers."""
+    """Nodes in the order in which they are added; names are numbers.
 
-    def __init__(self) -> None:
+    Args:
+        taken: The text columns: their inputs have their names, so nothing else may.
+    """
+
+    def __init__(self, *, taken: list[str]) -> None:
+        self.taken = taken
         self.nodes: list[Any] = []
         self.inputs: list[Any] = []
         self.constants: list[Any] = []
+
+    def free(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        return name
 
     def input(self, name: str, kind: int, width: int) -> str:
         self.inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
         return name
 
     def constant(self, value: Any) -> str:
-        name = f"c{len(self.constants)}"
+        name = self.free(f"c{len(self.constants)}")
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def add(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        name = out or f"n{len(self.nodes)}"
+        name = self.free(out or f"n{len(self.nodes)}")
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
@@ -99,7 +110,8 @@ def _texts(p: Preprocessing) -> list[str]:
 
 def _image(g: _Graph, p: Preprocessing) -> str:
     """One mean and scale for all pixels; a missing one is an average one."""
-    x = g.add("Cast", g.input("numbers", TensorProto.DOUBLE, len(p.columns)), to=TensorProto.FLOAT)
+    numbers = g.input(g.free("numbers"), TensorProto.DOUBLE, len(p.columns))
+    x = g.add("Cast", numbers, to=TensorProto.FLOAT)
     mean, scale = g.constant(np.float32(p.image_mean)), g.constant(np.float32(p.image_scale))
     scaled = g.add("Div", g.add("Sub", x, mean), scale)
     return g.add("Where", g.add("IsNaN", scaled), g.constant(np.float32(0)), scaled)
@@ -130,7 +142,7 @@ def _table(g: _Graph, p: Preprocessing) -> str:
 
 def _numbers(g: _Graph, p: Preprocessing) -> list[str]:
     names = [c for c in p.columns if c not in _texts(p)]
-    x = g.input("numbers", TensorProto.DOUBLE, len(names))
+    x = g.input(g.free("numbers"), TensorProto.DOUBLE, len(names))
     order = g.constant(np.array([names.index(c.name) for c in p.numeric], np.int64))
     x = g.add("Gather", x, order, axis=1)
     missing = g.add("IsNaN", x)
@@ -154,12 +166,17 @@ def _numbers(g: _Graph, p: Preprocessing) -> list[str]:
     return parts
 
 
-def _output(g: _Graph, p: Preprocessing, a: str) -> tuple[str, int]:
-    if p.task == "regression":
-        scaled = g.add("Mul", a, g.constant(np.float32(p.target_scale)))
-        return g.add("Add", scaled, g.constant(np.float32(p.target_mean)), out="prediction"), 1
-    if len(p.classes) == 2:  # one logit: that of the second class
+def _output(g: _Graph, p: Preprocessing, a: str) -> onnx.ValueInfoProto:
+    kind, width = TensorProto.FLOAT, len(p.classes)
+    if p.task == "regression":  # float64 as in `decode_target`: float32 ends at seven digits
+        kind, width = TensorProto.DOUBLE, 1
+        scale, mean = g.constant(np.float64(p.target_scale)), g.constant(np.float64(p.target_mean))
+        scaled = g.add("Mul", g.add("Cast", a, to=kind), scale)
+        name = g.add("Add", scaled, mean, out="prediction")
+    elif width == 2:  # one logit: that of the second class
         second = g.add("Sigmoid", a)
         first = g.add("Sub", g.constant(np.float32(1)), second)
-        return g.add("Concat", first, second, out="probabilities", axis=1), 2
-    return g.add("Softmax", a, out="probabilities", axis=1), len(p.classes)
+        name = g.add("Concat", first, second, out="probabilities", axis=1)
+    else:
+        name = g.add("Softmax", a, out="probabilities", axis=1)
+    return helper.make_tensor_value_info(name, kind, ["rows", width])

@@ -14,12 +14,13 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import TrialState, create_trial
+from sqlalchemy.engine import URL
 
 from orchestrator.space import Choice, Dimension, Integer
 from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, curves_of, ranked
+from pipelines.analysis import Run, best, config_of, curves_of, ranked
 
-__all__ = ["write"]
+__all__ = ["url", "write"]
 
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
@@ -28,8 +29,13 @@ STATES = {
     Status.DIVERGED: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,
     Status.RUNNING: TrialState.RUNNING,
-    Status.STOPPED: TrialState.RUNNING,
+    Status.STOPPED: TrialState.PRUNED,  # like one that is paused: a resume goes on
 }
+
+
+def url(out: Path) -> str:
+    """What names the database; a path may have signs that a URL cannot."""
+    return str(URL.create("sqlite", database=str(out)))
 
 
 def write(run: Run, out: Path) -> None:
@@ -41,21 +47,27 @@ def write(run: Run, out: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     o = run.objective
     study = optuna.create_study(
-        study_name=run.folder.name,
-        storage=f"sqlite:///{out}",
+        study_name=run.folder.resolve().name,
+        storage=url(out),
         direction="maximize" if o.maximize else "minimize",
     )
     study.set_user_attr("metric", o.metric)
-    best = ranked(run).drop_duplicates("trial").set_index("trial")
+    top = best(run)
+    if top is not None:  # ours may be paused or pruned; Optuna's own best is a completed one
+        study.set_user_attr("caviar_best_trial", top["trial"])
+        study.set_user_attr("caviar_best_epoch", top["epoch"])
+    firsts = ranked(run).drop_duplicates("trial").set_index("trial")
     curves = curves_of(run)
     dimensions = run.space.dimensions
     for _, row in run.trials.iterrows():
         trial, status = int(row["trial"]), Status(row["status"])
+        if status is Status.RUNNING and run.status != "running":  # its driver died
+            status = Status.STOPPED
         state = STATES[status]
         config = config_of(run, trial)
         named = [(d, config[d.name]) for d in dimensions if d.name in config]
         curve = curves.get(trial)
-        value = float(best[o.metric][trial]) if trial in best.index else None
+        value = float(firsts[o.metric][trial]) if trial in firsts.index else None
         study.add_trial(
             create_trial(
                 state=TrialState.FAIL if state is TrialState.COMPLETE and value is None else state,

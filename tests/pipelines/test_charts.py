@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pytest
 from test_runs import searched
 
+from orchestrator.space import Choice, Integer, Real
 from orchestrator.spec import Spec
 from orchestrator.trial import Status
 from pipelines import charts
@@ -71,6 +72,26 @@ def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
     assert shown == len(run.epochs)
     fates = run.trials.set_index("trial")["status"].drop(top["trial"])
     assert {t["name"] for t in drawn[:-1]} == {s.lower() for s in fates.unique()}
+    points = sum(sum(size > 0 for size in t["marker"]["size"][:-1:2]) for t in drawn)
+    assert points >= (run.trials["epochs"] == 1).sum() > 0  # which no line can show
+    low, high = charts.curves(run)["layout"]["yaxis"]["range"]
+    assert all(low <= y <= high for y in drawn[-1]["y"] if y is not None)
+
+
+def test_what_a_trial_does_not_have_is_not_drawn_as_a_value(known: tuple[Spec, Run]) -> None:
+    _, run = known
+    names = [d.name for d in run.space.dimensions if run.trials[f"unit_{d.name}"].isna().any()]
+    assert names
+    axes = charts.coordinates(run, names)["data"][0]["dimensions"]
+    for name, axis in zip(names, axes, strict=False):
+        absent = run.trials[f"unit_{name}"].isna() & run.trials["validation_accuracy"].notna()
+        assert axis["values"].count(charts.INACTIVE) == absent.sum()
+        assert axis["ticktext"][0] == "inactive"
+
+
+def test_an_option_that_looks_like_markup_stays_text() -> None:
+    domain = Choice(options=("<b>bold</b>", "a & b"))
+    assert charts._ticks(domain)["ticktext"] == ["&lt;b&gt;bold&lt;/b&gt;", "a &amp; b"]
 
 
 def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, Run]) -> None:
@@ -113,8 +134,23 @@ def test_ticks_carry_the_values_of_their_scale(known: tuple[Spec, Run]) -> None:
     spec, run = known
     axis = charts.against(run, "learning_rate")["layout"]["xaxis"]
     low, high = spec.space["learning_rate"]["log"]
-    shown = [float(t) for t in axis["ticktext"]]
-    np.testing.assert_allclose(shown, np.geomspace(low, high, len(shown)), rtol=2e-3)
+    shown = np.array([float(t) for t in axis["ticktext"]])
+    assert len(shown) == charts.TICKS
+    np.testing.assert_allclose(
+        axis["tickvals"], np.log(shown / low) / np.log(high / low), atol=1e-9
+    )
+
+
+def test_ticks_are_numbers_that_a_person_would_write() -> None:
+    beta = Real(low=0.9, high=0.9999, scale="reverse_log")
+    for domain, expected in (
+        (Integer(low=32, high=512, scale="log2"), ["32", "64", "128", "256", "512"]),
+        (beta, ["0.9", "0.98", "0.997", "0.9994", "0.9999"]),
+        (Integer(low=1, high=4), ["1", "2", "3", "4"]),
+        (Integer(low=3, high=700), ["3", "180", "350", "530", "700"]),
+        (Real(low=0, high=1), ["0", "0.25", "0.5", "0.75", "1"]),
+    ):
+        assert charts._ticks(domain)["ticktext"] == expected
 
 
 def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
@@ -133,10 +169,15 @@ def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, Run], tmp_path: Path) -
     folders = [searched(tmp_path / str(seed), trials=8, seed=seed) for seed in range(3)]
     runs = [(opened_spec(f), load(f)) for f in folders]
     low, high, mean = charts.over_each_other(runs)["data"]
-    triples = [t for t in zip(low["y"], mean["y"], high["y"], strict=True) if None not in t]
+    triples = list(zip(low["y"], mean["y"], high["y"], strict=True))
     assert triples and all(a - 1e-6 <= b <= c + 1e-6 for a, b, c in triples)
-    last = [progress(run)["best"].iloc[-1] for _, run in runs]
-    assert mean["y"][-1] == pytest.approx(np.mean(last), abs=1e-5)
+    assert mean["y"] == sorted(mean["y"])
+    # by hand, at each step of any of them: what each had reached by then
+    ordered = [run.epochs.sort_values("seq")["validation_accuracy"] for _, run in runs]
+    for x, y in zip(mean["x"], mean["y"], strict=True):
+        then = [values.head(int(x)).max() for values in ordered]
+        assert y == pytest.approx(np.mean(then), abs=1e-5)
+    assert mean["x"][-1] == min(len(run.epochs) for _, run in runs)
 
 
 def test_colours_can_be_told_apart_by_those_who_see_no_red() -> None:

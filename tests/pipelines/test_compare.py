@@ -63,6 +63,19 @@ def test_runs_without_a_seed_in_common_are_not_tested(folders: list[Path]) -> No
     assert any("differs in" in line for line in lines)
 
 
+def test_another_budget_is_another_kind(folders: list[Path], tmp_path: Path) -> None:
+    longer = [searched(tmp_path / str(seed), "breast_cancer", trials=9, seed=seed,
+                       spec_file=folders[0].parent / "asha.yaml") for seed in range(3)]  # fmt: skip
+    found = compare([*folders[:3], *longer])
+    assert found.differences[3] == "--trials: 6 -> 9"
+    assert [p.seeds for p in found.paired] == [3]
+
+
+def test_a_run_that_is_given_twice_is_refused(folders: list[Path]) -> None:
+    with pytest.raises(RunError, match=r"needs different runs, got .*asha-0 twice"):
+        compare([folders[0], folders[1], folders[0] / ".." / "asha-0"])
+
+
 def test_one_run_or_two_metrics_are_said_in_one_line(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="needs at least two runs, got 1"):
         compare(folders[:1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ import pytest
 from test_runs import searched
 
 from orchestrator.errors import RunError
-from pipelines.analysis import best, config_of, load
+from orchestrator.search import Incumbent
+from orchestrator.trial import WORST
+from pipelines.analysis import Run, best, config_of, load
 from pipelines.export import FORMATS, export
-from pipelines.model import load_model
-from pipelines.preprocessing import apply
+from pipelines.model import load_model, save_model, saved_best
+from pipelines.preprocessing import apply, decode_target
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,8 @@ def test_optuna_reads_every_trial_with_its_values_states_and_scales(
     assert len(study.trials) == len(known.trials)
     top = best(known)
     assert top is not None
+    assert study.user_attrs["caviar_best_trial"] == top["trial"]
+    assert study.user_attrs["caviar_best_epoch"] == top["epoch"]
     complete = {"COMPLETED": "COMPLETE", "PAUSED": "PRUNED", "PRUNED": "PRUNED",
                 "DIVERGED": "FAIL", "FAILED": "FAIL"}  # fmt: skip
     for trial, (_, row) in zip(study.trials, known.trials.iterrows(), strict=True):
@@ -123,7 +130,7 @@ def table(folder: Path, task: str) -> Path:
     })  # fmt: skip
     score = np.log(frame["tailed"]) + (frame["flag"] == "yes") + rng.normal(0, 0.3, n)
     target = {
-        "regression": 50 + 20 * score,
+        "regression": 1000 + 20 * score,
         "two": np.where(score > 0.5, "up", "down"),
         "three": np.digitize(score, [-1, 1]),
     }[task]
@@ -153,14 +160,64 @@ def test_the_onnx_model_gives_what_ours_gives_from_the_rows_as_they_stand(
     }  # fmt: skip
     (out,) = session.run(None, feed)
     model = load_model(folder / "best")
+    assert (int(told["trial"]), int(told["epoch"])) == (model.trial, model.epoch)
     ours = model.outputs(apply(model.preprocessing, frame))
     if task == "regression":
-        p = model.preprocessing
-        ours = (ours * p.target_scale + p.target_mean)[:, None]
-        np.testing.assert_allclose(out, ours, rtol=1e-5, atol=1e-5 * p.target_scale)
+        assert out.dtype == np.float64
+        natural = decode_target(model.preprocessing, ours)[:, None]
+        scale = model.preprocessing.target_scale
+        np.testing.assert_allclose(out, natural, rtol=0, atol=2e-6 * scale)  # float32 in between
     else:
         assert json.loads(told["classes"]) == list(model.preprocessing.classes)
         np.testing.assert_allclose(out, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["regression", "two"])
+def test_a_text_column_may_have_any_name_in_onnx(task: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    frame = pd.read_csv(table(tmp_path, task))
+    names = ["numbers", "numbers_", "c0", "n3", "prediction", "probabilities"]
+    for name in names:
+        frame.insert(0, name, frame["flag"])
+    data = tmp_path / "named.csv"
+    frame.to_csv(data, index=False)
+    kind = "regression" if task == "regression" else "classification"
+    folder = searched(tmp_path / "run", str(data), trials=4, task=kind)
+    export(folder, to="onnx")
+    session = runtime.InferenceSession(str(folder / "best" / "model.onnx"))
+    frame = pd.read_csv(data, keep_default_na=False, na_values={"straight": ""})
+    columns = json.loads(session.get_modelmeta().custom_metadata_map["columns"])
+    inputs = {i.name: i.type for i in session.get_inputs()}
+    assert inputs.pop("numbers__") == "tensor(double)"
+    assert set(inputs) >= set(names)
+    feed = {name: frame[[name]].to_numpy(object) for name in inputs}
+    (out,) = session.run(None, feed | {"numbers__": frame[columns].to_numpy(float)})
+    model = load_model(folder / "best")
+    ours = model.outputs(apply(model.preprocessing, frame))
+    if task == "regression":
+        ours = decode_target(model.preprocessing, ours)[:, None]
+    np.testing.assert_allclose(out, ours, atol=1e-4)
+
+
+def test_a_new_best_model_takes_the_onnx_of_the_old_one_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    folder = searched(tmp_path / "run", trials=4)
+    export(folder, to="onnx")
+    onnx = folder / "best" / "model.onnx"
+    model = load_model(folder / "best")
+    save_model(
+        folder / "best",
+        Incumbent(score=WORST, trial=99, epoch=1),
+        state=dict(model.weights),
+        config=model.config,
+        trainer="trainers.batchnorm_mlp:",
+        preprocessing=model.preprocessing,
+    )
+    assert saved_best(folder / "best") == (99, 1)
+    assert not onnx.exists()
+    export(folder, to="onnx")
+    assert onnx.exists()
 
 
 def test_onnx_of_the_built_in_digits(tmp_path: Path) -> None:
@@ -178,6 +235,84 @@ def test_onnx_of_the_built_in_digits(tmp_path: Path) -> None:
     np.testing.assert_allclose(out, model.outputs(apply(model.preprocessing, frame)), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_broken_off_export_leaves_nothing(
+    to: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(to if to != "csv" else "pandas")
+    exporter = importlib.import_module(f"pipelines.export.to_{to}")
+    write = exporter.write
+
+    def broken_off(run: Run, out: Path) -> None:
+        write(run, out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "write", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, to=to, out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow
+def test_mlflow_without_its_database_is_one_line_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setitem(sys.modules, "alembic", None)
+    with pytest.raises(RunError, match=r"package alembic.*pip install 'caviar\[mlflow\]'"):
+        export(run, to="mlflow", out=tmp_path / "mlflow")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow
+@pytest.mark.parametrize("place", ["with space/é", "we?ird #dir"])
+def test_a_folder_of_any_name_is_written_to_and_its_command_can_be_pasted(
+    place: str, run: Path, tmp_path: Path
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    folder = tmp_path / place
+    told = export(run, to="optuna", out=folder / "o.db").partition(": ")[2]
+    command, url = shlex.split(told)
+    assert command == "optuna-dashboard"
+    assert [s.study_name for s in optuna.get_all_study_summaries(storage=url)] == ["run"]
+    told = export(run, to="mlflow", out=folder / "mlflow")
+    assert "pip install mlflow" in told
+    url = shlex.split(told.partition("mlflow ui --backend-store-uri ")[2])[0]
+    found = MlflowClient(tracking_uri=url).get_experiment_by_name("run")
+    assert found.artifact_location == (folder / "mlflow" / "artifacts").as_uri()
+    assert {p.name for p in folder.iterdir()} == {"o.db", "mlflow"}
+    logdir = export(run, to="tensorboard", out=folder / "logs").partition(": ")[2]
+    assert shlex.split(logdir) == ["tensorboard", "--logdir", str(folder / "logs")]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow
+@pytest.mark.parametrize("status", ["STOPPED", "RUNNING"])
+def test_no_trial_of_a_run_that_has_ended_looks_alive(
+    status: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    known = load(run)
+    trials = known.trials.assign(status=status)
+    monkeypatch.setattr(
+        "pipelines.export.load", lambda _: replace(known, trials=trials, status="killed")
+    )
+    export(run, to="optuna", out=tmp_path / "o.db")
+    study = optuna.load_study(study_name="run", storage=f"sqlite:///{tmp_path}/o.db")
+    assert [t.state.name for t in study.trials] == ["PRUNED"] * len(trials)
+    assert study.trials[0].user_attrs["status"] == "STOPPED"
+    export(run, to="mlflow", out=tmp_path / "mlflow")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("run").experiment_id])
+    assert [r.info.status for r in found] == ["KILLED"] * len(trials)
+
+
 def test_what_is_not_installed_or_there_already_is_one_line(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +322,7 @@ def test_what_is_not_installed_or_there_already_is_one_line(
         export(run, to="csv", out=out)
     assert out.read_text() == "mine"
     monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "pipelines.export.to_optuna", raising=False)
     with pytest.raises(RunError, match=r"needs the package optuna.*pip install 'caviar\[optuna\]'"):
         export(run, to="optuna", out=tmp_path / "x.db")
     assert not (tmp_path / "x.db").exists()

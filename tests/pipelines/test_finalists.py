@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ from test_runs import check_tables, searched
 import caviar
 from caviar import Crew
 from orchestrator.errors import RunError
+from orchestrator.log import Lock
 from pipelines.analysis import best, configs_by_rank, load, opened_spec
+from pipelines.cli import main
 from pipelines.finalists import _tied, finalists, finalists_lines, finalists_spec
 from pipelines.launch import train_again
 from pipelines.model import load_model, saved_best
 
 INLINE = Crew(pool="inline")
+LOSS = {"metric": "validation_log_loss", "maximize": False}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,42 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     assert "in the search" in told and "the search said" in told and "on the test split" in told
 
 
+def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -> None:
+    run = load(pair[1])
+    beyond = [replace(f, low=0.9, high=1.02) for f in finalists(run)]
+    told = "\n".join(finalists_lines(run, None, beyond))
+    assert "0.9 to 1 " in told and "1.02" not in told
+    loss = replace(run, session=run.session | {"objective": LOSS})
+    assert "0.9 to 1.02 " in "\n".join(finalists_lines(loss, None, beyond))
+
+
+def test_one_seed_has_no_interval_and_json_says_null(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = f"finalists {pair[0]} --top 1 --seeds 1 --pool inline --out {tmp_path / 'one'} --quiet"
+
+    def typed(*more: str) -> tuple[str, str]:
+        monkeypatch.setattr("sys.argv", ["caviar", *words.split(), *more])
+        with pytest.raises(SystemExit):
+            main()
+        told = capsys.readouterr()
+        return told.out, told.err
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    (found,) = json.loads(typed("--json")[0], parse_constant=refused)
+    assert found["low"] is found["high"] is None
+    told = typed()[0]
+    assert told.startswith("the best 1 configuration, each trained again with 1 fresh seed\n")
+    lock = Lock(pair[0])
+    assert typed()[1].startswith(f"caviar: {pair[0]}: is still going; ")
+    lock.release()
+
+
 def test_a_paired_difference_decides_who_is_tied() -> None:
     assert not _tied(np.array([0.1, 0.11, 0.1, 0.12]))
     assert _tied(np.array([0.1, -0.1, 0.2, 0.0]))
@@ -94,8 +135,14 @@ def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(
     spec = finalists_spec(opened_spec(parent), load(parent), top=3, seeds=4)
     assert train_again(spec, out=again, crew=INLINE) is None
     other = finalists_spec(opened_spec(parent), load(parent), top=2, seeds=4)
-    with pytest.raises(RunError, match="holds another run"):
+    with pytest.raises(RunError, match=rf"made of {parent} with --top 3 --seeds 4; give --out"):
         train_again(other, out=again, crew=INLINE)
+    given = (*spec.search.given[1:], spec.search.given[0])
+    grown = replace(spec, search=replace(spec.search, given=given))
+    with pytest.raises(RunError, match="--top 3 --seeds 4, before that run went on; give --out"):
+        train_again(grown, out=again, crew=INLINE)
+    with pytest.raises(RunError, match="holds another run"):
+        train_again(replace(spec, seed=7), out=again, crew=INLINE)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from test_runs import TOYS, searched, toy_spec
 
 from pipelines.analysis import best, load
 from pipelines.page import page, write_page
+from pipelines.terms import figure
 
 NASTY = '</script><script>window.broken = true</script><img src=x onerror="window.broken=true">'
 missing = [
@@ -69,9 +70,12 @@ def test_the_answer_comes_first_with_its_figures(run: Path) -> None:
     for name in top["config"]:
         if f"unit_{name}" in load(run).trials:
             assert name in answer
-    accuracy = top["validation"]["accuracy"]
-    low, high = map(float, re.findall(rf"{accuracy:.4f} \(([\d.]+) to ([\d.]+)\)", answer)[0])
-    assert low < accuracy <= high <= 1
+    for split in ("validation", "test"):
+        for name, value in top[split].items():
+            told_ends = re.findall(rf"{figure(value)} \(([\d.]+) to ([\d.]+)\)", answer)
+            assert [*map(float, told_ends[0])] == pytest.approx(
+                top["intervals"][split][name], rel=1e-3
+            )
 
 
 def test_nothing_on_it_comes_from_elsewhere(run: Path) -> None:

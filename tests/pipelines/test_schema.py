@@ -19,8 +19,8 @@ def test_the_page_is_what_the_code_says() -> None:
 def test_every_column_of_a_run_stands_on_the_page(tmp_path: Path) -> None:
     run = load(searched(tmp_path / "run", trials=9))
     told = {line.split(" | ")[0].removeprefix("| ") for line in schema_lines() if line[:2] == "| "}
-    prefixes = tuple(name.removesuffix("NAME") for name in told if name.endswith("NAME"))
-    metrics = ("validation_", "test_", "train_")
+    prefixes = {name.partition("NAME")[0].partition("METRIC")[0] for name in told} - told
+    assert prefixes == {"config_", "unit_", "train_", "validation_", "test_"}
     for frame in (run.events, run.epochs, run.trials):
         for column in frame.columns:
-            assert column in told or column.startswith((*prefixes, *metrics)), column
+            assert column in told or column.startswith(tuple(prefixes)), column

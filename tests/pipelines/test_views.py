@@ -12,7 +12,7 @@ from test_runs import TOYS, searched, toy_spec
 
 from orchestrator.events import Kind
 from orchestrator.trial import Status
-from pipelines.analysis import Run, best, load, opened_spec
+from pipelines.analysis import Run, best, load
 from pipelines.views import boxes, failures, funnel, progress, saved_epochs, timeline
 
 
@@ -36,18 +36,38 @@ def test_the_best_so_far_only_rises_and_ends_at_the_best(run: Run) -> None:
     np.testing.assert_array_equal(by_hand[found["spent"].to_numpy(int) - 1], found["best"])
 
 
+ENDS = ["waiting", "complete", "pruned", "bad", "under_way"]
+
+
 def test_the_funnel_counts_every_trial_once_and_narrows(run: Run) -> None:
     found = funnel(run)
     assert found["epoch"].is_monotonic_increasing
     assert found["entered"].is_monotonic_decreasing
-    ended = found[["waiting", "complete", "pruned", "bad"]].to_numpy().sum()
-    assert ended == len(run.trials)
+    assert found[ENDS].to_numpy().sum() == len(run.trials)
     np.testing.assert_array_equal(
         found["entered"], found[["went_on", "waiting", "complete", "pruned"]].sum(axis=1)
     )
-    spec = opened_spec(run.folder)
-    spent = run.trials["epochs"].sum()
-    assert saved_epochs(run, spec.max_epochs) == len(run.trials) * spec.max_epochs - spent
+
+
+@pytest.mark.parametrize("toy", ["Diverging", "NeverTrains", "Raising"])
+def test_pruning_has_saved_nothing_of_what_went_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: str
+) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    run = load(searched(tmp_path / "run", spec_file=toy_spec(tmp_path, toy), trials=12))
+    found = funnel(run)
+    assert found[ENDS].to_numpy().sum() == len(run.trials)
+    assert found["bad"].sum() == run.trials["status"].isin(["DIVERGED", "FAILED"]).sum() > 0
+    left = run.trials[run.trials["status"].isin(["PAUSED", "PRUNED"])]
+    assert saved_epochs(run, 9) == (9 - left["epochs"]).sum()
+
+
+def test_median_stopping_has_a_funnel_too(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("search: {method: median}\n")
+    run = load(searched(tmp_path / "run", spec_file=spec, trials=30))
+    assert funnel(run)[ENDS].to_numpy().sum() == 30
+    assert funnel(run)["pruned"].sum() == (run.trials["status"] == Status.PRUNED).sum()
 
 
 def test_the_timeline_holds_every_epoch_and_no_worker_is_in_two_places(run: Run) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from test_faults import started, wait_for_rows
 from test_runs import searched
 
+from orchestrator.errors import RunError
 from orchestrator.events import Kind
 from pipelines.analysis import Run, load
 from pipelines.watch import follow, left, panel, sparkline
@@ -45,11 +46,32 @@ def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: Run) -> 
 
 
 def test_a_running_run_shows_its_workers_and_how_long_it_has(run: Run) -> None:
-    trials = run.trials.copy()
-    last = run.epochs.sort_values("seq")["trial"].iloc[-1]
+    trials, epochs = run.trials.copy(), run.epochs.sort_values("seq", ignore_index=True)
+    last = epochs["trial"].iloc[-1]
     trials.loc[trials["trial"] == last, "status"] = "RUNNING"
-    told = drawn(replace(run, trials=trials, status="running"))
-    assert f"trial {last}" in told
+    live = replace(
+        run, trials=trials, epochs=epochs, status="running", session=run.session | {"workers": 3}
+    )
+    assert drawn(live).count("between trials") == 3
+    epochs.loc[epochs.index[-1], "last"] = False
+    told = drawn(live)
+    assert f"worker 0  trial {last}" in told
+    assert "worker 1  between trials" in told and "worker 2  between trials" in told
+    assert "1 in flight" in told
+
+
+def test_the_time_left_of_a_budget_of_trials_goes_by_those_begun(run: Run) -> None:
+    events = run.events.copy()
+    session, starts = events["kind"] == Kind.SESSION, events["kind"] == Kind.START
+    events.loc[session, ["budget_trials", "budget_epochs"]] = [100, None]
+    events.loc[session, "at_seconds"] = 0.0
+    events.loc[starts, "at_seconds"] = np.linspace(0, 10, 40)
+    found = left(replace(run, events=events), 10.0)
+    assert found is not None
+    assert found.seconds == pytest.approx(15, rel=0.05)
+    assert found.low <= 15 <= found.high < 20
+    events.loc[session, "budget_trials"] = 40
+    assert left(replace(run, events=events), 10.0) is None
 
 
 def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -> None:
@@ -71,6 +93,11 @@ def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -
     sooner = left(replace(run, events=events, epochs=epochs), 10.0)
     assert sooner is not None
     assert str(sooner) == "2.0 s left"
+
+
+def test_where_there_is_no_run_it_says_what_begins_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=f"`caviar search DATA --out {tmp_path}` begins one"):
+        follow(tmp_path, console=Console(file=io.StringIO()))
 
 
 def test_without_a_terminal_it_looks_once_and_touches_nothing(run: Run) -> None:

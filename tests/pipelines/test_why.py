@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import caviar
 from caviar import Added, Crew
 from orchestrator.errors import RunError
 from orchestrator.events import Kind
-from pipelines.analysis import Run, load
+from orchestrator.log import entries
+from pipelines.analysis import Run, load, opened_spec
+from pipelines.specs import search_of, tables_of
 from pipelines.terms import figure
 from pipelines.why import why
 
@@ -73,6 +76,37 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     ).folder
     assert "At epoch 1 it failed: " in why(load(folder), 0)
     assert "the second epoch is not for me" in why(load(folder), 0)
+
+
+def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(run: Run) -> None:
+    search = search_of(opened_spec(run.folder))
+    for _, _, entry in entries(run.folder, tables_of(opened_spec(run.folder))):
+        search.apply(entry)
+    waiting = run.trials.loc[run.trials["status"] == "PAUSED", "trial"]
+    assert len(waiting)
+    for trial in waiting:
+        epoch = search.trials[trial].epoch
+        rung = search._pruner._rungs[epoch]  # type: ignore[attr-defined]
+        assert (
+            f"The search ended with it waiting in rung {epoch}, by then place {rung.rank(trial)} "
+            f"of {len(rung)} there; others were expected to improve more; its best "
+        ) in why(run, trial)
+        assert "It is PAUSED; " in why(replace(run, status="running"), trial)
+
+
+def test_an_audit_says_whom_it_repeats(tmp_path: Path) -> None:
+    run = load(searched(tmp_path / "run", trials=30, audit=0.3))
+    assert run.audit is not None
+    for trial, (repeated,) in zip(
+        run.audit.trials["trial"], run.audit.trials["parents"], strict=True
+    ):
+        told = why(run, trial)
+        assert f"what would have become of trial {repeated}, which was left behind" in told
+        assert f"It repeats trial {repeated}, which pruning left behind, and is COMPLETED" in told
+        assert f"of the {len(run.audit.trials)} audits with a result" in told
+    last = run.audit.trials["trial"].max()
+    with pytest.raises(RunError, match=f"0 to {last}, got {last + 1}"):
+        why(run, last + 1)
 
 
 def test_a_trial_that_is_not_there_is_said_in_one_line(run: Run) -> None:
