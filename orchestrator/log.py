@@ -307,8 +307,13 @@ def _write_part(path: Path, table: pa.Table, *, goes_with: str | None = None) ->
         table = table.replace_schema_metadata(
             {**table.schema.metadata, b"caviar_goes_with": goes_with.encode()}
         )
+    # a fourth of the time of zstd with dictionaries of numbers, which hardly repeat, for as many
+    # bytes; the least, by far, where a flush has few rows
+    words = [field.name for field in table.schema if pa.types.is_string(field.type)]
     with replacing(path) as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table, file, compression="snappy", use_dictionary=words, write_page_checksum=True
+        )
 
 
 @contextmanager

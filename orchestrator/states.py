@@ -24,7 +24,8 @@ from orchestrator.worker import Held
 __all__ = ["States", "from_tensors", "to_tensors"]
 
 KEPT_SHARE = 0.1  #: of the budget, once a run has ended
-SMALL_BYTES = 8_000_000  #: a file below this is joined to the next one, so that they stay few
+SMALL_BYTES = 8_000_000  #: files below this are joined to the next one, so that they stay few
+SMALL_FILES = 8  #: may wait for it: to join each with the next writes all of them at each flush
 HANDY_BYTES = 200_000_000  #: of states on disk that are kept in memory too, the latest ones
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
@@ -150,9 +151,10 @@ class States:
 
     def _dissolve(self) -> None:
         """Take what is wanted of nearly empty files, and of small ones, into the next one."""
+        small = {path for path, written in self._written.items() if written < SMALL_BYTES}
+        joined = small if self._new and len(small) >= SMALL_FILES else set()
         for path, written in list(self._written.items()):
-            small = written < SMALL_BYTES and bool(self._new)
-            if self._needed[path] >= DISSOLVE * written and not small:
+            if self._needed[path] >= DISSOLVE * written and path not in joined:
                 continue
             wanted = self._holds[path] - self._new.keys()
             found = {t: held for t, held in self._handy.items() if t in wanted}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,18 @@ def test_a_file_that_is_needed_whole_is_left_alone(tmp_path: Path) -> None:
     for _ in range(3):
         made.flush()
     assert files(tmp_path) == [path.name] and path.stat().st_mtime_ns == written
+
+
+def test_small_files_stay_few_without_being_written_anew_at_each_flush(tmp_path: Path) -> None:
+    made, counts = States(tmp_path, budget_bytes=BUDGET), [0]
+    for trial in range(40):
+        made.put(trial, held(fill=trial))
+        made.flush()
+        counts.append(len(files(tmp_path)))
+    assert max(counts) <= states_module.SMALL_FILES
+    assert sum(later < sooner for sooner, later in pairwise(counts)) <= 5
+    again = States(tmp_path, budget_bytes=BUDGET)
+    assert [again.get(t).state["w"][0] for t in range(40)] == list(range(40))  # type: ignore[union-attr] # each is there
 
 
 def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
