@@ -213,7 +213,7 @@ class Echo:
         """It is done when polled."""
         self._waiting.append(pickle.loads(pickle.dumps(assignment)))
 
-    def poll(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float, *, left: float = np.inf) -> list[Message]:
         """All epochs of one assignment, the state with the last one."""
         a = self._waiting.popleft()
         reports = []

@@ -8,6 +8,7 @@ at a time, so that the one that takes its place is decided upon before the next 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -64,12 +65,13 @@ class InOrder:
             self._turns.append(_Turn(assignment))
             self._waiting.append((assignment, held))
 
-    def poll(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """All messages of the assignment whose turn it is, once it has ended."""
         while self._waiting and self._pool.free() > 0:
             self._pool.submit(*self._waiting.popleft())
         ready = bool(self._turns) and self._turns[0].ended
-        late = [m for m in self._pool.poll(0.0 if ready else seconds) if not self._kept(m)]
+        came = self._pool.poll(0.0 if ready else seconds, left=left)
+        late = [message for message in came if not self._kept(message)]
         if not (self._turns and self._turns[0].ended):
             return late
         turn = self._turns.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
@@ -41,8 +42,11 @@ class Pool(Protocol):
     def submit(self, assignment: Assignment, held: Held | None) -> None:
         """Hand an assignment to a worker, with the trial's last state there is."""
 
-    def poll(self, seconds: float) -> list[Message]:
-        """What has come in, waiting for the first message at most that long."""
+    def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
+        """What has come in, waiting for the first message at most that long.
+
+        `left` is what remains until the deadline: what a worker has not told by then is lost.
+        """
 
     def drain(self) -> list[Message]:
         """At the end: what is trained already but not yet here; nothing new begins."""
@@ -73,7 +77,7 @@ class InlinePool:
         """Trained when polled."""
         self._waiting.append(train(self._job, assignment, held, worker=0))
 
-    def poll(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Train one epoch, however long it takes."""
         if not self._waiting:
             return []

@@ -2,8 +2,8 @@
 
 Each actor holds one model at a time and lives as long as the run; the data lies in the object store
 once and is read there without a copy. A call hands over assignments and brings back the reports of
-at most `SLICE_SECONDS`, so long assignments stream and short ones cost one round trip. A second
-call always waits behind the first, so that a worker never waits for the driver.
+at most `STREAM_SECONDS`, so long assignments stream and short ones cost one round trip. Where the
+first call will not do all there is, a second waits behind it: a worker never waits for the driver.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+import ray._private.node
 import ray._private.worker
 from threadpoolctl import threadpool_limits
 
@@ -32,12 +33,13 @@ from orchestrator.worker import Held, Message, train
 
 __all__ = ["RayPool", "connect", "disconnect", "processors"]
 
-SLICE_SECONDS = 0.1  #: the longest a worker keeps reports to itself, if epochs are shorter
+SLICE_SECONDS = 0.1  #: the longest a worker keeps an assignment's end to itself
+STREAM_SECONDS = 0.5  #: the same for epochs on the way there, for which no decision waits; each
+#: call costs the driver 1 ms and the worker as much, half a percent of both at epochs of 0.2 s
 DRAIN_SECONDS = 0.1  #: at the deadline, for reports of the last slice
 BRIDGE_SECONDS = 0.15  #: a worker is given more when what it has will be done sooner: a slice, and
 #: the way to the driver's decision and back
 DEEPEST = 32  #: assignments that a worker has at a time, at most
-CALLS = 2  #: under way to a worker with work: one it is busy with, one that waits behind
 START_SECONDS = 60.0  #: for a first worker to come up
 GONE_SECONDS = 30.0  #: without any worker, until a cluster that is not ours is given up: at 60 Ray
 #: ends the driver itself, without a word, where the cluster's head is gone
@@ -69,6 +71,8 @@ def connect(address: str | None, *, cpus: int | None) -> None:
             # Off, all of a local Ray listens to the loopback alone, where nobody else gets in; Ray
             # has a switch for it on macOS and Windows only (ray-project/ray issue 18730).
             ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
+            if address is None:
+                _leave_out_monitors()
             ray.init(
                 address=address or "local",
                 num_cpus=None if address else cpus,
@@ -86,6 +90,17 @@ def connect(address: str | None, *, cpus: int | None) -> None:
             f"(RAY_AUTH_MODE is {os.environ.get('RAY_AUTH_MODE', 'not set')}; it has to be the "
             f"cluster's). Start one with `ray start --head`, or leave --address out"
         ) from e
+
+
+def _leave_out_monitors() -> None:
+    """A Ray of our own starts without two Python processes that nobody here listens to.
+
+    One carries the workers' output to drivers, which asked for none (`log_to_driver`), the other
+    would bring up hosts. They cost a second of the start and half a percent of two cores. Ray has a
+    switch for either, in the parameters of a node, but no way to it from `ray.init`.
+    """
+    ray._private.node.Node.start_log_monitor = lambda _: None
+    ray._private.node.Node.start_monitor = lambda _: None
 
 
 @contextlib.contextmanager
@@ -148,9 +163,14 @@ class _Actor:
     def ready(self) -> None:
         """Answer once the process is up and the data is there."""
 
-    def work(self, given: list[tuple[Assignment, Held | None]], seconds: float) -> list[Message]:
-        """Take these on, then train for about that long, or until there is nothing to do."""
-        end = time.monotonic() + seconds
+    def work(
+        self, given: list[tuple[Assignment, Held | None]], seconds: float, stream_seconds: float
+    ) -> list[Message]:
+        """Take these on, then train until there is nothing to do, or something to tell.
+
+        That is the end of an assignment after `seconds`, any epoch after `stream_seconds`.
+        """
+        begin = time.monotonic()
         self._queue.extend(
             train(self._job, assignment, held, worker=self._number) for assignment, held in given
         )
@@ -161,7 +181,8 @@ class _Actor:
                 self._queue.popleft()
                 continue
             messages.append(message)
-            if time.monotonic() >= end:
+            on_the_way = isinstance(message, Report) and not message.last
+            if time.monotonic() - begin >= (stream_seconds if on_the_way else seconds):
                 break
         return messages
 
@@ -282,7 +303,7 @@ class RayPool:
         worker = min(up, key=lambda w: (self._work_seconds(w), w.deaths, w.number))
         self._give(worker, assignment, held)
 
-    def poll(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
         self._somebody_is_up()
         if time.monotonic() - self._knocked > KNOCK_SECONDS:
@@ -290,11 +311,13 @@ class RayPool:
             if not _own_node_lives():
                 return self._orphaned("")
         self._grow()
-        self._send()
+        self._send(left)
         starting = [w.up for w in self._workers if w.up is not None]
         if not (self._calls or starting):
             return []
-        ray.wait([*self._calls, *starting], num_returns=1, timeout=seconds)
+        news, _ = ray.wait([*self._calls, *starting], num_returns=1, timeout=seconds)
+        if not news:
+            return self._hung()
         self._look_who_is_up()
         messages = self._returned(0)
         return messages + self._hung()
@@ -350,15 +373,26 @@ class RayPool:
         )
         worker.outbox.append((assignment, held))
 
-    def _send(self) -> None:
-        """What was submitted, in one call a worker; and a call that waits behind each that runs."""
+    def _send(self, left: float) -> None:
+        """What was submitted, in one call a worker; and a call that waits behind each that runs.
+
+        Of two calls in a row, each an epoch late, the second has told before the deadline, too.
+        """
+        in_time = left - STREAM_SECONDS - 2 * self._epoch_seconds
+        stream_seconds = min(max(in_time, SLICE_SECONDS), STREAM_SECONDS)
         for worker in self._workers:
             if self._alone and worker.up is None and not worker.unfinished:
                 self._give(worker, *self._alone.popleft())
-            while worker.outbox or (worker.unfinished and worker.calls < CALLS):
-                call = worker.actor.work.remote(worker.outbox, SLICE_SECONDS)
+            while worker.outbox or self._calls_wanted(worker) > worker.calls:
+                call = worker.actor.work.remote(worker.outbox, SLICE_SECONDS, stream_seconds)
                 self._calls[call] = worker
                 worker.calls, worker.outbox = worker.calls + 1, []
+
+    def _calls_wanted(self, worker: _Worker) -> int:
+        """One it is busy with; one that waits behind where that will not do all there is."""
+        if not worker.unfinished:
+            return 0
+        return 1 if self._work_seconds(worker) < STREAM_SECONDS else 2
 
     # ------------------------------------------------------------------ taking in
 

@@ -148,7 +148,8 @@ class Session:
                 if self.search.incumbent is None:
                     return "failed", "no trial had a result: all diverged or failed"
                 return "finished", "all trials have ended"
-            self._take(self.pool.poll(min(WAIT_SECONDS, max(self.remaining_seconds(), 0.0))))
+            left = max(self.remaining_seconds(), 0.0)
+            self._take(self.pool.poll(min(WAIT_SECONDS, left), left=left))
             self._tick()
             if self.search.counts[Status.FAILED] >= HOPELESS and self._all_failed():
                 return "failed", f"every trial failed: {self._first_failure}"

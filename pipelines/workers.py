@@ -116,6 +116,10 @@ def _prepare_environment(*, joining: bool) -> None:
     """What Ray reads from the environment when it is imported; what the user has set stays."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of 2.60
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if not joining:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        for figures in ("RAY_enable_metrics_collection", "RAY_task_events_report_interval_ms"):
+            os.environ.setdefault(figures, "0")  # for Ray's dashboard, which does not run
     if joining and (Path.home() / ".ray" / "auth_token").exists():
         # `ray start` turns token authentication on where it finds this file; a driver that is
         # given an address does not, and then waits in vain

@@ -226,16 +226,39 @@ def test_workers_that_a_cluster_has_no_room_for_get_no_work(cluster: None) -> No
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_long_assignments_stream_their_reports(cluster: None) -> None:
+def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
+    """What comes in at a time, until an assignment ends."""
+    batches: list[list[Message]] = []
+    while not any(m.last for batch in batches for m in reports_of(batch)):
+        batches.append(pool.poll(1.0, left=left))
+    return [batch for batch in batches if batch]
+
+
+def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster: None) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)  # epochs of 50 ms
+    pool.submit(assignment(stop=40), None)
+    streamed = [len(batch) for batch in batches_of(pool, left=math.inf)]
+    assert len(streamed) >= 3
+    assert max(streamed) > 3
+    pool.submit(assignment(trial=1, stop=40), None)
+    assert max(len(batch) for batch in batches_of(pool, left=0.5)) <= 3
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_ends_are_told_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
     from orchestrator.ray_pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
-    pool.submit(assignment(stop=9), None)
-    batches = []
-    while not any(m.last for m in reports_of([m for b in batches for m in b])):
-        batches.append(pool.poll(1.0))
+    for trial in range(8):
+        pool.submit(assignment(trial, stop=3), None)  # 150 ms each
+    first = next(batch for _ in range(100) if (batch := pool.poll(1.0)))
+    assert [m.last for m in reports_of(first)] == [False, False, True]
+    assert len(reports_of(finished(pool, 7))) == 21
     pool.close()
-    assert len([b for b in batches if b]) >= 5
 
 
 def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
@@ -244,9 +267,17 @@ def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("epoch", "told"), [(1, "--epoch-timeout"), (3, "slowest epoch took")])
+@pytest.mark.parametrize(
+    ("epoch", "silent", "told"),
+    [(1, "1 s", "--epoch-timeout"), (3, "3 s", "slowest epoch took 0.3")],
+)
 def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
-    epoch: int, told: str, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int,
+    silent: str,
+    told: str,
+    cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from orchestrator import ray_pool
 
@@ -259,7 +290,7 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     failure = messages[-1]
     assert isinstance(failure, Failure)
     assert failure.kind == "lost"
-    assert "silent for 1 s" in failure.message
+    assert f"silent for {silent}" in failure.message
     assert told in failure.message
     again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), alone=True)
     pool.submit(again, None)

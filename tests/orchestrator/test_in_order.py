@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ class Shuffled:
         self.out.append(assignment)
         self.epoch[assignment.trial] = assignment.start_epoch
 
-    def poll(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         if not self.out:
             return []
         draw = self.draws.pop() if self.draws else 0

@@ -252,11 +252,18 @@ def listening(pids: list[int]) -> set[str]:
     return found
 
 
-def test_a_local_run_listens_to_this_machine_alone(tmp_path: Path) -> None:
+def environment(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def test_a_local_run_keeps_to_this_machine(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with started(*f"search wine --time 30s --workers 2 --out {folder}".split()) as process:
         wait_for_rows(folder, 5, process)
-        found = listening([process.pid, *below(process, "")])
+        pids = below(process, "")
+        found = listening([process.pid, *pids])
+        (teller,) = below(process, "/dashboard.py")  # Ray's makers, how it is used
+        assert b"RAY_USAGE_STATS_ENABLED=0" in environment(teller)
     loopback = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
     assert found
     assert found <= loopback

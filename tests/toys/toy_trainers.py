@@ -112,5 +112,5 @@ class Hanging(Toy):
             if not marker.exists():
                 marker.touch()
                 time.sleep(self.config.get("hangs_seconds", 3600))
-        time.sleep(0.06)  # longer than a worker keeps reports to itself
+        time.sleep(0.3)  # two are longer than a worker keeps reports to itself
         return super().epoch()
