@@ -159,7 +159,9 @@ def _with_workers(
         with open_run(folder, spec, data) as run:
             best = run.search.incumbent.score if run.search.incumbent else WORST
             watcher = watch(run.job.objective, folder, data.notes, best) if watch else Silent()
-            ending = run.train(added, crew, watcher, workers.pool)
+            # As in the workers: two BLAS threads give other bits, also to the model that decides.
+            with threadpool_limits(limits=1):
+                ending = run.train(added, crew, watcher, workers.pool)
         return Result(folder=folder, ending=ending)
     finally:
         workers.close()
@@ -289,11 +291,6 @@ class Run:
             preprocessing=self.data.preprocessing,
         )
 
-    def _last_words(self) -> list[Event]:
-        """The best model's figures on the test split, which has chosen nothing."""
-        with threadpool_limits(limits=1):  # as in the workers: two threads give other bits
-            return self._tested()
-
     def _chosen(self) -> Incumbent | None:
         """The incumbent; of finalists the best of those with the best mean."""
         if self.spec.search.method != "finalists" or self.search.incumbent is None:
@@ -302,7 +299,8 @@ class Run:
         score = self.job.objective.score(dict(row))
         return Incumbent(score=score, trial=int(row["trial"]), epoch=int(row["epoch"]))
 
-    def _tested(self) -> list[Event]:
+    def _last_words(self) -> list[Event]:
+        """The best model's figures on the test split, which has chosen nothing."""
         best = self._chosen()
         if best is None:
             return []

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from orchestrator.events import Event, Kind
 from orchestrator.log import TABLES, Lock, Log, entries, legible, written_to
 from orchestrator.replay import Replayed, replay
@@ -36,7 +38,8 @@ def replayed(run: Path) -> Replayed:
         RunError: If it has no log that can be read.
     """
     spec = opened_spec(run)
-    return replay(search_of(spec), entries(run, tables_of(spec)))
+    with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
+        return replay(search_of(spec), entries(run, tables_of(spec)))
 
 
 def repair(run: Path) -> str:

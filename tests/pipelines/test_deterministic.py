@@ -8,18 +8,31 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import threadpoolctl
 from test_faults import started, wait_for_rows
 from test_runs import INLINE, check_tables
 
 import caviar
 from caviar import Added, Crew
 from orchestrator.errors import RunError
+from orchestrator.run import Session
 from pipelines.analysis import load
+from pipelines.terminal import Silent
 
 #: What may differ: who trained it, when, how long it took, and how often it was begun anew.
 _MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attempts",
                "started_at_seconds", "ended_at_seconds"}  # fmt: skip
 BUDGET = Added(epochs=300)
+
+
+class Threads(Silent):
+    """How many threads the BLAS of the driver has; with two it decides by other bits."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def tick(self, session: Session) -> None:
+        self.seen |= {library["num_threads"] for library in threadpoolctl.threadpool_info()}
 
 
 def outcome(folder: Path) -> dict[str, pd.DataFrame]:
@@ -79,8 +92,12 @@ def test_on_ray_it_is_the_same_with_any_number_of_workers(
 ) -> None:
     folder = tmp_path / "run"
     crew = Crew(workers=workers)
-    caviar.search("wine", out=folder, added=BUDGET, crew=crew, deterministic=True)
+    threads = Threads()
+    caviar.search(
+        "wine", out=folder, added=BUDGET, crew=crew, deterministic=True, watch=lambda *_: threads
+    )
     assert_same(folder, whole)
+    assert threads.seen == {1}
 
 
 def test_it_needs_a_budget_that_is_the_same_everywhere(tmp_path: Path) -> None:
