@@ -39,6 +39,7 @@ __all__ = [
     "opened_spec",
     "placed",
     "ranked",
+    "status_of",
     "summary",
     "tie_of",
 ]
@@ -152,6 +153,13 @@ def all_epochs(run: Run) -> pd.DataFrame:
 def curves_of(run: Run) -> dict[Any, pd.DataFrame]:
     """The epochs of each trial that has some."""
     return dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
+
+
+def status_of(run: Run, status: str) -> Status:
+    """A trial's status; RUNNING where nobody trains it any more is STOPPED: its driver died."""
+    own = Status(status)
+    dead = own is Status.RUNNING and run.status != "running"
+    return Status.STOPPED if dead else own
 
 
 def metrics_of(run: Run) -> list[str]:

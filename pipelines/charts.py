@@ -20,7 +20,7 @@ from orchestrator.spec import Spec
 from orchestrator.trial import Status
 from pipelines.analysis import Run, best, loss_of
 from pipelines.compare import kinds
-from pipelines.importance import Importance, Pair
+from pipelines.importance import Importance
 from pipelines.terms import figure
 from pipelines.views import boxes, funnel, progress, timeline
 
@@ -32,7 +32,6 @@ __all__ = [
     "coordinates",
     "curves",
     "over_each_other",
-    "pairs_in_words",
     "rungs",
     "table_of_trials",
     "workers",
@@ -258,11 +257,6 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
     chart["layout"]["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     chart["layout"] |= {"height": 90 + 26 * len(rows), "margin": {"l": 140, "t": 10, "r": 20}}
     return chart
-
-
-def pairs_in_words(pairs: Sequence[Pair]) -> list[str]:
-    """The strongest interactions."""
-    return [f"{' × '.join(p.names)} {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]]
 
 
 def rungs(run: Run) -> Chart:

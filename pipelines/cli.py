@@ -218,7 +218,7 @@ def show(
 
     alone, pairs = found(opened_spec(run), load(run))
     if as_json:
-        _print_json([asdict(a) | {"colour": a.colour} for a in alone])
+        _print_json([asdict(a) for a in alone])
         return
     for line in importance_lines(alone, pairs):
         typer.echo(line)

@@ -20,7 +20,7 @@ from orchestrator.spec import Spec
 from orchestrator.trial import Status
 from pipelines.analysis import Run, loss_of
 
-__all__ = ["Importance", "Pair", "fanova", "importance", "importance_lines"]
+__all__ = ["Importance", "Pair", "fanova", "importance", "importance_lines", "pairs_in_words"]
 
 FORESTS, TREES = 16, 8  #: so many resamples of the trials, each with a forest of so many trees
 LEAST_TRIALS = 20  #: fewer say nothing
@@ -28,7 +28,7 @@ MOST_TRIALS = 2_000  #: that a forest learns from
 LEAVES = 128  #: of a tree: its size, not that of the run, is what a page waits for
 BARS = (0.1, 0.9)  #: the quantiles over the forests that the bars end at
 RED, YELLOW = 0.5, 0.2  #: of the first one's share, and more: tune first; then; the rest is green
-NOTHING = 0.01  #: where the first one's bar ends below it, none stands out
+NOTHING = 0.01  #: where the first one's bar begins below it, none stands out
 
 Array = np.ndarray
 
@@ -96,10 +96,13 @@ def importance_lines(alone: list[Importance], pairs: list[Pair]) -> list[str]:
         for a in alone
     ]
     lines += ["", "and what two explain only together:"]
-    lines += [
-        f"  {' x '.join(p.names)}: {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]
-    ]
+    lines += [f"  {told}" for told in pairs_in_words(pairs)]
     return lines
+
+
+def pairs_in_words(pairs: list[Pair]) -> list[str]:
+    """The strongest interactions."""
+    return [f"{' x '.join(p.names)} {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]]
 
 
 def _results(run: Run) -> pd.Series[float]:

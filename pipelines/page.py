@@ -20,7 +20,7 @@ from orchestrator.spec import Spec, dump_spec
 from pipelines import charts
 from pipelines.analysis import Run, load, opened_spec, placed, summary
 from pipelines.compare import Compared, compared
-from pipelines.importance import importance
+from pipelines.importance import importance, pairs_in_words
 from pipelines.intervals import wilson
 from pipelines.terms import figure, figure_within, told_seconds
 from pipelines.views import failures, saved_epochs
@@ -113,7 +113,7 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
             chart("importance", charts.bars_of_importance(alone), "Importance in three colours",
                   IN_THREE_COLOURS)
             + "<p>What two explain only together: "
-            + escape("; ".join(charts.pairs_in_words(pairs))) + "</p>"
+            + escape("; ".join(pairs_in_words(pairs))) + "</p>"
             if alone
             else "<p>Too few trials to say (it needs 20 with different results).</p>",
         ),

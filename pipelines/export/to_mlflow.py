@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, curves_of, metrics_of
+from pipelines.analysis import Run, config_of, curves_of, metrics_of, status_of
 
 __all__ = ["url", "write"]
 
@@ -77,8 +77,6 @@ def write(run: Run, out: Path) -> None:
         client.log_batch(made.info.run_id, params=params, tags=tags)
         for first in range(0, len(metrics), MOST):
             client.log_batch(made.info.run_id, metrics=metrics[first : first + MOST])
-        status = Status(row["status"])
-        if status is Status.RUNNING and run.status != "running":  # its driver died
-            status = Status.STOPPED
+        status = status_of(run, row["status"])
         if status is not Status.RUNNING:
             client.set_terminated(made.info.run_id, STATES[status], milliseconds(max(at)))

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 
 from orchestrator.space import Choice, Dimension, Integer
 from orchestrator.trial import Status
-from pipelines.analysis import Run, best, config_of, curves_of, ranked
+from pipelines.analysis import Run, best, config_of, curves_of, ranked, status_of
 
 __all__ = ["url", "write"]
 
@@ -60,9 +60,7 @@ def write(run: Run, out: Path) -> None:
     curves = curves_of(run)
     dimensions = run.space.dimensions
     for _, row in run.trials.iterrows():
-        trial, status = int(row["trial"]), Status(row["status"])
-        if status is Status.RUNNING and run.status != "running":  # its driver died
-            status = Status.STOPPED
+        trial, status = int(row["trial"]), status_of(run, row["status"])
         state = STATES[status]
         config = config_of(run, trial)
         named = [(d, config[d.name]) for d in dimensions if d.name in config]

@@ -86,7 +86,7 @@ def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_run
     assert len(waiting)
     for trial in waiting:
         epoch = search.trials[trial].epoch
-        rung = search._pruner._rungs[epoch]  # type: ignore[attr-defined]
+        rung = search._pruner._rungs[epoch]  # type: ignore[attr-defined] # this one pauses
         assert (
             f"The search ended with it waiting in rung {epoch}, by then place {rung.rank(trial)} "
             f"of {len(rung)} there; others were expected to improve more; its best "
