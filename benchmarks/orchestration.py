@@ -82,36 +82,46 @@ def throughput(method: str, trials: int, **search_spec: Any) -> dict[str, float]
             "files": files}  # fmt: skip
 
 
-def ray_tune(trials: int) -> dict[str, float]:
-    """The same trials with Ray Tune, from the first result to the last."""
+def ray_tune(
+    *, trials: int = -1, seconds: float | None = None, burn: float = 0.0, workers: int = 2,
+    max_epochs: int = EPOCHS,
+) -> dict[str, float]:  # fmt: skip
+    """The same trials, or as many as it does in that time, with Ray Tune.
+
+    Counted from its first result to its last, so without its start and its end.
+    """
     code = f"""
 import json, time, ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 import numpy as np
-stamps = []
+stamps, inside = [], []
 class Empty(tune.Trainable):
     def setup(self, config): self.done = 0
     def step(self):
+        begin = time.process_time()
+        while (used := time.process_time() - begin) < {burn}: pass
         self.done += 1
         loss = (np.log10(self.config["rate"]) + 2) ** 2 + self.config["share"] + 1 / self.done
-        return {{"loss": float(loss)}}
+        return {{"loss": float(loss), "used": used}}
     def save_checkpoint(self, folder): return {{"done": self.done}}
     def load_checkpoint(self, state): self.done = state["done"]
     def reset_config(self, config): self.config, self.done = config, 0; return True
 class Clock(tune.Callback):
-    def on_trial_result(self, *a, **k): stamps.append(time.time())
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    def on_trial_result(self, *a, result, **k):
+        stamps.append(time.time())
+        inside.append(result["used"])
+ray.init(num_cpus={workers}, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 tuner = tune.Tuner(
     Empty,
     param_space={{"rate": tune.loguniform(1e-4, 1), "share": tune.uniform(0, 1)}},
     tune_config=tune.TuneConfig(
-        metric="loss", mode="min", num_samples={trials}, reuse_actors=True,
-        scheduler=ASHAScheduler(max_t={EPOCHS}, grace_period=1, reduction_factor=3)),
-    run_config=tune.RunConfig(stop={{"training_iteration": {EPOCHS}}}, verbose=0,
+        metric="loss", mode="min", num_samples={trials}, time_budget_s={seconds}, reuse_actors=True,
+        scheduler=ASHAScheduler(max_t={max_epochs}, grace_period=1, reduction_factor=3)),
+    run_config=tune.RunConfig(stop={{"training_iteration": {max_epochs}}}, verbose=0,
         storage_path=STORAGE, callbacks=[Clock()]))
-tuner.fit()
-print("FIGURES", json.dumps([len(stamps), stamps[-1] - stamps[0]]))
+trials = len(tuner.fit())
+print("FIGURES", json.dumps([trials, len(stamps), stamps[-1] - stamps[0], sum(inside[1:])]))
 """
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -123,9 +133,9 @@ print("FIGURES", json.dumps([len(stamps), stamps[-1] - stamps[0]]))
     line = next((x for x in done.stdout.splitlines() if x.startswith("FIGURES")), None)
     if line is None:
         raise RuntimeError(f"Ray Tune failed: {done.stderr[-2000:]}")
-    reports, seconds = json.loads(line.removeprefix("FIGURES"))
-    return {"trials_a_second": trials / seconds, "epochs_a_second": reports / seconds,
-            "files": files}  # fmt: skip
+    trials, reports, took, inside = json.loads(line.removeprefix("FIGURES"))
+    return {"trials_a_second": trials / took, "epochs_a_second": reports / took,
+            "files": files, "inside": inside / (workers * took)}  # fmt: skip
 
 
 def utilisation(method: str, burn: float, workers: int, seconds: float) -> float:
@@ -324,10 +334,11 @@ def main(
         shown = {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value
         typer.echo(f"{name:58s} {shown}")
 
+    tune = find_spec("ray.tune") and find_spec("tensorboardX")
     if "throughput" in chosen:
-        tune = find_spec("ray.tune") and find_spec("tensorboardX")
         told("empty trials, asha, 2 workers", throughput("asha", 5_000))
-        told("Ray Tune, class API, reused actors, ASHA", ray_tune(120) if tune else "not installed")
+        theirs = ray_tune(trials=120) if tune else "not installed"
+        told("Ray Tune, class API, reused actors, ASHA", theirs)
         told("empty trials of ten whole epochs, random", throughput("random", 3_000))
         told("empty trials, caviar (the model)", throughput("caviar", 600))
         told("300 trials, asha", throughput("asha", 300))
@@ -339,6 +350,10 @@ def main(
                         f"inside epoch(), {1000 * burn:.0f} ms epochs, {workers} workers, {method}"
                     )
                     told(name, round(utilisation(method, burn, workers, 40.0), 4))
+                if tune:
+                    name = f"inside step() of Ray Tune, {1000 * burn:.0f} ms, {workers} workers"
+                    theirs = ray_tune(seconds=30.0, burn=burn, workers=workers, max_epochs=27)
+                    told(name, round(theirs["inside"], 4))
     if "driver" in chosen:
         told(
             "rows of epochs, 10,000 a flush",
