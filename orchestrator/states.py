@@ -24,8 +24,7 @@ from orchestrator.worker import Held
 __all__ = ["States", "from_tensors", "to_tensors"]
 
 KEPT_SHARE = 0.1  #: of the budget, once a run has ended
-SMALL_BYTES = 8_000_000  #: files below this are joined to the next one, so that they stay few
-SMALL_FILES = 8  #: may wait for it: to join each with the next writes all of them at each flush
+SMALL_BYTES = 8_000_000  #: files below this are joined to others, so that they stay few
 HANDY_BYTES = 200_000_000  #: of states on disk that are kept in memory too, the latest ones
 DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
 
@@ -151,9 +150,8 @@ class States:
 
     def _dissolve(self) -> None:
         """Take what is wanted of nearly empty files, and of small ones, into the next one."""
-        small = {path for path, written in self._written.items() if written < SMALL_BYTES}
-        joined = small if self._new and len(small) >= SMALL_FILES else set()
-        for path, written in list(self._written.items()):
+        joined = self._joined()
+        for path, written in reversed(list(self._written.items())):
             if self._needed[path] >= DISSOLVE * written and path not in joined:
                 continue
             wanted = self._holds[path] - self._new.keys()
@@ -166,6 +164,20 @@ class States:
                     self.drop(trial)  # a cache: whoever asks trains again
             self._new = {**found, **self._new}  # the older ones first
             self.used_bytes += sum(held.bytes for held in found.values())
+
+    def _joined(self) -> set[Path]:
+        """Small files that go into the next one: those that are no larger than all it has so far.
+
+        So a state moves on into a file of twice the size, and is written a few times in all (the
+        logarithmic method, Bentley and Saxe 1980), and few small files are left.
+        """
+        bytes_, joined = sum(held.bytes for held in self._new.values()), set()
+        for path in sorted(self._written, key=self._written.__getitem__):
+            if self._written[path] > min(bytes_, SMALL_BYTES):
+                break
+            bytes_ += self._needed[path]
+            joined.add(path)
+        return joined
 
     def _take_in(self, trial: int, kept: _Kept) -> None:
         self._disk[trial] = kept
