@@ -171,11 +171,14 @@ class States:
         So a state moves on into a file of twice the size, and is written a few times in all (the
         logarithmic method, Bentley and Saxe 1980), and few small files are left.
         """
-        bytes_, joined = sum(held.bytes for held in self._new.values()), set()
+        joined: set[Path] = set()
+        if not self._new:
+            return joined
+        so_far = sum(held.bytes for held in self._new.values())
         for path in sorted(self._written, key=self._written.__getitem__):
-            if self._written[path] > min(bytes_, SMALL_BYTES):
+            if self._written[path] > min(so_far, SMALL_BYTES):
                 break
-            bytes_ += self._needed[path]
+            so_far += self._needed[path]
             joined.add(path)
         return joined
 

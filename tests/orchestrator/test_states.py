@@ -13,6 +13,7 @@ from search_examples import quick
 
 from orchestrator import states as states_module
 from orchestrator.states import States, from_tensors, to_tensors
+from orchestrator.trial import State
 from orchestrator.worker import Held
 
 BUDGET = 10**9
@@ -172,11 +173,12 @@ def test_a_file_of_which_little_is_needed_is_dissolved(tmp_path: Path) -> None:
     assert again is not None and again.state["w"][0] == 9
 
 
-def test_a_file_that_is_needed_whole_is_left_alone(tmp_path: Path) -> None:
-    """Even one of small states, where names and numbers outweigh the arrays."""
+@pytest.mark.parametrize("state", [{"weights": np.zeros(2), "moments": np.zeros(2)}, {}])
+def test_a_file_that_is_needed_whole_is_left_alone(state: State, tmp_path: Path) -> None:
+    """Even one of small states, where names and numbers outweigh the arrays, or of none."""
     made = States(tmp_path, budget_bytes=BUDGET)
     for trial in range(20):
-        made.put(trial, Held(epoch=1, state={"weights": np.zeros(2), "moments": np.zeros(2)}))
+        made.put(trial, Held(epoch=1, state=state))
     made.flush()
     (path,) = tmp_path.iterdir()
     written = path.stat().st_mtime_ns
