@@ -241,9 +241,9 @@ def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster
     pool.submit(assignment(stop=40), None)
     streamed = [len(batch) for batch in batches_of(pool, left=math.inf)]
     assert len(streamed) >= 3
-    assert max(streamed) > 3
+    assert max(streamed) > 6
     pool.submit(assignment(trial=1, stop=40), None)
-    assert max(len(batch) for batch in batches_of(pool, left=0.5)) <= 3
+    assert max(len(batch) for batch in batches_of(pool, left=0.5)) <= 6  # of two calls at most
     pool.close()
 
 
@@ -255,9 +255,10 @@ def test_ends_are_told_at_once_for_the_next_decision_waits_for_them(cluster: Non
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
     for trial in range(8):
         pool.submit(assignment(trial, stop=3), None)  # 150 ms each
-    first = next(batch for _ in range(100) if (batch := pool.poll(1.0)))
-    assert [m.last for m in reports_of(first)] == [False, False, True]
-    assert len(reports_of(finished(pool, 7))) == 21
+    first = reports_of(next(batch for _ in range(100) if (batch := pool.poll(1.0))))
+    assert first[-1].last
+    assert len(first) <= 6  # of two calls at most
+    assert len(reports_of(finished(pool, 8 - len(first) // 3))) == 24 - len(first)
     pool.close()
 
 
