@@ -165,7 +165,7 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
     process = hosts.start(
         "h1",
         f"cd ~/caviar && {TOKEN} python -m pipelines.cli search ~/data.npz --spec ~/spec.yaml "
-        "--address auto --total-epochs 220 --epoch-timeout 60s --out ~/run",
+        "--address auto --total-epochs 400 --epoch-timeout 60s --out ~/run",
     )
     run = home / "run"
 
@@ -207,7 +207,7 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
     assert process.returncode == 0, f"{out[-3000:]}\n{err[-3000:]}"
     found = load(run)
     assert found.status == "finished"
-    assert len(found.epochs) == 220
+    assert len(found.epochs) == 400
     assert not found.epochs.duplicated(["trial", "epoch"]).any()
     for _, told in found.epochs.groupby("trial"):
         assert list(told["epoch"]) == list(range(1, len(told) + 1))
