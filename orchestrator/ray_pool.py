@@ -374,7 +374,7 @@ class RayPool:
         worker.outbox.append((assignment, held))
 
     def _send(self, left: float) -> None:
-        """What was submitted, in one call a worker; and a call that waits behind each that runs.
+        """What was submitted, in one call a worker; and the calls that are wanted beside.
 
         Of two calls in a row, each an epoch late, the second has told before the deadline, too.
         """

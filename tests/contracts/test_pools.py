@@ -224,8 +224,6 @@ def test_workers_that_a_cluster_has_no_room_for_get_no_work(cluster: None) -> No
     pool.close()
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(120)
 def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
     """What comes in at a time, until an assignment ends."""
     batches: list[list[Message]] = []
@@ -234,6 +232,8 @@ def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
     return [batch for batch in batches if batch]
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(120)
 def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster: None) -> None:
     from orchestrator.ray_pool import RayPool
 

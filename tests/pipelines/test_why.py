@@ -14,6 +14,7 @@ from caviar import Added, Crew
 from orchestrator.errors import RunError
 from orchestrator.events import Kind
 from orchestrator.log import entries
+from orchestrator.pruning import Rungs
 from pipelines.analysis import Run, load, opened_spec
 from pipelines.specs import search_of, tables_of
 from pipelines.terms import figure
@@ -86,7 +87,9 @@ def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_run
     assert len(waiting)
     for trial in waiting:
         epoch = search.trials[trial].epoch
-        rung = search._pruner._rungs[epoch]  # type: ignore[attr-defined] # this one pauses
+        pruner = search._pruner
+        assert isinstance(pruner, Rungs)
+        rung = pruner._rungs[epoch]
         assert (
             f"The search ended with it waiting in rung {epoch}, by then place {rung.rank(trial)} "
             f"of {len(rung)} there; others were expected to improve more; its best "
