@@ -10,8 +10,9 @@ Divergence teaches: a draw whose nearest neighbour diverged or failed is drawn a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from orchestrator.advisor import Forecast
 from orchestrator.coarse import Draw
 from orchestrator.events import Box
 from orchestrator.space import Choice, Point, Space
-from orchestrator.streams import Purpose, stream
+from orchestrator.streams import Purpose, stream, uniform
 
 __all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "fine_draw", "model_draw", "zoom_in"]
 
@@ -31,13 +32,28 @@ PATIENCE = 1_000  #: draws that break a constraint before the box is given up
 REDRAWS = 8  #: how often a draw near a diverged trial is drawn again before it is let through
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Zoom:
     """A box that fine trials are drawn from, and the trials that made it."""
 
     number: int  #: 1, 2, …
-    box: Box
+    box: Box  #: in the space's order
     parents: tuple[int, ...]
+
+    @cached_property
+    def low(self) -> Point:
+        """The box's lowest corner, shape (dimensions,)."""
+        return np.array([low for low, _ in self.box.values()])
+
+    @cached_property
+    def width(self) -> Point:
+        """The lengths of its sides, shape (dimensions,)."""
+        return np.array([high - low for low, high in self.box.values()])
+
+    @cached_property
+    def reason(self) -> str:
+        """Where its draws come from, in words."""
+        return f"from box {self.number} around trials {', '.join(map(str, self.parents))}"
 
 
 def zoom_in(
@@ -91,15 +107,13 @@ def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: Histo
 
     None where the constraints leave nothing of the box.
     """
-    rng = stream(seed, trial, Purpose.ZOOM)
-    low, high = np.array([zoom.box[d.name] for d in space.dimensions]).reshape(-1, 2).T
     redrawn = 0
-    for _ in range(PATIENCE):
-        point = low + rng.random(len(space)) * (high - low)
-        seen = space.point(space.config(point))
-        if not space.allowed(seen[None])[0]:
+    for u in _tries(len(space), seed=seed, trial=trial):
+        point = zoom.low + u * zoom.width
+        config = space.config(point)
+        if not space.allows(config):
             continue
-        if redrawn == REDRAWS or not history.nearest_is_bad(seen):
+        if redrawn == REDRAWS or not history.nearest_is_bad(space.point(config)):
             break
         redrawn += 1
     else:
@@ -108,11 +122,19 @@ def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: Histo
     return Draw(
         point=point,
         stage="fine",
-        reason=f"from box {zoom.number} around trials {', '.join(map(str, zoom.parents))}{told}",
+        reason=zoom.reason + told,
         zoom=zoom.number,
         box=zoom.box,
         parents=zoom.parents,
     )
+
+
+def _tries(dimensions: int, *, seed: int, trial: int) -> Iterator[Point]:
+    """Points in the unit cube; most draws need one, which is drawn with its neighbours'."""
+    yield uniform(seed, trial, Purpose.FINE, dimensions)
+    rng = stream(seed, trial, Purpose.ZOOM)
+    for _ in range(PATIENCE - 1):
+        yield rng.random(dimensions)
 
 
 def model_draw(space: Space, zoom: Zoom | None, forecast: Forecast) -> Draw:

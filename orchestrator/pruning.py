@@ -29,7 +29,8 @@ __all__ = [
     "Verdict",
 ]
 
-_Ranked = tuple[Score, int]  #: (score, trial): ties go to the older trial
+#: A score and the trial, so ties go to the older one. Flat: nested ones compare half as fast.
+_Entry = tuple[float, float, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,29 +92,29 @@ class Rung:
     """All scores at one epoch, best first, and those of them that wait there."""
 
     def __init__(self) -> None:
-        self.ranked: SortedList[_Ranked] = SortedList()  # a million fit
-        self.waiting: SortedList[_Ranked] = SortedList()
-        self._score: dict[int, Score] = {}
+        self.ranked: SortedList[_Entry] = SortedList()  # a million fit
+        self.waiting: SortedList[_Entry] = SortedList()
+        self._entries: dict[int, _Entry] = {}
 
     def add(self, trial: int, score: Score) -> None:
-        self.ranked.add((score, trial))
-        self._score[trial] = score
+        entry = self._entries[trial] = (*score, trial)
+        self.ranked.add(entry)
         if score[0] < math.inf:  # what went bad never waits
-            self.waiting.add((score, trial))
+            self.waiting.add(entry)
 
     def remove(self, trial: int) -> None:
-        self.waiting.discard((self._score[trial], trial))
+        self.waiting.discard(self._entries[trial])
 
     def score(self, trial: int) -> Score:
         """What it entered with."""
-        return self._score[trial]
+        return self._entries[trial][:2]
 
     def __len__(self) -> int:
         return len(self.ranked)
 
     def rank(self, trial: int) -> int:
         """Place among all that have a score here, from 1."""
-        return int(self.ranked.bisect_left((self._score[trial], trial))) + 1
+        return int(self.ranked.bisect_left(self._entries[trial])) + 1
 
 
 class Rungs:
@@ -139,7 +140,7 @@ class Rungs:
         """The worst that waits in the lowest rung that any of them waits in."""
         for epoch in self._stops[:-1]:
             waiting = self._rungs[epoch].waiting
-            found: int | None = next((t for _, t in reversed(waiting) if t in among), None)
+            found: int | None = next((t for *_, t in reversed(waiting) if t in among), None)
             if found is not None:
                 return found
         return None
@@ -169,7 +170,7 @@ class Rungs:
     def _cutoff(self, rung: Rung) -> float | None:
         """The loss of the last of those."""
         keep = self._quota(rung)
-        return rung.ranked[keep - 1][0][0] if keep else None
+        return rung.ranked[keep - 1][0] if keep else None
 
     def _promoted(
         self, trial: int, epoch: int, why: str, forecast: Forecast | None = None
@@ -210,7 +211,7 @@ class Asha(Rungs):
         for epoch, rung in self._below_the_last():
             if not rung.waiting:
                 continue
-            trial, keep = rung.waiting[0][1], self._quota(rung)
+            trial, keep = rung.waiting[0][-1], self._quota(rung)
             if rung.rank(trial) <= keep:
                 return self._promoted(
                     trial, epoch, f"among the best {keep} (1/{self._eta}) of them"
@@ -224,7 +225,7 @@ class Asha(Rungs):
         heads = [(r.waiting[0], e) for e, r in self._below_the_last() if r.waiting]
         if not heads:
             return None
-        (_, trial), epoch = min(heads)
+        (*_, trial), epoch = min(heads)
         return self._promoted(
             trial, epoch, "the most promising that waits, with no new trials to come"
         )

@@ -59,7 +59,7 @@ class Shares(Rungs):
         waiting = {
             trial: epoch
             for epoch in epochs
-            for _, trial in islice(self._rungs[epoch].waiting, CONSIDERED)
+            for *_, trial in islice(self._rungs[epoch].waiting, CONSIDERED)
         }
         if not waiting:
             return None

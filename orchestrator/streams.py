@@ -11,19 +11,20 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Purpose", "stream", "trial_seed"]
+__all__ = ["Purpose", "stream", "trial_seed", "uniform"]
 
 
 class Purpose(IntEnum):
     """What a stream is for. A number is never used for a second purpose: logs hold its fruit."""
 
     SAMPLE = 0  #: a coarse draw
-    ZOOM = 1  #: a fine draw
+    ZOOM = 1  #: a fine draw that is drawn again
     TRAIN = 2  #: the trial's own seed
     SCRAMBLE = 3  #: of a Sobol sequence
     SIMULATE = 4  #: made-up losses of a simulated run
     PROPOSE = 5  #: candidates for a draw that the model makes
     CHOOSE = 6  #: which results the model holds
+    FINE = 7  #: a fine draw
 
 
 def stream(seed: int, trial: int, purpose: Purpose) -> np.random.Generator:
@@ -33,12 +34,25 @@ def stream(seed: int, trial: int, purpose: Purpose) -> np.random.Generator:
 
 def trial_seed(seed: int, trial: int) -> int:
     """The seed a trial hands to its trainer; fits into an int64 column."""
-    return int(_trial_seeds(seed, trial // _BLOCK)[trial % _BLOCK])
+    return int(_trial_seeds(seed, trial // _SEEDS)[trial % _SEEDS])
 
 
-_BLOCK = 256  #: seeds drawn at once: a stream for each would be a third of a decision's cost
+def uniform(seed: int, draw: int, purpose: Purpose, dimensions: int) -> np.ndarray:
+    """The draw-th point of a sequence of uniform ones in the unit cube, shape (dimensions,)."""
+    point: np.ndarray = _points(seed, draw // _POINTS, purpose, dimensions)[draw % _POINTS]
+    return point
+
+
+# Drawn many at once: a stream for each would be a third of a decision's cost.
+_SEEDS = 256
+_POINTS = 128
 
 
 @functools.lru_cache(maxsize=16)
 def _trial_seeds(seed: int, block: int) -> np.ndarray:
-    return stream(seed, block, Purpose.TRAIN).integers(2**63, size=_BLOCK)
+    return stream(seed, block, Purpose.TRAIN).integers(2**63, size=_SEEDS)
+
+
+@functools.lru_cache(maxsize=16)
+def _points(seed: int, block: int, purpose: Purpose, dimensions: int) -> np.ndarray:
+    return stream(seed, block, purpose).random((_POINTS, dimensions))

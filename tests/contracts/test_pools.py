@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -270,7 +271,10 @@ def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("epoch", "silent", "told"),
-    [(1, "1 s", "--epoch-timeout"), (3, "3 s", "slowest epoch took 0.3")],
+    [
+        (1, r"silent for 1 s ", "--epoch-timeout"),
+        (3, r"silent for 3(\.\d+)? s ", "slowest epoch took 0.3"),  # a sleep may last longer
+    ],
 )
 def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     epoch: int,
@@ -291,7 +295,7 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     failure = messages[-1]
     assert isinstance(failure, Failure)
     assert failure.kind == "lost"
-    assert f"silent for {silent}" in failure.message
+    assert re.search(silent, failure.message)
     assert told in failure.message
     again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), alone=True)
     pool.submit(again, None)
