@@ -46,9 +46,9 @@ class Zoom:
         return np.array([low for low, _ in self.box.values()])
 
     @cached_property
-    def width(self) -> Point:
-        """The lengths of its sides, shape (dimensions,)."""
-        return np.array([high - low for low, high in self.box.values()])
+    def high(self) -> Point:
+        """Its highest one."""
+        return np.array([high for _, high in self.box.values()])
 
     @cached_property
     def reason(self) -> str:
@@ -109,11 +109,11 @@ def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: Histo
     """
     redrawn = 0
     for u in _tries(len(space), seed=seed, trial=trial):
-        point = zoom.low + u * zoom.width
-        config = space.config(point)
-        if not space.allows(config):
+        point = zoom.low + u * (zoom.high - zoom.low)
+        seen = space.point(space.config(point))
+        if not space.allowed(seen[None])[0]:
             continue
-        if redrawn == REDRAWS or not history.nearest_is_bad(space.point(config)):
+        if redrawn == REDRAWS or not history.nearest_is_bad(seen):
             break
         redrawn += 1
     else:
@@ -137,7 +137,7 @@ def _tries(dimensions: int, *, seed: int, trial: int) -> Iterator[Point]:
         yield rng.random(dimensions)
 
 
-def model_draw(space: Space, zoom: Zoom | None, forecast: Forecast) -> Draw:
+def model_draw(zoom: Zoom | None, forecast: Forecast) -> Draw:
     """The point that the model proposes, and whether it lies in the present box.
 
     The box does not bind the model: it says where the good trials are, and a draw outside it is one
@@ -146,12 +146,8 @@ def model_draw(space: Space, zoom: Zoom | None, forecast: Forecast) -> Draw:
     told = "expected to improve most on the best so far"
     if zoom is None:
         return Draw(point=forecast.point, stage="coarse", reason=told, forecast=forecast)
-    inside = all(
-        low <= u <= high or np.isnan(u)
-        for (low, high), u in zip(
-            (zoom.box[d.name] for d in space.dimensions), forecast.point, strict=True
-        )
-    )
+    u = forecast.point
+    inside = np.all(np.isnan(u) | (zoom.low <= u) & (u <= zoom.high))
     return Draw(
         point=forecast.point,
         stage="fine",

@@ -509,7 +509,7 @@ class Search:
         draw = None
         if self._advisor and self._advisor.ready:
             forecast = self._advisor.propose(trial)
-            draw = forecast and model_draw(self.space, self.zoom, forecast)
+            draw = forecast and model_draw(self.zoom, forecast)
         elif self.zoom is not None:
             draw = fine_draw(
                 self.space, self.zoom, seed=self.seed, trial=trial, history=self._history

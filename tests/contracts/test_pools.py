@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -269,16 +268,9 @@ def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    ("epoch", "silent", "told"),
-    [
-        (1, r"silent for 1 s ", "--epoch-timeout"),
-        (3, r"silent for 3(\.\d+)? s ", "slowest epoch took 0.3"),  # a sleep may last longer
-    ],
-)
+@pytest.mark.parametrize(("epoch", "told"), [(1, "--epoch-timeout"), (3, "slowest epoch took 0.3")])
 def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     epoch: int,
-    silent: str,
     told: str,
     cluster: None,
     tmp_path: Path,
@@ -291,11 +283,13 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     pool = ray_pool.RayPool(job, workers=1, epoch_timeout=1.0)
     pool.submit(assignment(config=hanging(tmp_path, epoch=epoch)), None)
     messages = finished(pool, 1)
-    assert [m.epoch for m in reports_of(messages[:-1])] == list(range(1, epoch))
+    reports = reports_of(messages[:-1])
+    assert [r.epoch for r in reports] == list(range(1, epoch))
+    silent = max([1.0, *(10 * r.seconds for r in reports)])
     failure = messages[-1]
     assert isinstance(failure, Failure)
     assert failure.kind == "lost"
-    assert re.search(silent, failure.message)
+    assert f"silent for {silent:.3g} s" in failure.message
     assert told in failure.message
     again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), alone=True)
     pool.submit(again, None)
