@@ -347,11 +347,20 @@ class RayPool:
         return min(max(wanted, 1), DEEPEST - len(worker.unfinished))
 
     def _work_seconds(self, worker: _Worker) -> float:
-        """How long what a worker has will take it from now, as far as one can tell."""
-        work = sum(
-            task.left * (task.slowest_seconds or self._epoch_seconds)
-            for task in worker.unfinished.values()
-        )
+        """How long what a worker has will take it from now, as far as one can tell.
+
+        Infinite once it is overdue: it may be dead, and all that it is given is lost with it.
+        """
+
+        def epoch_seconds(task: _Task) -> float:
+            return task.slowest_seconds or self._epoch_seconds
+
+        first = next(iter(worker.unfinished.values()), None)
+        if first is not None:
+            due = 2 * STREAM_SECONDS + (1 + first.untold) * epoch_seconds(first)
+            if worker.silent_seconds > due:
+                return math.inf
+        work = sum(task.left * epoch_seconds(task) for task in worker.unfinished.values())
         return max(work - worker.silent_seconds, 0.0)
 
     def _open(self) -> list[_Worker]:

@@ -34,7 +34,7 @@ class Ending:
     reason: str
     seconds: float  #: of this session
     busy_seconds: float  #: inside epochs, over all workers
-    worker_seconds: float  #: workers x seconds
+    worker_seconds: float  #: workers x seconds, as workers came and went
     dropped: int  #: reports of attempts that had been given up
 
     @property
@@ -271,8 +271,9 @@ class Session:
         if status == "finished":
             self.states.trim()
         self._flush()
-        details = json.dumps({"dropped_reports": self.dropped})
-        ended = Event(kind=Kind.END, reason=f"{status}: {reason}", details=details)
+        details = {"dropped_reports": self.dropped, "worker_seconds": self.worker_seconds}
+        reason = f"{status}: {reason}"
+        ended = Event(kind=Kind.END, reason=reason, details=json.dumps(details))
         self._happened([ended], apply=True)
         try:
             self._happened(self._last_words(), apply=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -313,14 +314,20 @@ def _seconds(run: Run) -> float:
 
 
 def _utilisation(run: Run) -> float:
-    """Time inside epochs over workers x time, added up over the sessions."""
-    sessions = run.events[run.events["kind"] == Kind.SESSION]
-    begins = [*sessions["at_seconds"], _seconds(run)]
-    ends = run.events[run.events["kind"] == Kind.END]["at_seconds"]
+    """Time inside epochs over the workers' time, added up over the sessions.
+
+    A session's end says what its workers' time was, as they came and went. One without an end has
+    had the workers that it began with, as far as anyone knows.
+    """
+    columns = ["kind", "at_seconds", "details"]
+    marks = run.events.loc[run.events["kind"].isin([Kind.SESSION, Kind.END]), columns]
+    now = (None, _seconds(run), None)
     capacity = 0.0
-    for i, details in enumerate(sessions["details"]):
-        end = max((e for e in ends if begins[i] <= e <= begins[i + 1]), default=begins[i + 1])
-        capacity += json.loads(details)["workers"] * (end - begins[i])
+    for (kind, begun, opening), (_, until, closing) in pairwise([*marks.to_numpy(), now]):
+        if kind == Kind.SESSION:
+            known = json.loads(closing or "{}").get("worker_seconds")
+            workers = json.loads(opening)["workers"]
+            capacity += workers * (until - begun) if known is None else known
     epochs = all_epochs(run)
     spent = epochs["epoch_seconds"].sum() if len(epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0

@@ -299,6 +299,25 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
+def test_a_worker_that_is_overdue_is_given_no_more_to_lose(cluster: None, tmp_path: Path) -> None:
+    from orchestrator.ray_pool import RayPool
+
+    pool = RayPool(replace(JOB, trainer="toy_trainers:Hanging"), workers=2, epoch_timeout=5.0)
+    pool.submit(assignment(0, stop=1, config=hanging(tmp_path, epoch=1)), None)
+    trial, messages = 0, list[Message]()
+    while not any(isinstance(m, Failure) for m in messages):
+        while pool.free():
+            trial += 1
+            pool.submit(assignment(trial, stop=1), None)
+        messages += pool.poll(0.1)
+    lost = [m.trial for m in messages if isinstance(m, Failure)]
+    assert 0 in lost
+    assert len(lost) <= 8  # what about a second had room for, of the five until it was given up
+    pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
 def test_what_a_worker_tells_that_was_given_up_is_known_by_its_attempt(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

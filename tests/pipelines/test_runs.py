@@ -18,6 +18,7 @@ import caviar
 from caviar import Added, Crew, InputError
 from orchestrator.errors import RunError
 from orchestrator.log import Lock
+from orchestrator.pool import InlinePool
 from pipelines.analysis import load, placed, summary
 from pipelines.cli import main
 from pipelines.datasets import read
@@ -68,13 +69,24 @@ def check_tables(folder: Path) -> None:
 def values(folder: Path) -> dict[str, pd.DataFrame]:
     """A run's tables without the columns that measure time."""
     run = load(folder)
+    decided = run.events[~run.events["kind"].isin(["session", "end"])]
     return {
-        "events": run.events[~run.events["kind"].isin(["session"])].drop(columns=["at_seconds"]),
+        "events": decided.drop(columns=["at_seconds"]),
         "epochs": run.epochs.drop(columns=["at_seconds", "epoch_seconds"]),
         "trials": run.trials.drop(
             columns=["started_at_seconds", "ended_at_seconds", "epoch_seconds"]
         ),
     }
+
+
+@pytest.mark.usefixtures("toys")
+def test_utilisation_is_of_the_workers_that_were_there_not_of_those_a_run_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec_file = toy_spec(tmp_path, "Slow", max_epochs=3)
+    monkeypatch.setattr(InlinePool, "workers", 3)  # it says 1 when the session begins
+    folder = searched(tmp_path / "run", trials=2, spec_file=spec_file)
+    assert 0.1 < summary(load(folder))["utilisation"] <= 1 / 3
 
 
 def test_the_same_seed_gives_the_same_trials_epochs_and_decisions(tmp_path: Path) -> None:
