@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import RunError
-from pipelines.analysis import Run, load
+from pipelines.analysis import Run, load, summary
 from pipelines.model import load_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -214,5 +214,6 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
         assert told["attempt"].is_monotonic_increasing  # nothing late of an attempt that was lost
     assert "RUNNING" not in set(found.trials["status"])
     assert "FAILED" not in set(found.trials["status"])
+    assert 0 < summary(found)["utilisation"] <= 1  # of the workers as they came and went
     model = load_model(run / "best")
     assert model.trial in set(found.trials["trial"])
