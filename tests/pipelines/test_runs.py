@@ -66,12 +66,19 @@ def check_tables(folder: Path) -> None:
     assert told["reason"].str.len().gt(0).all()
 
 
+def untimed(details: str) -> str:
+    """An end's details without the workers' time."""
+    return json.dumps({k: v for k, v in json.loads(details).items() if k != "worker_seconds"})
+
+
 def values(folder: Path) -> dict[str, pd.DataFrame]:
     """A run's tables without the columns that measure time."""
     run = load(folder)
-    decided = run.events[~run.events["kind"].isin(["session", "end"])]
+    events = run.events[~run.events["kind"].isin(["session"])].drop(columns=["at_seconds"])
+    ends = events["kind"] == "end"
+    events.loc[ends, "details"] = [untimed(text) for text in events.loc[ends, "details"]]
     return {
-        "events": decided.drop(columns=["at_seconds"]),
+        "events": events,
         "epochs": run.epochs.drop(columns=["at_seconds", "epoch_seconds"]),
         "trials": run.trials.drop(
             columns=["started_at_seconds", "ended_at_seconds", "epoch_seconds"]
