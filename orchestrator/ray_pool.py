@@ -201,6 +201,14 @@ class _Task:
         """Epochs that are still to be trained."""
         return self.assignment.stop_epoch - self.reported + self.untold
 
+    def epoch_seconds(self, usual: float) -> float:
+        """What one of its epochs takes at most: its slowest so far; before the first, the usual."""
+        return self.slowest_seconds or usual
+
+    def due_seconds(self, usual: float) -> float:
+        """How long a report that is not late may take: an epoch, and the wait to be told."""
+        return 2 * STREAM_SECONDS + (1 + self.untold) * self.epoch_seconds(usual)
+
     def patience_seconds(self, epoch_timeout: float) -> float:
         """How long no report may come before the worker counts as hung."""
         if not self.slowest_seconds:
@@ -219,6 +227,11 @@ class _Worker:
     calls: int = 0  #: under way
     silent_seconds: float = 0.0  #: since it last told something, or got something to do
     lost: bool = False  #: given up; its work is somebody else's now
+
+    @property
+    def current(self) -> _Task | None:
+        """What it is at, as far as it has told."""
+        return next(iter(self.unfinished.values()), None)
 
     @property
     def alone(self) -> bool:
@@ -351,16 +364,10 @@ class RayPool:
 
         Infinite once it is overdue: it may be dead, and all that it is given is lost with it.
         """
-
-        def epoch_seconds(task: _Task) -> float:
-            return task.slowest_seconds or self._epoch_seconds
-
-        first = next(iter(worker.unfinished.values()), None)
-        if first is not None:
-            due = 2 * STREAM_SECONDS + (1 + first.untold) * epoch_seconds(first)
-            if worker.silent_seconds > due:
-                return math.inf
-        work = sum(task.left * epoch_seconds(task) for task in worker.unfinished.values())
+        task, usual = worker.current, self._epoch_seconds
+        if task is not None and worker.silent_seconds > task.due_seconds(usual):
+            return math.inf
+        work = sum(t.left * t.epoch_seconds(usual) for t in worker.unfinished.values())
         return max(work - worker.silent_seconds, 0.0)
 
     def _open(self) -> list[_Worker]:
@@ -455,7 +462,7 @@ class RayPool:
         passed, self._looked = min(now - self._looked, 1.0), now
         messages: list[Message] = []
         for worker in list(self._workers):
-            task = next(iter(worker.unfinished.values()), None)
+            task = worker.current
             if task is None:
                 continue
             worker.silent_seconds += passed

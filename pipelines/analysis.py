@@ -325,9 +325,9 @@ def _utilisation(run: Run) -> float:
     capacity = 0.0
     for (kind, begun, opening), (_, until, closing) in pairwise([*marks.to_numpy(), now]):
         if kind == Kind.SESSION:
-            known = json.loads(closing or "{}").get("worker_seconds")
-            workers = json.loads(opening)["workers"]
-            capacity += workers * (until - begun) if known is None else known
+            began_with = json.loads(opening)["workers"]
+            told = json.loads(closing or "{}")
+            capacity += told.get("worker_seconds", began_with * (until - begun))
     epochs = all_epochs(run)
     spent = epochs["epoch_seconds"].sum() if len(epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0
