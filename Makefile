@@ -63,7 +63,7 @@ bench-search: $(VENV)/benchmarks ## the search on LCBench beside the recorded pe
 bench-scale: setup ## the search alone with 10,000 workers and a million trials, in virtual time (10 min)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
-bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (10 min; ARGS="--json FILE")
+bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (12 min; ARGS="--json FILE")
 	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
 
 bench-report: setup ## the page of a run of 10,000 trials: its size, and the time to make it (2 min)
