@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.events import Event, Kind
-from orchestrator.rungs import wide_rungs
-from orchestrator.search import Search
-from orchestrator.space import Integer, Parameter, Real, Space
-from orchestrator.spec import SearchSpec
-from orchestrator.trial import Report
+from orchestrator.search.events import Event, Kind
+from orchestrator.search.rungs import wide_rungs
+from orchestrator.search.search import Search
+from orchestrator.search.spec import SearchSpec
+from orchestrator.search.trial import Report
+from orchestrator.space.space import Integer, Parameter, Real, Space
 
 
 def make_tuner(space: Any, *, max_epoch: int, workers: int, seed: int, budget_epochs: int) -> Tuner:

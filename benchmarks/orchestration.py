@@ -29,20 +29,20 @@ import typer
 import yaml
 
 from benchmarks.idle import Empty
-from orchestrator.budget import Budget
-from orchestrator.events import Event, Kind
-from orchestrator.log import Log
-from orchestrator.run import Session
-from orchestrator.search import Observation, Search
-from orchestrator.space import Parameter, Real, Space
-from orchestrator.spec import METHODS, SearchSpec
-from orchestrator.states import States
-from orchestrator.tables import Tables
-from orchestrator.trial import Assignment, Objective, Report
-from orchestrator.worker import Held, Message
-from pipelines.analysis import load
-from pipelines.launch import Added, Crew, search
-from pipelines.terminal import Silent
+from orchestrator.runtime.session import Session
+from orchestrator.runtime.worker import Held, Message
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import Event, Kind
+from orchestrator.search.search import Observation, Search
+from orchestrator.search.spec import METHODS, SearchSpec
+from orchestrator.search.trial import Assignment, Objective, Report
+from orchestrator.space.space import Parameter, Real, Space
+from orchestrator.store.checkpoints import States
+from orchestrator.store.log import Log
+from orchestrator.store.tables import Tables
+from pipelines.runs.launch import Added, Crew, search
+from pipelines.see.run import load
+from pipelines.see.terminal import Silent
 
 EPOCHS = 10
 RUNGS = (1, 3, 9, 10)  #: ASHA's, as Ray Tune has them for ten epochs

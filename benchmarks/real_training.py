@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import typer
 
-from pipelines.analysis import best, load
-from pipelines.launch import Added, Crew, search
+from pipelines.runs.launch import Added, Crew, search
+from pipelines.see.run import best, load
 
 METHODS = "caviar,asha,random"
 

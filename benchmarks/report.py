@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from benchmarks.orchestration import run
-from pipelines.analysis import load
-from pipelines.launch import Added
-from pipelines.page import write_page
+from pipelines.runs.launch import Added
+from pipelines.see.page import write_page
+from pipelines.see.run import load
 
 
 def main(trials: Annotated[int, typer.Option(help="of the run")] = 10_000) -> None:

@@ -20,12 +20,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from orchestrator.events import Event, Kind
-from orchestrator.rungs import geometric_rungs, wide_rungs
-from orchestrator.search import Search
-from orchestrator.space import Integer, Parameter, Real, Space
-from orchestrator.spec import METHODS, SearchSpec
-from orchestrator.trial import Assignment, Report
+from orchestrator.search.events import Event, Kind
+from orchestrator.search.rungs import geometric_rungs, wide_rungs
+from orchestrator.search.search import Search
+from orchestrator.search.spec import METHODS, SearchSpec
+from orchestrator.search.trial import Assignment, Report
+from orchestrator.space.space import Integer, Parameter, Real, Space
 
 EPOCHS = 27
 SPACE = Space(

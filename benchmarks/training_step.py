@@ -225,7 +225,7 @@ def digits() -> Split:
 
 def mnist(folder: Path) -> Split:
     """The 60,000 training images, a sixth of them for validation."""
-    from pipelines.sources import load
+    from pipelines.data.sources import load
 
     frame = load(str(folder)).frame
     target = frame.columns[-1]

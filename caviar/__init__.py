@@ -7,12 +7,12 @@ run = caviar.load(result.folder)  # run.trials, run.epochs, run.events: pandas f
 model = caviar.load_model(result.folder / "best")
 """
 
-from orchestrator.budget import Added
 from orchestrator.errors import CaviarError, InputError
-from pipelines.analysis import load, summary
-from pipelines.launch import resume, search
-from pipelines.model import load_model
-from pipelines.workers import Crew
+from orchestrator.search.budget import Added
+from pipelines.data.model import load_model
+from pipelines.runs.execution import Crew
+from pipelines.runs.launch import resume, search
+from pipelines.see.run import load, summary
 
 __all__ = [
     "Added",

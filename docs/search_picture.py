@@ -10,7 +10,7 @@ import math
 import sys
 from pathlib import Path
 
-from pipelines.analysis import load, opened_spec
+from pipelines.see.run import load, opened_spec
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 900, 360, 60, 46, 30
 COLOURS = {"coarse": "#7a8ca3", "fine": "#d9822b", "given": "#4c9f70"}

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 
-from pipelines.analysis import best, load
+from pipelines.see.run import best, load
 
 RUN = "runs/digits"
 SECTIONS = (

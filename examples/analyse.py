@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from pipelines.analysis import load
+from pipelines.see.run import load
 
 RUN = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "run"
 run = load(RUN)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import caviar
 from caviar import Added, Crew
-from pipelines.analysis import load
-from pipelines.repair import replayed
+from pipelines.runs.repair import replayed
+from pipelines.see.run import load
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from trainers.arrays import Array
-from trainers.losses import network_outputs
+from trainers.network.arrays import Array
+from trainers.network.losses import network_outputs
 
 __all__ = ["DECAY", "EPSILON", "Contestant", "Entrant", "Pool", "Shape", "Split", "pool"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.contestants import DECAY, EPSILON, Pool, Shape, Split
-from trainers.backprop import Backprop
-from trainers.batchnorm_mlp import BatchNormClassifier
-from trainers.data import Data
-from trainers.losses import loss_class
-from trainers.network import Network
-from trainers.optimizers import Adam
-from trainers.spread import short_buffer
+from trainers.network.backprop import Backprop
+from trainers.network.losses import loss_class
+from trainers.network.network import Network
+from trainers.network.spread import short_buffer
+from trainers.training.data import Data
+from trainers.training.optimizers import Adam
+from trainers.training.trainer import BatchNormClassifier
 
 
 class Contestant:
-    """The training step of `trainers.batchnorm_mlp`, without its bookkeeping by epochs."""
+    """The training step of `trainers.training.trainer`, without its bookkeeping by epochs."""
 
     def __init__(self, shape: Shape, pool: Pool) -> None:
         classes = shape.widths[-1]

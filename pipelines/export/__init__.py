@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.errors import RunError
-from orchestrator.log import written_to
-from pipelines.analysis import load
+from orchestrator.store.log import written_to
+from pipelines.see.run import load
 
 __all__ = ["FORMATS", "export"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.analysis import Run
+from pipelines.see.run import Run
 
 __all__ = ["write"]
 

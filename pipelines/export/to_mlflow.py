@@ -11,8 +11,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
-from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, curves_of, metrics_of, status_of
+from orchestrator.search.trial import Status
+from pipelines.see.run import Run, config_of, curves_of, metrics_of, status_of
 
 __all__ = ["url", "write"]
 

@@ -19,11 +19,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipelines.analysis import Run
-from pipelines.model import Model, load_model
-from pipelines.preprocessing import LIMIT, Preprocessing
-from trainers.config import read_settings
-from trainers.network import fold
+from pipelines.data.model import Model, load_model
+from pipelines.data.preprocessing import LIMIT, Preprocessing
+from pipelines.see.run import Run
+from trainers.network.network import fold
+from trainers.training.settings import read_settings
 
 __all__ = ["graph", "write"]
 

@@ -16,9 +16,9 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import URL
 
-from orchestrator.space import Choice, Dimension, Integer
-from orchestrator.trial import Status
-from pipelines.analysis import Run, best, config_of, curves_of, ranked, status_of
+from orchestrator.search.trial import Status
+from orchestrator.space.space import Choice, Dimension, Integer
+from pipelines.see.run import Run, best, config_of, curves_of, ranked, status_of
 
 __all__ = ["url", "write"]
 

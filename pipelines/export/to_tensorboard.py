@@ -17,9 +17,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from orchestrator.space import Choice, Dimension
-from orchestrator.trial import Status
-from pipelines.analysis import Run, config_of, curves_of, metrics_of
+from orchestrator.search.trial import Status
+from orchestrator.space.space import Choice, Dimension
+from pipelines.see.run import Run, config_of, curves_of, metrics_of
 
 __all__ = ["write"]
 

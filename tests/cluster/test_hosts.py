@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from orchestrator.errors import RunError
-from pipelines.analysis import Run, load, summary
-from pipelines.model import load_model
+from pipelines.data.model import load_model
+from pipelines.see.run import Run, load, summary
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
-from orchestrator.pool import InlinePool, Pool
-from orchestrator.trainer import Job
-from orchestrator.trial import WORST, Assignment, Failure, Objective, Report
-from orchestrator.worker import Held, Message
+from orchestrator.runtime.pool import InlinePool, Pool
+from orchestrator.runtime.trainer import Job
+from orchestrator.runtime.worker import Held, Message
+from orchestrator.search.trial import WORST, Assignment, Failure, Objective, Report
 
 HERE = (str(Path(__file__).parents[1] / "toys"),)
 JOB = Job(
@@ -55,7 +55,7 @@ def finished(pool: Pool, expected: int, seconds: float = 60) -> list[Message]:
 def cluster() -> Iterator[None]:
     import ray
 
-    from orchestrator.ray_pool import connect, disconnect
+    from orchestrator.runtime.ray.pool import connect, disconnect
 
     connect(None, cpus=2)
     assert ray.is_initialized()
@@ -73,7 +73,7 @@ def make_pool(request: pytest.FixtureRequest) -> Iterator[MakePool]:
             made.append(InlinePool(job))
         else:
             request.getfixturevalue("cluster")
-            from orchestrator.ray_pool import RayPool
+            from orchestrator.runtime.ray.pool import RayPool
 
             made.append(RayPool(job, workers=2))
         return made[-1]
@@ -195,7 +195,7 @@ def test_an_inline_pool_trains_with_one_blas_thread_and_gives_them_back() -> Non
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_a_dead_worker_is_a_failure_and_another_takes_its_place(cluster: None) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:KillsItsWorker"), workers=1)
     pool.submit(assignment(config={"deadly": True}), None)
@@ -210,7 +210,7 @@ def test_a_dead_worker_is_a_failure_and_another_takes_its_place(cluster: None) -
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_workers_that_a_cluster_has_no_room_for_get_no_work(cluster: None) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(JOB, workers=3)  # on two processors
     assert pool.size == 3
@@ -235,7 +235,7 @@ def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster: None) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)  # epochs of 50 ms
     pool.submit(assignment(stop=40), None)
@@ -250,7 +250,7 @@ def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_ends_are_told_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
     for trial in range(8):
@@ -300,7 +300,7 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_a_worker_that_is_overdue_is_given_no_more_to_lose(cluster: None, tmp_path: Path) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Hanging"), workers=2, epoch_timeout=5.0)
     pool.submit(assignment(0, stop=1, config=hanging(tmp_path, epoch=1)), None)
@@ -342,7 +342,7 @@ def test_what_a_worker_tells_that_was_given_up_is_known_by_its_attempt(
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_path: Path) -> None:
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1, epoch_timeout=0.2)
     pool.submit(assignment(start=8, stop=9), None)  # its state is lost: eight epochs of 50 ms
@@ -354,7 +354,7 @@ def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_pa
 @pytest.mark.timeout(120)
 def test_work_whose_worker_was_lost_is_tried_again_alone(cluster: None) -> None:
     """So that a configuration that kills its worker takes no other with it twice."""
-    from orchestrator.ray_pool import RayPool
+    from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:KillsItsWorker"), workers=1)
     for trial in range(8):  # short ones: they wait behind each other

@@ -16,13 +16,13 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from orchestrator.events import Event, Kind
-from orchestrator.search import Observation, Search
-from orchestrator.space import Choice, Integer, Parameter, Real, Space
-from orchestrator.spec import Spec, load_spec, parse_yaml
-from orchestrator.tables import Tables
-from orchestrator.trainer import Job
-from orchestrator.trial import WORST, Assignment, Failure, Objective, Report, Status
+from orchestrator.runtime.trainer import Job
+from orchestrator.search.events import Event, Kind
+from orchestrator.search.search import Observation, Search
+from orchestrator.search.trial import WORST, Assignment, Failure, Objective, Report, Status
+from orchestrator.space.space import Choice, Integer, Parameter, Real, Space
+from orchestrator.store.tables import Tables
+from pipelines.runs.spec import Spec, load_spec, parse_yaml
 
 HERE = str(Path(__file__).parent)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.arrays import Array
+from trainers.network.arrays import Array
 
 Named = dict[str, Array]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from trainers.arrays import Array, State
-from trainers.batchnorm_mlp import BatchNormClassifier, BatchNormRegressor
-from trainers.data import Data
+from trainers.network.arrays import Array, State
+from trainers.training.data import Data
+from trainers.training.trainer import BatchNormClassifier, BatchNormRegressor
 
 Trainer = BatchNormClassifier | BatchNormRegressor
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer, lr_scheduler
 
-from trainers.arrays import Array
-from trainers.config import Settings, read_settings
-from trainers.streams import stream
+from trainers.network.arrays import Array
+from trainers.training.random_streams import stream
+from trainers.training.settings import Settings, read_settings
 
 FILE = Path(__file__).with_name("pytorch.npz")
 ROWS, COLUMNS, CLASSES = 80, 8, 5
@@ -51,7 +51,7 @@ COMMON: dict[str, Any] = {
     "adam_beta2": 0.999,
     "adam_epsilon": 1e-8,
     # After 200 batches 0.8**200 = 4e-20 is left of how the first were averaged, see
-    # `trainers.batchnorm.RunningStatistics`: the two rules then agree to the last digit.
+    # `trainers.network.batchnorm.RunningStatistics`: the two rules then agree to the last digit.
     "batchnorm_decay": 0.8,
     "batchnorm_epsilon": 1e-5,
 }
@@ -182,7 +182,7 @@ def optimizer_of(net: nn.Module, settings: Settings) -> Optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, weight_decay=decay)
         case "momentum":
-            # Its velocity is a sum where ours is a mean, see `trainers.optimizers.Momentum`.
+            # Its velocity is a sum where ours is a mean, see `Momentum` in optimizers.py.
             beta = settings.momentum_beta
             return torch.optim.SGD(
                 groups, lr=rate * (1.0 - beta), momentum=beta, weight_decay=decay

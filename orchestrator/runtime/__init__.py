@@ -1,0 +1,1 @@
+"""A session: the driver's loop, the workers, and what a worker does."""

@@ -1,0 +1,1 @@
+"""What a search decides, as a pure state machine: no Ray, no clock, no files."""

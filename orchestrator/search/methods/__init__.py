@@ -1,0 +1,1 @@
+"""Search methods: which configuration is tried next, and which trial goes on."""

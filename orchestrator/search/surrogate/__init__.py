@@ -1,0 +1,1 @@
+"""The Gaussian process that method caviar asks for proposals and forecasts."""

@@ -1,0 +1,381 @@
+"""What the results so far advise: where to look next, and who is worth training on.
+
+The search tells it what starts, what runs and what came out; it keeps these in the order in which
+they were told, and all that it answers is a pure function of them (and of the seed). So a resumed
+run gets the same advice, whoever asked for what before.
+
+Its cost does not grow with the number of trials: the model holds at most `MOST + BLOCK` results,
+and its hyperparameters are fitted again each time there are two fifths more.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from orchestrator.search.random_streams import Purpose, stream
+from orchestrator.search.surrogate.acquisition import candidates, expected_improvement, refined
+from orchestrator.search.surrogate.gaussian_process import Array, Columns, Posterior, Prior, fit
+from orchestrator.search.trial import WORST, Score
+from orchestrator.space.space import Choice, Point, Space
+
+__all__ = ["Advisor", "Forecast"]
+
+BEGINNING = 12  #: results before the model speaks, or as many as there are dimensions and 2
+MOST = 240  #: results in the model: the best two thirds of these, and a random rest
+BEST = 160
+BLOCK = 60  #: results taken in one by one before the choice is made again
+GROWTH = 1.4  #: of the number of results, until the hyperparameters are fitted again
+FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later one
+SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
+ELITES = 8  #: of the trials, to look around
+CLOSE = 16  #: candidates whose improvement is worked out: those where it may be largest
+LUCK = 2.0  #: standard deviations of the noise that the best may owe to it; more is an outlier
+LEADERS = 64  #: results of which the model says who leads
+HUGE = 1e100  #: losses beyond it count as this much
+PENDING = 64  #: running trials that the model thinks of, the latest ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A point, and what the model thinks of it: a loss at the last epoch."""
+
+    point: Point
+    expected: float  #: the median
+    low: float  #: a standard deviation better (of the model's scale)
+    high: float  #: and one worse
+    improvement: float  #: expected, on the model's scale: standard deviations of all results
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_one_thread(answer: Callable[P, R]) -> Callable[P, R]:
+    """Two BLAS threads give other bits than one; and beside workers they are seven times slower."""
+
+    @functools.wraps(answer)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _threads().limit(limits=1):
+            return answer(*args, **kwargs)
+
+    return answered
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+class Advisor:
+    """See the module's docstring. Losses: smaller is better; inf for what went bad."""
+
+    def __init__(self, space: Space, *, seed: int, max_epochs: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._last = math.log(max(max_epochs, 2))
+        self._columns = _columns(space)
+        self._points: list[Point] = []  # by trial
+        self._tried: set[bytes] = set()  # the same points
+        self._trial: list[int] = []  # of each result, in the order in which they came
+        self._epoch: list[int] = []
+        self._loss: list[float] = []
+        self._tie: list[float] = []  # what breaks ties
+        self._ranked: list[tuple[Score, int]] = []  # (score, result), best first
+        self._running: dict[int, None] = {}  # trials, in the order in which they were handed out
+        self._theta = Prior.of(self._columns).mean
+        self._fitted = 0  # results that theta was fitted to
+        self._base: _Base | None = None
+        self._view: _View | None = None
+
+    # ------------------------------------------------------------------ what it is told
+
+    def start(self, point: Point) -> None:
+        """The next trial begins, at this point (NaN where inactive)."""
+        self._points.append(point)
+        self._tried.add(point.tobytes())
+
+    def run(self, trial: int) -> None:
+        """A trial is being trained."""
+        self._running[trial] = None
+        self._view = None
+
+    def rest(self, trial: int) -> None:
+        """It is not trained any more."""
+        self._running.pop(trial, None)
+        self._view = None
+
+    def enter(self, trial: int, epoch: int, score: Score) -> None:
+        """What came out at the end of an assignment; WORST if it went bad."""
+        insort(self._ranked, (score, len(self._trial)))
+        self._trial.append(trial)
+        self._epoch.append(epoch)
+        self._loss.append(score[0])
+        self._tie.append(score[1])
+        self._view = None
+
+    # ------------------------------------------------------------------ what it is asked
+
+    @property
+    def beginning(self) -> int:
+        """How many trials begin before the model is asked."""
+        return max(BEGINNING, len(self._space) + 2)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is enough to go by: half of the first trials are back, not all alike."""
+        enough = len(self._trial) >= self.beginning // 2 and len(self._points) >= self.beginning
+        return enough and len(self._space) > 0 and self._ranked[0][0] < WORST
+
+    @_on_one_thread
+    def propose(self, draw: int) -> Forecast | None:
+        """A point whose result at the last epoch is expected to improve most on the best so far.
+
+        None where every point that was thought of breaks a constraint.
+        """
+        view = self._seen()
+        rng = stream(self._seed, draw, Purpose.PROPOSE)
+
+        def worth(points: Array) -> Array:
+            allowed = self._space.allowed(points)
+            return view.improvements(self._inputs(points), allowed=allowed)
+
+        points = candidates(self._space, view.elites, rng)
+        found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
+        found = found[self._space.allowed(found)]
+        new = (p for p in found if p.tobytes() not in self._tried)
+        point = next(new, found[0] if len(found) else None)
+        return None if point is None else self._forecast(view, point)
+
+    @_on_one_thread
+    def choose(self, trials: Sequence[int]) -> tuple[int, Forecast]:
+        """The place of the trial expected to improve most on the best, trained to the end."""
+        view = self._seen()
+        x = self._inputs(np.array([self._points[t] for t in trials]))
+        place = int(np.argmax(view.improvements(x, allowed=np.ones(len(x)))))
+        return place, self._forecast(view, self._points[trials[place]])
+
+    @_on_one_thread
+    def leader(self) -> int:
+        """The trial with the best result, by what the model takes the results for without noise.
+
+        The best of many noisy values is one that was lucky: the model knows its neighbours.
+        """
+        best = [i for score, i in self._ranked[:LEADERS] if score < WORST]
+        mean, _ = self._seen().posterior.mean(*self._at(best))
+        return self._trial[best[int(np.argmin(mean))]]
+
+    # ------------------------------------------------------------------ how it knows
+
+    def _forecast(self, view: _View, point: Point) -> Forecast:
+        x = self._inputs(point[None])
+        mean, across = view.posterior.mean(x, _END)
+        deviation = view.posterior.deviation(across)
+        improvement = expected_improvement(mean, deviation, view.best)
+        low, middle, high = view.scale.losses(mean[0] + deviation[0] * np.array([-1.0, 0.0, 1.0]))
+        return Forecast(
+            point=point,
+            expected=float(middle),
+            low=float(low),
+            high=float(high),
+            improvement=float(improvement[0]),
+        )
+
+    def _seen(self) -> _View:
+        """The model with all results and all that runs."""
+        if self._view is None:
+            base = self._with_all_results()
+            y, scale = self._objective(base.results)
+            posterior = base.posterior
+            without_noise = posterior.observe(y)
+            running = list(self._running)[-PENDING:]
+            if running:
+                # As if each were trained to the end: it may yet be, so its neighbours are no use.
+                points = np.array([self._points[t] for t in running])
+                posterior.imagine(self._inputs(points), np.ones(len(running)))
+            self._view = _View(
+                posterior=posterior,
+                scale=scale,
+                best=max(float(y.min()), float(without_noise.min()) - LUCK * posterior.noise),
+                elites=np.array([self._points[t] for t in self._elites()]),
+            )
+        return self._view
+
+    def _with_all_results(self) -> _Base:
+        """Results in the order they came; one fitted to the first n is the same whoever asks when.
+
+        The hyperparameters are those fitted to the results there were at the last threshold; those
+        results are taken in at once, the rest one by one.
+        """
+        n = len(self._trial)
+        base = self._base
+        while (due := self._next_fit()) <= n:
+            chosen = self._chosen(due)
+            x, t = self._at(chosen)
+            y, _ = self._objective(chosen)
+            steps = STEPS if self._fitted else FIRST_STEPS
+            self._theta = fit(self._columns, x, t, y, start=self._theta, steps=steps)
+            self._fitted, base = due, None
+        since = n - (n - self._fitted) % BLOCK if n > MOST else self._fitted
+        if base is None or base.since != since:
+            chosen = self._chosen(since)
+            base = _Base(since, since, chosen, Posterior(self._columns, self._theta))
+            base.posterior.add(*self._at(chosen))
+        base.posterior.forget(len(base.results))
+        for i in range(base.upto, n):
+            base.posterior.add(*self._at([i]))
+            base.results.append(i)
+        base.upto = n
+        self._base = base
+        return base
+
+    def _next_fit(self) -> int:
+        """The number of results at which the hyperparameters are fitted next."""
+        if not self._fitted:
+            return self.beginning // 2
+        return max(self._fitted + 2, math.ceil(self._fitted * GROWTH))
+
+    def _chosen(self, n: int) -> list[int]:
+        """Which of the first n results the model holds: all, or the best and a random rest."""
+        if n <= MOST:
+            return list(range(n))
+        ranked = [i for _, i in self._ranked if i < n]
+        rest = stream(self._seed, n, Purpose.CHOOSE).choice(n - BEST, MOST - BEST, replace=False)
+        return sorted([*ranked[:BEST], *(ranked[BEST + int(k)] for k in rest)])
+
+    def _objective(self, results: Sequence[int]) -> tuple[Array, _Scale]:
+        """Scores as the model has them, mean 0 and standard deviation 1, and the way back.
+
+        The metric that breaks ties has a say too, the more of the losses are equal: where they are
+        counts of a few hundred validation examples, it still tells which way is down.
+        """
+        loss, best, spread = _stretched(np.array([self._loss[i] for i in results]))
+        y = _standardised(loss)
+        if tied := 1 - len(np.unique(loss)) / len(loss):
+            tie, _, _ = _stretched(np.array([self._tie[i] for i in results]))
+            y = _standardised(y + tied * _standardised(tie))
+        # and back by regression: the loss to expect where the objective is y
+        slope = float(y @ (loss - loss.mean())) / len(y)
+        return y, _Scale(best, spread, float(loss.mean()), slope)
+
+    def _elites(self) -> list[int]:
+        elites: dict[int, None] = {}
+        for score, i in self._ranked:
+            if len(elites) == ELITES or (score == WORST and elites):
+                break
+            elites[self._trial[i]] = None
+        return list(elites)
+
+    def _at(self, results: Sequence[int]) -> tuple[Array, Array]:
+        points = np.array([self._points[self._trial[i]] for i in results])
+        return self._inputs(points), self._time(np.array([self._epoch[i] for i in results]))
+
+    def _time(self, epochs: Array) -> Array:
+        return np.asarray(np.log(epochs) / self._last)
+
+    def _inputs(self, points: Array) -> Array:
+        """Points of shape (n, dimensions) as columns of numbers, (n, columns).
+
+        What is not active lies in the middle: two that are both inactive do not differ there.
+        """
+        if len(self._columns.dimension) == len(self._space):
+            return np.where(np.isnan(points), 0.5, points)
+        parts = []
+        for d, u in zip(self._space.dimensions, points.T, strict=True):
+            inactive = np.isnan(u)
+            if isinstance(d.domain, Choice):
+                k = len(d.domain.options)
+                hot = np.eye(k)[d.domain.places(np.where(inactive, 0.0, u))]
+                parts.append(np.where(inactive[:, None], 1 / k, hot) / math.sqrt(2))
+            else:
+                parts.append(np.where(inactive, 0.5, u)[:, None])
+        return np.hstack(parts)
+
+
+_END = np.ones(1)  #: the last epoch's time
+
+
+@dataclass(slots=True)
+class _Base:
+    """The model of the results alone."""
+
+    since: int  #: so many results were there when some were chosen and taken in at once
+    upto: int  #: so many are there now; all that came since were taken in
+    results: list[int]  #: those in the model
+    posterior: Posterior
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """From the model's objective back to losses."""
+
+    best: float
+    spread: float
+    middle: float
+    width: float
+
+    def losses(self, y: Array) -> Array:
+        stretched = np.exp(y * self.width + self.middle) - SOFT
+        return np.asarray(self.best + self.spread * stretched)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """The model with what runs thought of, and what to compare with."""
+
+    posterior: Posterior
+    scale: _Scale
+    best: float
+    elites: Array
+
+    def improvements(self, x: Array, *, allowed: Array) -> Array:
+        """The expected improvement at the last epoch; shape (n,).
+
+        0 at those that are not allowed or have no chance to be the best of these.
+        """
+        mean, across = self.posterior.glance(x, _END)
+        most = expected_improvement(mean, self.posterior.deviation_at_most(across), self.best)
+        close = np.argsort(-most * allowed, kind="stable")[:CLOSE]
+        worth = np.zeros(len(x))
+        deviation = self.posterior.deviation(across[:, close])
+        worth[close] = expected_improvement(mean[close], deviation, self.best) * allowed[close]
+        return worth
+
+
+def _stretched(losses: Array) -> tuple[Array, float, float]:
+    """log(1 + (loss - best) / (median - best)), the best loss, and what it is divided by.
+
+    What is far from the best should not shape the model; what went bad counts as the worst.
+    """
+    finite = losses[np.isfinite(losses)]
+    if not len(finite):
+        return np.zeros(len(losses)), 0.0, 1.0
+    losses, finite = np.clip(losses, -HUGE, HUGE), np.clip(finite, -HUGE, HUGE)
+    best, worst = float(finite.min()), float(finite.max())
+    spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
+    return np.log(SOFT + (np.minimum(losses, worst) - best) / spread), best, spread
+
+
+def _standardised(values: Array) -> Array:
+    """Mean 0 and standard deviation 1; all 0 where they are alike."""
+    width = float(values.std())
+    centred = values - values.mean()
+    return np.asarray(centred / width if width > 1e-9 else 0.0 * centred)
+
+
+def _columns(space: Space) -> Columns:
+    dimension: list[int] = []
+    bent: list[bool] = []
+    for i, d in enumerate(space.dimensions):
+        choice = isinstance(d.domain, Choice)
+        width = len(d.domain.options) if isinstance(d.domain, Choice) else 1
+        dimension += [i] * width
+        bent += [not choice] * width
+    return Columns(np.array(dimension, dtype=int), np.array(bent, dtype=bool))

@@ -1,0 +1,1 @@
+"""The hyperparameters of a search: domains, scales, conditions and constraints."""

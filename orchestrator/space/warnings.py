@@ -1,0 +1,81 @@
+"""Warnings about a space that would be searched badly: no error, but hours lost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from orchestrator.space.space import Choice, Fixed, Integer, Parameter, Real, Space
+
+__all__ = ["warnings_for"]
+
+DECADES = 2  #: a linear scale over this many or more is worth a warning
+NEAR_ONE = 0.9  #: from here up to 1, what matters is the distance to 1
+
+
+def warnings_for(space: Space) -> list[str]:
+    """What looks wrong, a line each: the parameter, why it hurts, what to write instead."""
+    found = []
+    for p in space.parameters:
+        found += _scale_warnings(p)
+        found += _choice_warnings(p)
+        found += _condition_warnings(p, space)
+    return found
+
+
+def _scale_warnings(p: Parameter) -> list[str]:
+    d = p.domain
+    if not isinstance(d, Real | Integer) or d.scale != "linear":
+        return []
+    if d.low > 0 and math.log10(d.high / d.low) >= DECADES:
+        tenth = 1 - (d.high / 10 - d.low) / (d.high - d.low)
+        instead = "log" if isinstance(d, Real) else "int_log2"
+        return [
+            f"{p.name}: a linear scale over {math.log10(d.high / d.low):.1f} decades puts "
+            f"{tenth:.0%} of the draws above {d.high / 10:g}; "
+            f"write {{{instead}: [{d.low:g}, {d.high:g}]}}"
+        ]
+    if isinstance(d, Real) and d.low >= NEAR_ONE and d.high < 1 and (1 - d.low) / (1 - d.high) >= 5:
+        return [
+            f"{p.name}: near 1 a linear scale hardly ever tries the slowest averages "
+            f"(1/(1 - {p.name}) runs from {1 / (1 - d.low):.0f} to {1 / (1 - d.high):.0f} steps); "
+            f"write {{reverse_log: [{d.low:g}, {d.high:g}]}}"
+        ]
+    return []
+
+
+def _choice_warnings(p: Parameter) -> list[str]:
+    if not isinstance(p.domain, Choice):
+        return []
+    options = p.domain.options
+    found = []
+    if len(options) == 1:
+        found.append(f"{p.name}: a choice of one is no choice; write {p.name}: {options[0]}")
+    counts = Counter((type(o), o) for o in options)  # 1, 1.0 and true are three options
+    for (_, option), count in counts.items():
+        if count > 1:
+            found.append(
+                f"{p.name}: {option!r} stands {count} times in the choice, "
+                f"so it is drawn more often; take the others out"
+            )
+    if "" in options:
+        found.append(f"{p.name}: one of the options is empty; take it out or name it")
+    return found
+
+
+def _condition_warnings(p: Parameter, space: Space) -> list[str]:
+    found = []
+    for other, values in p.when.items():
+        domain = next(q.domain for q in space.parameters if q.name == other)
+        if not any(_can_be(domain, value) for value in values):
+            found.append(
+                f"{p.name}: is never active, since {other} is never "
+                f"{' or '.join(map(str, values))} ({other}: {domain})"
+            )
+    return found
+
+
+def _can_be(domain: Real | Integer | Choice | Fixed, value: bool | int | float | str) -> bool:
+    if isinstance(domain, Fixed):
+        return domain.value == value
+    return domain.contains(value)

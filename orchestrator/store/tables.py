@@ -1,0 +1,300 @@
+"""The three tables of a run: their columns, and the way between rows and values.
+
+A schema is complete from part 0: readers silently drop a column that first appears in a later part.
+So every hyperparameter and metric has its typed column from the start, null where there is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from orchestrator.errors import SpecError
+from orchestrator.search.events import Event, Kind
+from orchestrator.search.search import Observation
+from orchestrator.search.trial import WORST, Objective, Report, Status
+from orchestrator.space.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
+
+__all__ = ["SCHEMA_VERSION", "Column", "Tables", "config_in"]
+
+SCHEMA_VERSION = 2  #: 2: what the model expected
+
+_NUMBER = {float: pa.float64(), int: pa.int64()}
+_VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+class Column(NamedTuple):
+    """A column's type, and what it says; docs/schema.md is made of these."""
+
+    type: pa.DataType
+    meaning: str
+
+
+_SEQ = {
+    "seq": Column(pa.int64(), "the order in which the driver took things in, over both tables"),
+    "at_seconds": Column(pa.float64(), "seconds since the run began, breaks left out"),
+}
+#: Every field of an event that is one column of its own.
+_EVENT_COLUMNS = {
+    "kind": Column(pa.string(), "what happened: " + ", ".join(Kind)),
+    "trial": Column(pa.int64(), "the trial it is about, from 0"),
+    "attempt": Column(pa.int32(), "of the trial's assignments, from 1: a fence for late reports"),
+    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
+    "zoom": Column(pa.int32(), "the box it was drawn from, or that was made, from 1"),
+    "parents": Column(
+        pa.list_(pa.int64()), "the trials that the box lies around; of an audit: whom it repeats"
+    ),
+    "seed": Column(pa.int64(), "of the trial's own random numbers, in every attempt the same"),
+    "start_epoch": Column(pa.int32(), "the epoch an assignment goes on from; 0: from scratch"),
+    "stop_epoch": Column(pa.int32(), "the epoch it ends with"),
+    "epoch": Column(pa.int32(), "the trial's last epoch when it was decided"),
+    "value": Column(pa.float64(), "the loss the decision was about; smaller is better"),
+    "rung": Column(pa.int32(), "the epoch of the rung it was compared in"),
+    "rank": Column(pa.int64(), "its place there, from 1"),
+    "peers": Column(pa.int64(), "how many had a value there, itself included"),
+    "cutoff": Column(pa.float64(), "the loss that had to be reached; null: no fixed cutoff"),
+    "expected": Column(pa.float64(), "the loss the model expected at the last epoch (a median)"),
+    "expected_low": Column(pa.float64(), "a standard deviation of the model's below it"),
+    "expected_high": Column(pa.float64(), "and one above"),
+    "budget_seconds": Column(pa.float64(), "of the run in all, from this session on"),
+    "budget_trials": Column(pa.int64(), "of the run in all"),
+    "budget_epochs": Column(pa.int64(), "of the run in all"),
+    "reason": Column(pa.string(), "why, in words"),
+    "details": Column(
+        pa.string(),
+        "JSON of a session (workers, versions), its end, or a test (intervals of the figures); "
+        "a failure's traceback",
+    ),
+}
+_BOX = {"box": Column(pa.string(), "JSON: dimension to [low, high], in the unit cube")}
+assert _EVENT_COLUMNS.keys() | {"box", "config", "unit", "metrics"} == {
+    f.name for f in fields(Event)
+}
+
+_EPOCH_COLUMNS = {
+    "trial": Column(pa.int64(), "from 0"),
+    "epoch": Column(pa.int32(), "from 1"),
+    "attempt": Column(pa.int32(), "the assignment that trained it"),
+    "worker": Column(pa.int32(), "the worker that trained it, from 0"),
+    "epoch_seconds": Column(pa.float64(), "seconds it took, evaluation included"),
+    "last": Column(pa.bool_(), "whether the assignment ended with it"),
+    "cause": Column(pa.string(), "why it is not sound: what was not finite, or exploded"),
+}
+_TRIAL_COLUMNS = {
+    "trial": Column(pa.int64(), "from 0"),
+    "status": Column(pa.string(), "what became of it: " + ", ".join(Status)),
+    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
+    "zoom": Column(pa.int32(), "the box it was drawn from, from 1"),
+    "parents": Column(
+        pa.list_(pa.int64()), "the trials that box lies around; of an audit: whom it repeats"
+    ),
+    "seed": Column(pa.int64(), "of its own random numbers"),
+    "attempts": Column(pa.int32(), "how many assignments it had"),
+    "epochs": Column(pa.int32(), "how many it was trained"),
+    "best_epoch": Column(pa.int32(), "the one whose metrics stand in this row"),
+    "started_at_seconds": Column(pa.float64(), "seconds since the run began"),
+    "ended_at_seconds": Column(pa.float64(), "of its last report or decision"),
+    "epoch_seconds": Column(pa.float64(), "seconds of all its epochs together"),
+    "reason": Column(pa.string(), "of the last decision about it, in words"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The schemas of one run's tables, which depend on its space and its trainer's metrics."""
+
+    space: Space
+    metrics: Mapping[str, type]  #: as the trainer declares them
+    objective: Objective
+
+    def __post_init__(self) -> None:
+        """Refuse a metric that would take the place of one of the log's own columns."""
+        own = {"seq", "at_seconds", *_EPOCH_COLUMNS, *_TRIAL_COLUMNS}
+        prefixes = ("config_", "unit_", "test_")
+        for name in self.metrics:
+            if name in own or name.startswith(prefixes):
+                raise SpecError(
+                    f"metric {name!r} has the name of one of the log's own columns; "
+                    f"call it for example validation_{name}"
+                )
+
+    @property
+    def columns(self) -> dict[str, dict[str, Column]]:
+        """The columns of each table, in their order."""
+        configs, units, tests = self._configs(), self._units(), self._tests()
+        return {
+            "events": _SEQ | _EVENT_COLUMNS | _BOX | tests | configs | units,
+            "epochs": _SEQ | _EPOCH_COLUMNS | self._metrics(),
+            "trials": _TRIAL_COLUMNS | self._metrics() | tests | configs | units,
+        }
+
+    @property
+    def events(self) -> pa.Schema:
+        """One row an event."""
+        return _schema(self.columns["events"])
+
+    @property
+    def epochs(self) -> pa.Schema:
+        """One row a trial and epoch."""
+        return _schema(self.columns["epochs"])
+
+    @property
+    def trials(self) -> pa.Schema:
+        """One row a trial: what it was, what became of it, its best epoch."""
+        return _schema(self.columns["trials"])
+
+    def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
+        """An event as a row."""
+        row: dict[str, Any] = {name: getattr(event, name) for name in _EVENT_COLUMNS}
+        row["seq"], row["at_seconds"] = seq, at_seconds
+        row["kind"] = event.kind.value
+        row["box"] = None if event.box is None else json.dumps(event.box)
+        row |= event.metrics or {}
+        row |= self.config_columns(event.config or {})
+        row |= {f"unit_{name}": u for name, u in (event.unit or {}).items()}
+        return row
+
+    def event(self, row: Mapping[str, Any]) -> Event:
+        """The event in a row; the way back of `event_row`."""
+        plain = {name: row[name] for name in _EVENT_COLUMNS if name not in ("kind", "parents")}
+        tests = {name: row[name] for name in self._tested() if row[name] is not None}
+        config = self.config_of(row)
+        units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
+        return Event(
+            kind=Kind(row["kind"]),
+            parents=None if row["parents"] is None else tuple(row["parents"]),
+            box=None
+            if row["box"] is None
+            else {name: (low, high) for name, (low, high) in json.loads(row["box"]).items()},
+            config=config or None,
+            unit={name: u for name, u in units.items() if u is not None} if config else None,
+            metrics=tests or None,
+            **plain,
+        )
+
+    def epoch_row(self, seq: int, observation: Observation) -> dict[str, Any]:
+        """A report as a row."""
+        r = observation.report
+        return {
+            "seq": seq,
+            "at_seconds": observation.at_seconds,
+            "trial": r.trial,
+            "epoch": r.epoch,
+            "attempt": r.attempt,
+            "worker": r.worker,
+            "epoch_seconds": r.seconds,
+            "last": r.last,
+            "cause": r.cause or None,
+            **r.metrics,
+        }
+
+    def observation(self, row: Mapping[str, Any]) -> Observation:
+        """The report in a row; the way back of `epoch_row`."""
+        metrics = {name: row[name] for name in self.metrics}
+        return Observation(
+            at_seconds=row["at_seconds"],
+            report=Report(
+                trial=row["trial"],
+                attempt=row["attempt"],
+                epoch=row["epoch"],
+                metrics=metrics,
+                score=WORST if row["cause"] else self.objective.score(metrics),
+                seconds=row["epoch_seconds"],
+                worker=row["worker"],
+                cause=row["cause"] or "",
+                last=row["last"],
+            ),
+        )
+
+    def config_columns(self, config: Config) -> dict[str, Value]:
+        """A config as typed columns."""
+        names = self.space.names
+        return {f"config_{k}": _written(names[k], value) for k, value in config.items()}
+
+    def config_of(self, row: Mapping[str, Any]) -> Config:
+        """The config in a row."""
+        return config_in(self.space, row)
+
+    def _configs(self) -> dict[str, Column]:
+        return {
+            f"config_{name}": Column(
+                _config_type(d), f"the value of {name}; null where it is not active"
+            )
+            for name, d in self.space.names.items()
+        }
+
+    def _units(self) -> dict[str, Column]:
+        return {
+            f"unit_{d.name}": Column(
+                pa.float64(), f"where {d.name} lies in its range, 0 to 1 on the range's own scale"
+            )
+            for d in self.space.dimensions
+        }
+
+    def _metrics(self) -> dict[str, Column]:
+        return {
+            name: Column(_NUMBER[kind], f"{name}, as the trainer reports it after an epoch")
+            for name, kind in self.metrics.items()
+        }
+
+    def _tests(self) -> dict[str, Column]:
+        told = "of the best model on the test split, which has chosen nothing"
+        return {
+            name: Column(pa.float64(), f"{name.removeprefix('test_')} {told}")
+            for name in self._tested()
+        }
+
+    def _tested(self) -> list[str]:
+        return [
+            f"test_{name.removeprefix('validation_')}"
+            for name in self.metrics
+            if name.startswith("validation_")
+        ]
+
+
+def config_in(space: Space, row: Mapping[str, Any]) -> Config:
+    """The config in the `config_…` columns of a row, None where a hyperparameter is not active."""
+    values = {name: row[f"config_{name}"] for name in space.names}
+    return {
+        name: _read(space.names[name], value) for name, value in values.items() if value is not None
+    }
+
+
+def _schema(columns: Mapping[str, Column]) -> pa.Schema:
+    version = {"caviar_schema_version": str(SCHEMA_VERSION)}
+    return pa.schema([(name, c.type) for name, c in columns.items()], metadata=version)
+
+
+def _config_type(d: Dimension) -> pa.DataType:
+    domain = d.parameter.domain
+    if isinstance(domain, Real):
+        return pa.float64()
+    if isinstance(domain, Integer):
+        return pa.int64()
+    kinds = {type(v) for v in _values(domain)}
+    return _VALUE[kinds.pop()] if len(kinds) == 1 else pa.string()
+
+
+def _mixed(d: Dimension) -> bool:
+    """A choice of several kinds stands in a text column, as JSON: 1 and "1" stay two options."""
+    domain = d.parameter.domain
+    return isinstance(domain, Choice) and len({type(v) for v in domain.options}) > 1
+
+
+def _values(domain: Choice | Fixed) -> Iterable[Value]:
+    return domain.options if isinstance(domain, Choice) else (domain.value,)
+
+
+def _written(d: Dimension, value: Value) -> Value:
+    return json.dumps(value) if _mixed(d) else value
+
+
+def _read(d: Dimension, value: Value) -> Value:
+    if not _mixed(d):
+        return value
+    read: Value = json.loads(str(value))
+    return read

@@ -1,0 +1,212 @@
+"""What a user can name, a file, a folder or a built-in set, and its columns as they are found."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from orchestrator.errors import DataError
+from pipelines.data.columns import numbered
+from pipelines.data.delimited import read_delimited
+from pipelines.data.hints import listed, similar
+
+__all__ = ["BUILT_IN", "Raw", "load"]
+
+BUILT_IN = ("digits", "wine", "breast_cancer", "diabetes")
+DELIMITED = (".csv", ".tsv", ".data", ".test", ".txt", ".dat")
+FORMS = "a .csv, .tsv, .data or .txt file (.gz too), .parquet, .npz, or a folder of IDX files"
+IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """All columns of one source, the target among them, as they were found."""
+
+    frame: pd.DataFrame
+    has_header: bool = True
+    image: bool = False
+    target_name: str | None = None  #: where the format says it; else the last column
+    test: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Raw:
+    """Read all that `source` names.
+
+    Args:
+        source: One of `BUILT_IN`, or a path.
+        known: Names of columns that are expected; they tell a header from a row.
+        as_text: Whether the values of a delimited file stay as they are written.
+
+    Raises:
+        DataError: If there is no such source, it cannot be read, or it is empty; or if two
+            columns have one name.
+    """
+    if source in BUILT_IN:
+        return _built_in(source)
+    path = Path(source).expanduser()
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    try:
+        if path.is_dir():
+            raw = _idx_folder(path, source)
+        elif not path.exists():
+            raise DataError(_not_there(path, source))
+        elif ending == ".parquet":
+            raw = Raw(frame=pd.read_parquet(path).reset_index(drop=True))
+        elif ending == ".npz":
+            raw = _npz(path, source)
+        elif ending in DELIMITED:
+            frame, headed, notes = read_delimited(path, source, known=known, as_text=as_text)
+            raw = Raw(frame=frame, has_header=headed, notes=notes)
+        else:
+            raise DataError(f"{source}: needs {FORMS}, got the ending {ending!r}")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, csv.Error) as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise DataError(
+            f"{source}: needs a readable {ending or 'IDX'} file, got {type(error).__name__}: "
+            f"{reason}; is it damaged, or of another format than its name says?"
+        ) from error
+    frame = raw.frame
+    frame.columns = pd.Index([str(c).strip() for c in frame.columns])
+    if doubled := [name for name, times in Counter(frame.columns).items() if times > 1]:
+        raise DataError(
+            f"{source}: column names must differ, but {listed(doubled)} occurs more than once; "
+            "rename the columns"
+        )
+    if frame.empty:
+        raise DataError(f"{source}: needs rows with values, got an empty table")
+    return raw
+
+
+def _not_there(path: Path, source: str) -> str:
+    folder = path.parent
+    nearby = [str(folder / p.name) for p in folder.iterdir()] if folder.is_dir() else []
+    meant = similar(source, [*BUILT_IN, *nearby])
+    hint = f"did you mean {listed(meant)}?" if meant else f"give {FORMS}, or {listed(BUILT_IN)}"
+    return f"{source}: needs an existing file or folder, got a path that is not there; {hint}"
+
+
+def _built_in(name: str) -> Raw:
+    from sklearn import datasets  # half a second that other sources need not wait for
+
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    return Raw(frame=bunch.frame, target_name="target", image=name == "digits")
+
+
+def _framed(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | None) -> pd.DataFrame:
+    """One frame of the columns "0", "1", ... of `x`, shape (N, ...), and `y`, N values, if any."""
+    x = x.reshape(len(x), -1)
+    frame = pd.DataFrame(x, columns=numbered(x.shape[1]))
+    if y is not None:
+        frame[target_name] = y.reshape(-1)
+    return frame
+
+
+# --- NumPy's archives -------------------------------------------------------------------------
+
+
+def _npz(path: Path, source: str) -> Raw:
+    """Arrays X (N, ...) and y (N,), with X_test and y_test if there is a test set."""
+    if not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("an .npz file is a zip archive, as np.savez writes it")
+    with np.load(path, allow_pickle=False) as archive:
+        if "X" not in archive:
+            raise DataError(f"{source}: needs arrays X and y, got {listed(archive.files)}")
+        names = ("X", "y", "X_test", "y_test")
+        arrays = {name: archive[name] for name in names if name in archive}
+    x = arrays["X"]
+    frame = _npz_part(arrays, "X", "y", source)
+    test = _npz_part(arrays, "X_test", "y_test", source) if "X_test" in arrays else None
+    if test is not None and test.shape[1] != frame.shape[1]:
+        raise DataError(
+            f"{source}: X_test and y_test need the {frame.shape[1]} columns of X and y, "
+            f"got {test.shape[1]}"
+        )
+    image = x.ndim > 2 or x.dtype == np.uint8
+    return Raw(frame=frame, has_header=False, image=image, target_name="y", test=test)
+
+
+def _npz_part(
+    arrays: dict[str, npt.NDArray[Any]], x_name: str, y_name: str, source: str
+) -> pd.DataFrame:
+    x, y = arrays[x_name], arrays.get(y_name)
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise DataError(
+            f"{source}: {x_name} needs numbers of shape (N, D), got {x.dtype} of shape {x.shape}"
+        )
+    if y is not None and y.shape not in ((len(x),), (len(x), 1)):
+        raise DataError(
+            f"{source}: {y_name} needs one value for each of the {len(x)} rows of {x_name}, "
+            f"got shape {y.shape}"
+        )
+    return _framed(x, "y", y)
+
+
+# --- MNIST's folders --------------------------------------------------------------------------
+
+
+def _idx_folder(folder: Path, source: str) -> Raw:
+    """MNIST's layout: train-images, train-labels, and perhaps t10k-images, t10k-labels."""
+    parts = (_idx_part(folder, part, source) for part in ("train", "t10k"))
+    found = [part for part in parts if part is not None]
+    if not found:
+        raise DataError(
+            f"{source}: a folder needs train-images-idx3-ubyte and train-labels-idx1-ubyte "
+            "(.gz too), got neither; to read a table, name the file in it"
+        )
+    if len({part.shape[1] for part in found}) > 1:
+        sizes = " and ".join(str(part.shape[1] - 1) for part in found)
+        raise DataError(f"{source}: train and t10k need images of one size, got {sizes} pixels")
+    return Raw(
+        frame=found[0],
+        has_header=False,
+        image=True,
+        target_name="label",
+        test=found[1] if len(found) > 1 else None,
+    )
+
+
+def _idx_part(folder: Path, part: str, source: str) -> pd.DataFrame | None:
+    images = _idx_file(folder, f"{part}-images")
+    labels = _idx_file(folder, f"{part}-labels")
+    if images is None:
+        return None
+    if labels is None:
+        raise DataError(f"{source}: needs {part}-labels-idx1-ubyte beside {images.name}")
+    x, y = _idx(images), _idx(labels)
+    if len(x) != len(y):
+        raise DataError(
+            f"{source}: needs as many labels as images, got {len(y)} labels in {labels.name} and "
+            f"{len(x)} images in {images.name}"
+        )
+    return _framed(x, "label", y)
+
+
+def _idx_file(folder: Path, stem: str) -> Path | None:
+    return next((p for p in sorted(folder.glob(f"{stem}?idx*")) if p.is_file()), None)
+
+
+def _idx(path: Path) -> npt.NDArray[Any]:
+    """One IDX file: two zero bytes, the type, the number of axes, their lengths, the values.
+
+    http://yann.lecun.com/exdb/mnist/, "The IDX file format".
+    """
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_DTYPES:
+        raise ValueError(f"{path.name} does not begin as an IDX file does")
+    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", count=data[3], offset=4))
+    values = np.frombuffer(data, IDX_DTYPES[data[2]], offset=4 + 4 * data[3])
+    return values.reshape(shape).astype(values.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,157 @@
+"""`caviar finalists`: the best configurations of a run, trained again on fresh random numbers.
+
+Of many noisy results the best one looks better than it is. So the few best configurations are
+trained with several seeds that no decision has seen, on the same split of the data; their means
+say which of them is best, which cannot be told from it, and how optimistic the search was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from orchestrator.errors import RunError
+from orchestrator.search.spec import SearchSpec
+from pipelines.runs.spec import Spec
+from orchestrator.search.random_streams import trial_seed
+from pipelines.see.run import Run, best, kind_of_config, loss_of, ranked
+from pipelines.runs.warm_start import best_configs
+from pipelines.see.formatting import figure
+
+__all__ = ["Finalist", "finalists", "finalists_lines", "finalists_spec", "repeating"]
+
+FRESH = 2**40  #: the number of the first fresh seed: no run has as many trials
+SURE = 0.95  #: of the intervals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalist:
+    """One configuration; figures are the metric's, the best epoch of each training counts."""
+
+    rank: int  #: in the search, from 1
+    values: tuple[float, ...]  #: one a seed that had a result
+    missing: int  #: seeds without one: diverged or failed at once, or not trained yet
+    mean: float
+    low: float  #: of the mean's interval; NaN with a single seed
+    high: float
+    tied: bool  #: the best one's paired differences to it do not exclude zero
+
+
+def repeating(spec: Spec, run: Run, search: SearchSpec) -> Spec:
+    """The spec of a run that trains given configurations of another, on its data and its split."""
+    kept = {
+        name: getattr(spec.search, name)
+        for name in ("explode_above", "retries", "state_budget_bytes")
+    }
+    whole = replace(
+        search, sampler="none", pruning="none", zooms=0, rungs=(spec.max_epochs,), **kept
+    )
+    return replace(spec, parent_run=str(run.folder.absolute()), search=whole)
+
+
+def finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
+    """The best `top` configurations, each with the same `seeds` fresh seeds, in turns.
+
+    Raises:
+        RunError: If no trial of the run has a result.
+    """
+    configs = best_configs(run, run.space, top)
+    if not configs:
+        raise RunError(f"{run.folder}: finalists need trials with results, found none")
+    fresh = [trial_seed(spec.seed, FRESH + i) for i in range(seeds)]
+    search = SearchSpec(
+        method="finalists",
+        given=tuple(config for _ in fresh for config in configs),
+        given_seeds=tuple(seed for seed in fresh for _ in configs),
+    )
+    return repeating(spec, run, search)
+
+
+def finalists(run: Run) -> list[Finalist]:
+    """The configurations of a finalists' run, the best mean first."""
+    o = run.objective
+    losses = loss_of(run, run.epochs).groupby(run.epochs["trial"]).min()
+    by_trial, kinds = run.trials.set_index("trial"), kind_of_config(run)
+    table = pd.DataFrame(
+        {
+            "kind": kinds,
+            "seed": by_trial["seed"],
+            "loss": losses.reindex(by_trial.index).replace(np.inf, np.nan).astype(float),
+        }
+    ).pivot(index="seed", columns="kind", values="loss")
+    found = []
+    order = [int(k) for k in ranked(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
+    whole = table.loc[:, table.notna().all()]
+    leader = next((kind for kind in order if kind in whole), None)
+    for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
+        own = table[kind].dropna().to_numpy()
+        centre, reach = _interval(own)
+        values = tuple(o.value(float(loss)) for loss in own)
+        low, high = sorted((o.value(centre - reach), o.value(centre + reach)))
+        found.append(
+            Finalist(
+                rank=kind + 1,
+                values=values,
+                missing=int(table[kind].isna().sum()),
+                mean=o.value(centre),
+                low=low,
+                high=high,
+                tied=kind in whole and _tied((table[kind] - table[leader]).to_numpy()),
+            )
+        )
+    return sorted(found, key=lambda f: f.missing > 0)
+
+
+def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
+    """For a person."""
+    seeds, plural = len(found[0].values) + found[0].missing, "s" * (len(found) != 1)
+    accuracy = run.objective.metric.endswith("accuracy")
+    bounds = (0.0, 1.0) if accuracy else (-np.inf, np.inf)  # Student's interval knows none
+    lines = [
+        f"the best {len(found)} configuration{plural}, each trained again with "
+        f"{seeds} fresh seed{'s' * (seeds != 1)}",
+        "",
+        f"  {run.objective!s:>20}  {'95 % of the mean':>18}  in the search",
+    ]
+    for i, f in enumerate(found):
+        low, high = np.clip([f.low, f.high], *bounds)
+        between = "" if np.isnan(low) else f"{figure(low)} to {figure(high)}"
+        told = "best" if i == 0 else "tied with the best" if f.tied else ""
+        if f.missing:
+            told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
+        lines.append(f"  {figure(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
+    own = next(f for f in found if f.rank == 1)
+    top = best(parent) if parent is not None else None
+    if top is not None and own.values:
+        said = top["validation"][run.objective.metric.removeprefix("validation_")]
+        better = (said - own.mean) * (1 if run.objective.maximize else -1)
+        lines += [
+            "",
+            f"the search said {figure(said)} of its best; with fresh seeds it comes to "
+            f"{figure(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
+        ]
+    chosen = best(run)
+    if chosen is not None and chosen["test"]:
+        told = ", ".join(f"{name} {figure(value)}" for name, value in chosen["test"].items())
+        lines.append(f"on the test split, which chose nothing, the best one has {told}")
+    if chosen is not None and chosen["model"]:
+        lines.append(f"model    {chosen['model']} (trial {chosen['trial']})")
+    return lines
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """The mean, and how far Student's interval reaches on either side."""
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else float("nan"), float("nan")
+    reach = stats.t.ppf((1 + SURE) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(reach)
+
+
+def _tied(differences: np.ndarray) -> bool:
+    """Whether paired differences to the best leave room for none; one pair leaves room."""
+    centre, reach = _interval(differences)
+    return bool(np.isnan(reach) or centre <= reach)

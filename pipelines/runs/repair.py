@@ -1,0 +1,169 @@
+"""`caviar replay` and `repair`: decide a run again, and keep what is left of a damaged one.
+
+A repaired log is written beside the old one and then put in its place, table by table; a repair
+that was itself broken off is finished by the next one. The old files stay in damaged-N/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from orchestrator.search.events import Event, Kind
+from orchestrator.store.log import TABLES, Lock, Log, entries, legible, written_to
+from orchestrator.search.replay import Replayed, replay
+from orchestrator.search.salvage import REASON, Entry, salvaged
+from orchestrator.search.search import Observation
+from pipelines.runs.spec import Spec
+from orchestrator.store.tables import Tables
+from pipelines.see.run import opened_spec
+from pipelines.runs.specs import search_of, tables_of
+
+__all__ = ["repair", "replayed"]
+
+_REPAIRED = ".repaired"  #: where the new tables are made
+_WHOLE = "whole"  #: stands in there once they are all on the disk
+
+
+def replayed(run: Path) -> Replayed:
+    """Take a run's decisions again; it may be running.
+
+    Raises:
+        RunError: If it has no log that can be read.
+    """
+    spec = opened_spec(run)
+    with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
+        return replay(search_of(spec), entries(run, tables_of(spec)))
+
+
+def repair(run: Path) -> str:
+    """Keep all that can be read of a damaged run; what was kept, in words.
+
+    Raises:
+        RunError: If there is no run, another process writes to it, or it cannot be written to.
+    """
+    spec = opened_spec(run)
+    lock = Lock(run)
+    try:
+        with written_to(run):
+            return _repaired(run, spec)
+    finally:
+        lock.release()
+
+
+def _repaired(run: Path, spec: Spec) -> str:
+    fresh = run / _REPAIRED
+    if (fresh / _WHOLE).exists():
+        _put_in_place(run, fresh)
+        return f"{run}: the repair that was broken off is finished"
+    tables = tables_of(spec)
+    found = {
+        name: legible(run / name, schema)
+        for name, schema in zip(TABLES, (tables.events, tables.epochs, tables.trials), strict=True)
+    }
+    damaged = [path for _, paths in found.values() for path in paths]
+    lost_trials = bool(found["events"][0]) and not found["trials"][0]
+    if not (damaged or lost_trials) and _follows(spec, run, tables):
+        return f"{run}: nothing to repair"
+    kept = _write(fresh, spec, tables, {name: rows for name, (rows, _) in found.items()})
+    place = _put_in_place(run, fresh)
+    names = ", ".join(f"{p.parent.name}/{p.name}" for p in damaged) or "rows that fit together"
+    return f"{run}: kept {kept}; lost {names} (the old files are in {place.name}/)"
+
+
+def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
+    """Whether every entry of the log follows from those before it."""
+    search = search_of(spec)
+    try:
+        for _, _, entry in entries(run, tables):
+            if isinstance(entry, Observation) and not search.accepts(entry.report):
+                return False
+            search.apply(entry)
+    except (AssertionError, KeyError):
+        return False
+    return True
+
+
+def _write(
+    folder: Path, spec: Spec, tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
+) -> str:
+    """The salvaged log, in a folder of its own."""
+    for left in sorted(folder.rglob("*"), reverse=True):
+        left.rmdir() if left.is_dir() else left.unlink()
+    folder.mkdir(exist_ok=True)
+    log = Log(folder, tables)
+    if not any(row["kind"] == Kind.SESSION for row in rows["events"]):
+        details = json.dumps({"workers": 0, "objective": asdict(tables.objective)})
+        log.append(Event(kind=Kind.SESSION, reason=REASON, details=details), 0.0)
+    trials: set[int] = set()
+    count = 0
+    for at_seconds, entry in salvaged(
+        search_of(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
+    ):
+        log.append(entry, at_seconds)
+        if isinstance(entry, Observation):
+            trials.add(entry.report.trial)
+            count += 1
+    log.flush(final=True)
+    (folder / _WHOLE).touch()
+    return f"{count} of {len(rows['epochs'])} readable epochs, of {len(trials)} trials"
+
+
+def _in_order(
+    tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
+) -> list[tuple[float, Entry]]:
+    read: list[tuple[int, float, Entry]] = []
+    read += [(r["seq"], r["at_seconds"], tables.event(r)) for r in rows["events"]]
+    read += [(r["seq"], r["at_seconds"], tables.observation(r)) for r in rows["epochs"]]
+    read.sort(key=lambda row: row[0])
+    return [(at_seconds, entry) for _, at_seconds, entry in read]
+
+
+def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, Event]:
+    """How trials began, by the table that is derived from the events."""
+    dimensions = [d.name for d in tables.space.dimensions]
+    return {
+        row["trial"]: Event(
+            kind=Kind.START,
+            trial=row["trial"],
+            attempt=1,
+            stage=row["stage"],
+            zoom=row["zoom"],
+            parents=None if row["parents"] is None else tuple(row["parents"]),
+            config=tables.config_of(row),
+            unit={n: row[f"unit_{n}"] for n in dimensions if row[f"unit_{n}"] is not None},
+            seed=row["seed"],
+            start_epoch=0,
+        )
+        for row in trials
+    }
+
+
+def _stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]]:
+    stops: defaultdict[int, list[int]] = defaultdict(list)
+    for row in rows["epochs"]:
+        if row["last"]:
+            stops[row["trial"]].append(row["epoch"])
+    return stops
+
+
+def _put_in_place(run: Path, fresh: Path) -> Path:
+    """The new tables for the old ones, which are kept."""
+    taken = [int(p.name.removeprefix("damaged-")) for p in run.glob("damaged-*")]
+    half_done = not all((fresh / name).exists() for name in TABLES)
+    old = run / f"damaged-{max(taken, default=0) + (not half_done)}"
+    old.mkdir(exist_ok=True)
+    for name in TABLES:
+        if (fresh / name).exists():
+            if (run / name).exists():
+                (run / name).rename(old / name)
+            (fresh / name).rename(run / name)
+    (fresh / _WHOLE).unlink()
+    fresh.rmdir()
+    return old

@@ -1,0 +1,56 @@
+"""A warm start: what was good in other runs is tried first.
+
+The configurations stand in the new run's spec from then on, as if given by hand: the run does not
+need the others any more, and each start event says `given`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from orchestrator.errors import SpecError
+from orchestrator.space.space import Config, Space, Value
+from pipelines.see.run import Run, configs_by_rank, load
+
+__all__ = ["best_configs", "given_by"]
+
+BEST = 5  #: configurations of each run
+
+
+def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
+    """The best configurations of other runs that this space has, one run's after the other's.
+
+    What the space does not have is left out, so that a wider or narrower space can learn too.
+
+    Raises:
+        RunError: If one of them is no run.
+        SpecError: If nothing of a run fits into the space.
+    """
+    found: list[Config] = []
+    for folder in runs:
+        best = best_configs(load(folder), space, BEST)
+        if not best:
+            raise SpecError(
+                f"--like {folder}: none of its configurations fits into this space "
+                f"({', '.join(space.names)}); leave it out, or search a space like its own"
+            )
+        found += best
+    return tuple(_distinct(found))
+
+
+def best_configs(run: Run, space: Space, most: int) -> list[Config]:
+    """The best configurations of a run that a space has, no two alike."""
+    fitting = (c for c in map(space.fitted, configs_by_rank(run)) if c is not None)
+    return list(islice(_distinct(fitting), most))
+
+
+def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
+    """Each configuration once, where it stands first."""
+    seen: set[tuple[tuple[str, Value], ...]] = set()
+    for config in configs:
+        key = tuple(config.items())  # in the space's order
+        if key not in seen:
+            seen.add(key)
+            yield config

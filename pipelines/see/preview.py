@@ -1,0 +1,77 @@
+"""`caviar space`: what a search will draw from, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from orchestrator.search.samplers import make_sampler
+from orchestrator.space.space import Choice, Config, Domain, Fixed, Integer, Real, Space
+from orchestrator.space.warnings import warnings_for
+from pipelines.runs.spec import Spec
+from pipelines.see.formatting import figure
+
+__all__ = ["preview_lines"]
+
+DRAWS = 1024  #: enough for a histogram, a power of two for Sobol
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def preview_lines(spec: Spec) -> list[str]:
+    """Each hyperparameter with its range and where a thousand draws fall; then warnings."""
+    space = spec.parameters()
+    sampler = make_sampler(
+        spec.search.sampler, space, seed=spec.seed, grid_levels=spec.search.grid_levels
+    )
+    points = (sampler.point(i) for i in range(DRAWS))
+    configs = [space.config(point) for point in points if point is not None]
+    lines = [
+        f"{len(space)} dimensions; {len(configs)} draws of the {spec.search.sampler} sampler",
+        "",
+    ]
+    lines += [_line(space, name, configs) for name in space.names]
+    lines += ["", "three of them:"]
+    for config in configs[:3]:
+        lines.append("  " + "  ".join(f"{k}={figure(v)}" for k, v in config.items()))
+    warnings = warnings_for(space)
+    lines += ["", *(f"warning: {w}" for w in warnings)] if warnings else ["", "no warnings"]
+    return lines
+
+
+def _line(space: Space, name: str, configs: list[Config]) -> str:
+    domain = space.names[name].parameter.domain
+    values = [config[name] for config in configs if name in config]
+    share = len(values) / len(configs) if configs else 0.0
+    active = f"{share:4.0%} active" if share < 1 else ""
+    return f"  {name:<20} {domain!s:<28} {_histogram(domain, values):<44} {active}".rstrip()
+
+
+def _histogram(domain: Domain, values: list[bool | int | float | str]) -> str:
+    if isinstance(domain, Fixed) or not values:
+        return ""
+    if isinstance(domain, Choice):
+        return "  ".join(f"{o} {values.count(o) / len(values):.0%}" for o in domain.options)
+    numbers = np.array([float(v) for v in values])
+    edges, label = _edges(domain)
+    counts, _ = np.histogram(numbers, bins=edges)
+    bars = "".join(_BARS[math.ceil(8 * c / max(counts.max(), 1))] for c in counts)
+    return f"{figure(float(domain.low))} |{bars}| {figure(float(domain.high))} {label}"
+
+
+def _edges(domain: Real | Integer) -> tuple[np.ndarray, str]:
+    """Bin edges: by decade where the range spans some (of 1 - v near 1), else ten equal ones."""
+    low, high = float(domain.low), float(domain.high)
+    if isinstance(domain, Real) and domain.scale == "reverse_log":
+        steps = np.logspace(math.log10(1 - low), math.log10(1 - high), 7)
+        return np.concatenate([[low], (1 - steps)[1:-1], [high]]), "thirds of a decade of 1 - v"
+    if low > 0 and high / low >= 100:
+        first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+        decades = 10.0 ** np.arange(first, last + 1)
+        decades[0], decades[-1] = low, high
+        return decades, "by decade"
+    if isinstance(domain, Integer):
+        if domain.scale == "log2":
+            return np.geomspace(low - 0.5, high + 0.5, 9), "evenly on log2"
+        return np.linspace(low - 0.5, high + 0.5, min(int(high - low) + 1, 10) + 1), ""
+    return np.linspace(low, high, 11), ""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from search_examples import Play, curve, events, play_out, session, spec_of
+
+from orchestrator.search.events import Kind
+
+
+def epochs_by_rung(play: Play) -> Counter[int]:
+    """How many epochs were handed out up to each rung."""
+    handed = events(play, Kind.START, Kind.PROMOTE)
+    spent: Counter[int] = Counter()
+    for e in handed:
+        spent[e.stop_epoch] += e.stop_epoch - e.start_epoch
+    return spent
+
+
+def played(seed: int, *, epochs: int, workers: int = 4) -> Play:
+    play = Play(spec_of(pruning="shares", max_epochs=27), seed=seed, budget=session(epochs=epochs))
+    return play_out(play, np.random.default_rng(seed), workers=workers, loss=curve)
+
+
+def test_in_the_long_run_every_rung_gets_the_same_number_of_epochs() -> None:
+    spent = epochs_by_rung(played(0, epochs=2000))
+    assert set(spent) == {1, 3, 9, 27}
+    # the first fifth is spent lower down, the last tenth begins no new trials
+    assert max(spent.values()) < 1.6 * min(spent.values())
+
+
+def test_at_first_many_begin_and_few_go_to_the_end() -> None:
+    play = played(1, epochs=2000)
+    first = events(play, Kind.START, Kind.PROMOTE)[:120]
+    begun = sum(e.kind is Kind.START for e in first)
+    assert begun > 60
+    assert sum(e.stop_epoch == 27 for e in first) < 5
+
+
+def test_nobody_goes_on_before_the_model_can_say_who() -> None:
+    play = played(2, epochs=200)
+    promotions = events(play, Kind.PROMOTE)
+    assert promotions
+    for e in promotions:
+        assert e.expected is not None and e.expected_low < e.expected < e.expected_high
+    first = promotions[0]
+    started = [e for e in events(play, Kind.START) if play.log.index(e) < play.log.index(first)]
+    assert len(started) >= 12
+
+
+def test_each_promotion_says_in_words_and_numbers_why() -> None:
+    play = played(3, epochs=300)
+    for e in events(play, Kind.PROMOTE):
+        assert f"in rung {e.start_epoch}" in e.reason
+        assert 1 <= e.rank <= e.peers
+
+
+def test_on_the_last_call_the_most_promising_goes_on_wherever_it_waits() -> None:
+    play = played(4, epochs=400)
+    late = [e for e in events(play, Kind.PROMOTE) if play.log.index(e) > 0.95 * len(play.log)]
+    assert late
+    assert any(int(e.reason.split(" of ")[2].split()[0]) > e.peers for e in late)  # of all rungs

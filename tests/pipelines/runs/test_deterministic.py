@@ -1,0 +1,109 @@
+"""--deterministic: the same seed, the same trials, epochs, decisions and weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import threadpoolctl
+from test_faults import started, wait_for_rows
+from test_runs import INLINE, check_tables
+
+import caviar
+from caviar import Added, Crew
+from orchestrator.errors import RunError
+from orchestrator.runtime.session import Session
+from pipelines.see.run import load
+from pipelines.see.terminal import Silent
+
+#: What may differ: who trained it, when, how long it took, and how often it was begun anew.
+_MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attempts",
+               "started_at_seconds", "ended_at_seconds"}  # fmt: skip
+BUDGET = Added(epochs=300)
+
+
+class Threads(Silent):
+    """How many threads the BLAS of the driver has; with two it decides by other bits."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def tick(self, session: Session) -> None:
+        self.seen |= {library["num_threads"] for library in threadpoolctl.threadpool_info()}
+
+
+def outcome(folder: Path) -> dict[str, pd.DataFrame]:
+    """A run's tables: what was decided, in order; what came out, by trial and epoch."""
+    check_tables(folder)
+    run = load(folder)
+    decided = run.events[~run.events["kind"].isin(["session", "stop", "retry", "end"])]
+    frames = {
+        "events": decided.reset_index(drop=True),
+        "epochs": run.epochs.sort_values(["trial", "epoch"], ignore_index=True),
+        "trials": run.trials,
+    }
+    return {n: f.drop(columns=_MAY_DIFFER & set(f.columns)) for n, f in frames.items()}
+
+
+def assert_same(a: Path, b: Path) -> None:
+    found, expected = outcome(a), outcome(b)
+    for name in expected:
+        pd.testing.assert_frame_equal(found[name], expected[name])
+    for file in ("model.safetensors", "config.yaml", "preprocessing.json"):
+        assert (a / "best" / file).read_bytes() == (b / "best" / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in this process, without a break."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return caviar.search("wine", out=folder, added=BUDGET, crew=INLINE, deterministic=True).folder
+
+
+def test_another_run_is_the_same(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    caviar.search("wine", out=folder, added=BUDGET, crew=INLINE, deterministic=True)
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_twice_is_the_same(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = f"search wine --pool inline --total-epochs 300 --deterministic --out {folder} --quiet"
+    for words, rows in ((first, 20), (f"resume {folder} --pool inline --quiet", 90)):
+        with started(*words.split()) as process:
+            wait_for_rows(folder, rows, process)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert len(load(folder).epochs) < 300
+    caviar.resume(folder, crew=INLINE)
+    assert (load(folder).events["kind"] == "retry").any()
+    assert_same(folder, whole)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_on_ray_it_is_the_same_with_any_number_of_workers(
+    whole: Path, workers: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    crew = Crew(workers=workers)
+    threads = Threads()
+    caviar.search(
+        "wine", out=folder, added=BUDGET, crew=crew, deterministic=True, watch=lambda *_: threads
+    )
+    assert_same(folder, whole)
+    assert threads.seen == {1}
+
+
+def test_it_needs_a_budget_that_is_the_same_everywhere(tmp_path: Path) -> None:
+    for added in (None, Added(seconds=3), Added(seconds=3, trials=5)):
+        with pytest.raises(RunError, match="needs --trials or --total-epochs and no --time"):
+            caviar.search(
+                "wine", out=tmp_path / "run", added=added, crew=INLINE, deterministic=True
+            )
+        assert not (tmp_path / "run").exists()

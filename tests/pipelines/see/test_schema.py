@@ -1,0 +1,26 @@
+"""docs/schema.md says what the tables hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from test_runs import searched
+
+from pipelines.see.run import load
+from pipelines.see.schema import schema_lines
+
+PAGE = Path(__file__).parents[3] / "docs" / "schema.md"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text(encoding="utf-8").splitlines() == schema_lines()
+
+
+def test_every_column_of_a_run_stands_on_the_page(tmp_path: Path) -> None:
+    run = load(searched(tmp_path / "run", trials=9))
+    told = {line.split(" | ")[0].removeprefix("| ") for line in schema_lines() if line[:2] == "| "}
+    prefixes = {name.partition("NAME")[0].partition("METRIC")[0] for name in told} - told
+    assert prefixes == {"config_", "unit_", "train_", "validation_", "test_"}
+    for frame in (run.events, run.epochs, run.trials):
+        for column in frame.columns:
+            assert column in told or column.startswith(tuple(prefixes)), column

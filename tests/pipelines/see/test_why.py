@@ -1,0 +1,117 @@
+"""One paragraph a trial: every decision about it, with its figures, and nothing made up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_runs import TOYS, searched, toy_spec
+
+import caviar
+from caviar import Added, Crew
+from orchestrator.errors import RunError
+from orchestrator.search.events import Kind
+from orchestrator.search.methods.pruning import Rungs
+from orchestrator.store.log import entries
+from pipelines.runs.specs import search_of, tables_of
+from pipelines.see.formatting import figure
+from pipelines.see.run import Run, load, opened_spec
+from pipelines.see.why import why
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load(searched(tmp_path_factory.mktemp("why") / "run", trials=40))
+
+
+def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: Run) -> None:
+    for trial in run.trials["trial"]:
+        told = why(run, trial)
+        assert told.startswith(f"Trial {trial} began after ")
+        assert "\n" not in told and "nan" not in told.lower() and "<NA>" not in told
+        own = run.events[(run.events["trial"] == trial) & (run.events["kind"] != Kind.TEST)]
+        for reason in own["reason"]:
+            assert reason in told
+        for epoch in own[own["kind"] == Kind.PROMOTE]["stop_epoch"]:
+            assert f"it went on to epoch {epoch}" in told
+
+
+def test_the_places_it_names_are_those_of_the_trials_results(run: Run) -> None:
+    best = run.epochs.groupby("trial")["validation_accuracy"].max()
+    told = {t: why(run, t) for t in run.trials["trial"]}
+    places = {
+        t: int(found[1])
+        for t, text in told.items()
+        if (found := re.search(r"place (\d+) of the", text))
+    }
+    assert sorted(places.values()) == list(range(1, len(places) + 1))
+    by_place = sorted(places, key=lambda t: places[t])
+    accuracies = [best[t] for t in by_place]
+    assert accuracies == sorted(accuracies, reverse=True)
+    for t in by_place:
+        assert f"its best validation accuracy is {figure(float(best[t]))} " in told[t]
+
+
+def test_what_the_model_expected_is_said_where_it_had_a_say(run: Run) -> None:
+    starts = run.events[run.events["kind"] == Kind.START].set_index("trial")
+    modelled = starts.index[starts["expected"].notna()]
+    assert len(modelled)
+    for trial in modelled:
+        row = starts.loc[trial]
+        assert f"the model expected {figure(-row['expected'])} at the last epoch" in why(run, trial)
+
+
+def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    spec = toy_spec(
+        tmp_path, "Raising", space={"floor": {"linear": [0, 1]}}, search={"given": [{"floor": 0.1}]}
+    )
+    folder = caviar.search(
+        "wine",
+        out=tmp_path / "run",
+        spec_file=spec,
+        added=Added(trials=3),
+        crew=Crew(pool="inline"),
+    ).folder
+    assert "At epoch 1 it failed: " in why(load(folder), 0)
+    assert "the second epoch is not for me" in why(load(folder), 0)
+
+
+def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(run: Run) -> None:
+    search = search_of(opened_spec(run.folder))
+    for _, _, entry in entries(run.folder, tables_of(opened_spec(run.folder))):
+        search.apply(entry)
+    waiting = run.trials.loc[run.trials["status"] == "PAUSED", "trial"]
+    assert len(waiting)
+    for trial in waiting:
+        epoch = search.trials[trial].epoch
+        pruner = search._pruner
+        assert isinstance(pruner, Rungs)
+        rung = pruner._rungs[epoch]
+        assert (
+            f"The search ended with it waiting in rung {epoch}, by then place {rung.rank(trial)} "
+            f"of {len(rung)} there; others were expected to improve more; its best "
+        ) in why(run, trial)
+        assert "It is PAUSED; " in why(replace(run, status="running"), trial)
+
+
+def test_an_audit_says_whom_it_repeats(tmp_path: Path) -> None:
+    run = load(searched(tmp_path / "run", trials=30, audit=0.3))
+    assert run.audit is not None
+    for trial, (repeated,) in zip(
+        run.audit.trials["trial"], run.audit.trials["parents"], strict=True
+    ):
+        told = why(run, trial)
+        assert f"what would have become of trial {repeated}, which was left behind" in told
+        assert f"It repeats trial {repeated}, which pruning left behind, and is COMPLETED" in told
+        assert f"of the {len(run.audit.trials)} audits with a result" in told
+    last = run.audit.trials["trial"].max()
+    with pytest.raises(RunError, match=f"0 to {last}, got {last + 1}"):
+        why(run, last + 1)
+
+
+def test_a_trial_that_is_not_there_is_said_in_one_line(run: Run) -> None:
+    with pytest.raises(RunError, match="needs one of its trials, 0 to 39, got 40"):
+        why(run, 40)

@@ -1,0 +1,1 @@
+"""The batch-norm network: layers, losses and back-propagation."""

@@ -1,0 +1,1 @@
+"""Training the network: settings, data, optimizers, schedules, metrics, the trainer."""
