@@ -11,11 +11,12 @@ import math
 from typing import Any
 
 from orchestrator.search.events import Event, Kind
+from orchestrator.search.messages import Report
 from orchestrator.search.rungs import wide_rungs
 from orchestrator.search.search import Search
 from orchestrator.search.spec import SearchSpec
-from orchestrator.search.trial import Report
-from orchestrator.space.space import Integer, Parameter, Real, Space
+from orchestrator.space.domains import Integer, Real
+from orchestrator.space.space import Parameter, Space
 
 
 def make_tuner(space: Any, *, max_epoch: int, workers: int, seed: int, budget_epochs: int) -> Tuner:

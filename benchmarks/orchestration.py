@@ -30,17 +30,19 @@ import yaml
 
 from benchmarks.idle import Empty
 from orchestrator.runtime.session import Session
-from orchestrator.runtime.worker import Held, Message
+from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation, Search
+from orchestrator.search.messages import Assignment, Observation, Report
+from orchestrator.search.objective import Objective
+from orchestrator.search.search import Search
 from orchestrator.search.spec import METHODS, SearchSpec
-from orchestrator.search.trial import Assignment, Objective, Report
-from orchestrator.space.space import Parameter, Real, Space
-from orchestrator.store.checkpoints import States
+from orchestrator.space.domains import Real
+from orchestrator.space.space import Parameter, Space
+from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.log import Log
 from orchestrator.store.tables import Tables
-from pipelines.runs.launch import Added, Crew, search
+from pipelines.runs.launch import Added, ExecutionOptions, search
 from pipelines.see.run import load
 from pipelines.see.terminal import Silent
 
@@ -67,7 +69,11 @@ def run(
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump(content))
     return search(
-        "wine", out=folder / "run", added=added, crew=Crew(workers=workers), spec_file=spec
+        "wine",
+        out=folder / "run",
+        added=added,
+        crew=ExecutionOptions(workers=workers),
+        spec_file=spec,
     )
 
 
@@ -219,7 +225,7 @@ class Echo:
         """How many have something to do."""
         return len(self._waiting)
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         """It is done when polled."""
         self._waiting.append(pickle.loads(pickle.dumps(assignment)))
 
@@ -275,13 +281,13 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
     parts = METHODS[method]
     spec = SearchSpec(method=method, sampler=parts.sampler, pruning=parts.pruning, rungs=rungs)
     pool, marks = Echo(workers=4), Marks(every)
-    states = States(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
+    states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
     session = Session(
         search=Search(SPACE, spec, seed=0, max_epochs=max_epochs),
         pool=pool, log=Log(folder, TABLES), states=states,
         budget=Budget(trials=trials), at_seconds=0.0, expected_epochs=np.inf,
-        opening=Event(kind=Kind.SESSION, budget_trials=trials, reason="a benchmark"),
-        watcher=marks, keep_best=lambda *_: None, last_words=list,
+        session_event=Event(kind=Kind.SESSION, budget_trials=trials, reason="a benchmark"),
+        watcher=marks, save_best=lambda *_: None, closing_events=list,
     )  # fmt: skip
     began = time.process_time()
     session.run()

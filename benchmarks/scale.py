@@ -21,11 +21,12 @@ import numpy as np
 import typer
 
 from orchestrator.search.events import Event, Kind
+from orchestrator.search.messages import Assignment, Report
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.search import Search
 from orchestrator.search.spec import METHODS, SearchSpec
-from orchestrator.search.trial import Assignment, Report
-from orchestrator.space.space import Integer, Parameter, Real, Space
+from orchestrator.space.domains import Integer, Real
+from orchestrator.space.space import Parameter, Space
 
 EPOCHS = 27
 SPACE = Space(

@@ -2,7 +2,8 @@
 
 import caviar
 
-result = caviar.search("digits", added=caviar.Added(trials=60), crew=caviar.Crew(pool="inline"))
+options = caviar.ExecutionOptions(pool="inline")
+result = caviar.search("digits", added=caviar.Added(trials=60), crew=options)
 run = caviar.load(result.folder)  # run.trials, run.epochs, run.events: pandas frames
 model = caviar.load_model(result.folder / "best")
 """
@@ -10,14 +11,14 @@ model = caviar.load_model(result.folder / "best")
 from orchestrator.errors import CaviarError, InputError
 from orchestrator.search.budget import Added
 from pipelines.data.model import load_model
-from pipelines.runs.execution import Crew
+from pipelines.runs.execution import ExecutionOptions
 from pipelines.runs.launch import resume, search
 from pipelines.see.run import load, summary
 
 __all__ = [
     "Added",
     "CaviarError",
-    "Crew",
+    "ExecutionOptions",
     "InputError",
     "load",
     "load_model",

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import caviar
-from caviar import Added, Crew
-from pipelines.runs.repair import replayed
+from caviar import Added, ExecutionOptions
+from pipelines.runs.repair import replay_run
 from pipelines.see.run import load
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -27,7 +27,7 @@ def answers(*words: str) -> str:
 
 def test_a_run_of_few_epochs_is_asked_about_those_it_has(tmp_path: Path) -> None:
     for most in (1, 4):
-        added, crew = Added(trials=20), Crew(pool="inline")
+        added, crew = Added(trials=20), ExecutionOptions(pool="inline")
         run = tmp_path / str(most)
         caviar.search("wine", out=run, max_epochs=most, added=added, crew=crew)
         third = answers(str(run)).partition("\n3. ")[2].partition("\n4. ")[0]
@@ -49,4 +49,4 @@ def test_all_five_questions_are_answered_with_the_figures_of_the_run() -> None:
 
 
 def test_the_recorded_run_is_replayed_to_the_same_decisions_whatever_the_version() -> None:
-    assert replayed(EXAMPLES / "run").difference == ""
+    assert replay_run(EXAMPLES / "run").difference == ""

@@ -12,7 +12,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import caviar
-from pipelines.runs.specs import space_spec
+from pipelines.runs.specs import load_space_spec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_the_commands_run_one_after_the_other(tmp_path: Path, caviar: Any) -> No
 def test_the_spec_it_shows_is_one(tmp_path: Path) -> None:
     (block,) = blocks("yaml")
     (tmp_path / "spec.yaml").write_text(block)
-    spec = space_spec(tmp_path / "spec.yaml", seed=0)
+    spec = load_space_spec(tmp_path / "spec.yaml", seed=0)
     assert spec.search.pruning == "median"
     assert {"adam_beta1", "learning_rate"} <= set(spec.parameters().index)
 
@@ -54,7 +54,7 @@ def test_the_trainer_it_shows_trains(tmp_path: Path) -> None:
         "diabetes",
         out=tmp_path / "run",
         added=caviar.Added(trials=20),
-        crew=caviar.Crew(pool="inline"),
+        crew=caviar.ExecutionOptions(pool="inline"),
         spec_file=tmp_path / "spec.yaml",
     )
     found = run.summary()

@@ -13,10 +13,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from orchestrator.runtime.pool import Pool
-from orchestrator.runtime.worker import Held, Message
-from orchestrator.search.trial import Assignment, Failure
+from orchestrator.runtime.worker import Checkpoint, Message
+from orchestrator.search.messages import Assignment, Failure
 
-__all__ = ["InOrder"]
+__all__ = ["OrderedPool"]
 
 
 @dataclass(slots=True)
@@ -28,14 +28,14 @@ class _Turn:
     ended: bool = False
 
 
-class InOrder:
+class OrderedPool:
     """Any pool behind it; the contract of `Pool`, and the order in which assignments were given."""
 
-    def __init__(self, pool: Pool, *, width: int) -> None:
-        """`width` assignments are out at a time, whatever the pool has room for."""
-        self._pool, self._width = pool, width
+    def __init__(self, pool: Pool, *, max_in_flight: int) -> None:
+        """Keep `max_in_flight` assignments out at a time, whatever the pool has room for."""
+        self._pool, self._max_in_flight = pool, max_in_flight
         self._turns: deque[_Turn] = deque()
-        self._waiting: deque[tuple[Assignment, Held | None]] = deque()  # for room in the pool
+        self._waiting: deque[tuple[Assignment, Checkpoint | None]] = deque()  # for room in the pool
         self._failed: int | None = None  # the trial whose turn ended last, if it failed
 
     @property
@@ -49,14 +49,14 @@ class InOrder:
         return self._pool.workers
 
     def free(self) -> int:
-        """What is missing to the width."""
-        return self._width - len(self._turns)
+        """How many more assignments may be out."""
+        return self._max_in_flight - len(self._turns)
 
     def busy(self) -> int:
         """How many workers have something to do; one at least while a turn is outstanding."""
         return max(self._pool.busy(), bool(self._turns))
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         """The next turn; what failed and is tried again keeps the turn it had."""
         if assignment.trial == self._failed:
             self._turns.appendleft(_Turn(assignment))

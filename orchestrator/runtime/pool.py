@@ -10,8 +10,8 @@ from typing import Protocol
 from threadpoolctl import threadpool_limits
 
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Held, Message, train
-from orchestrator.search.trial import Assignment, Failure
+from orchestrator.runtime.worker import Checkpoint, Message, train
+from orchestrator.search.messages import Assignment, Failure
 
 __all__ = ["EPOCH_TIMEOUT", "InlinePool", "Pool"]
 
@@ -39,7 +39,7 @@ class Pool(Protocol):
     def busy(self) -> int:
         """How many workers have something to do."""
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         """Hand an assignment to a worker, with the trial's last state there is."""
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
@@ -73,7 +73,7 @@ class InlinePool:
         """One, while there is anything to do."""
         return len(self._waiting)
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         """Trained when polled."""
         self._waiting.append(train(self._job, assignment, held, worker=0))
 

@@ -11,23 +11,24 @@ from typing import Protocol
 
 from orchestrator.errors import RunError
 from orchestrator.runtime.pool import Pool
-from orchestrator.runtime.worker import Held, Message
+from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Incumbent, Observation, Search
-from orchestrator.search.trial import ENDED, Failure, Report, State, Status
-from orchestrator.store.checkpoints import States
+from orchestrator.search.messages import Failure, Observation, Report, State
+from orchestrator.search.search import Search
+from orchestrator.search.trial import ENDED, Incumbent, Status
+from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.log import Log
 
-__all__ = ["Ending", "Session", "Watcher"]
+__all__ = ["Session", "SessionResult", "Watcher"]
 
 WAIT_SECONDS = 0.1  #: for a message, before the clock and the stop flag are looked at again
-HOPELESS = 8  #: trials that may fail at the start, before the run is given up
+MAX_FAILURES_AT_START = 8  #: trials that may fail at the start, before the run is given up
 _TRAINS = (Kind.START, Kind.PROMOTE, Kind.RETRY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class SessionResult:
     """How a session ended."""
 
     status: str  #: finished | interrupted | failed
@@ -68,23 +69,23 @@ class Session:
         search: Search,
         pool: Pool,
         log: Log,
-        states: States,
+        states: CheckpointStore,
         budget: Budget,
-        opening: Event,
+        session_event: Event,
         at_seconds: float,
         expected_epochs: float,
         watcher: Watcher,
-        keep_best: Callable[[Incumbent, State], None],
-        last_words: Callable[[], list[Event]],
+        save_best: Callable[[Incumbent, State], None],
+        closing_events: Callable[[], list[Event]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.search, self.pool, self.log, self.states = search, pool, log, states
-        self.budget, self.opening, self.watcher = budget, opening, watcher
+        self.budget, self.session_event, self.watcher = budget, session_event, watcher
         self.expected_epochs = expected_epochs  #: of the whole run, pruning reckoned in
         self.busy_seconds = self.worker_seconds = 0.0
         self.dropped = 0
         self.stopping = ""  #: a reason to stop, set by a signal handler
-        self._keep_best, self._last_words, self._clock = keep_best, last_words, clock
+        self._save_best, self._closing_events, self._clock = save_best, closing_events, clock
         self._best: tuple[Incumbent, State] | None = None
         self._begun = self._ticked = clock()
         self._offset = at_seconds
@@ -113,9 +114,9 @@ class Session:
             return max(min(by_pace, self.remaining_seconds()), 0.0)
         return max(self.remaining_seconds(), 0.0) if self.budget.seconds < math.inf else None
 
-    def run(self) -> Ending:
+    def run(self) -> SessionResult:
         """Train until the budget is used up, nothing is left to do, or someone says stop."""
-        self._happened([self.opening], apply=True)
+        self._happened([self.session_event], apply=True)
         self._happened(self.search.stop("the last session ended without a word"))
         self._flush()  # whoever looks from outside sees that the session has begun
         self._ticked = self._clock()
@@ -125,7 +126,7 @@ class Session:
         finally:
             self.watcher.close()
             self._close(status, reason)
-        return Ending(
+        return SessionResult(
             status=status,
             reason=reason,
             seconds=self.now() - self._offset,
@@ -151,7 +152,7 @@ class Session:
             left = max(self.remaining_seconds(), 0.0)
             self._take(self.pool.poll(min(WAIT_SECONDS, left), left=left))
             self._tick()
-            if self.search.counts[Status.FAILED] >= HOPELESS and self._all_failed():
+            if self.search.counts[Status.FAILED] >= MAX_FAILURES_AT_START and self._all_failed():
                 return "failed", f"every trial failed: {self._first_failure}"
             if self.log.due():
                 self._flush()
@@ -193,7 +194,7 @@ class Session:
             return
         state, report = report.state, replace(report, state=None)
         if state is not None and report.last:  # held before PAUSED is logged
-            self.states.put(report.trial, Held(epoch=report.epoch, state=state))
+            self.states.put(report.trial, Checkpoint(epoch=report.epoch, state=state))
         at_seconds = self.now()
         events = self.search.observe(report, at_seconds)
         assert events is not None  # it was accepted
@@ -252,7 +253,7 @@ class Session:
         try:
             self.states.flush()
             if self._best is not None:
-                self._keep_best(*self._best)
+                self._save_best(*self._best)
                 self._best = None
             self.log.flush(final=final)
         except OSError as e:
@@ -276,6 +277,6 @@ class Session:
         ended = Event(kind=Kind.END, reason=reason, details=json.dumps(details))
         self._happened([ended], apply=True)
         try:
-            self._happened(self._last_words(), apply=True)
+            self._happened(self._closing_events(), apply=True)
         finally:
             self._flush(final=True)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from orchestrator.errors import SpecError
-from orchestrator.search.trial import Objective, State
-from orchestrator.space.space import Config, Value
+from orchestrator.search.messages import State
+from orchestrator.search.objective import Objective
+from orchestrator.space.domains import Config, Value
 
-__all__ = ["Job", "Trainer", "load_trainer", "objective_of"]
+__all__ = ["Job", "Trainer", "choose_objective", "load_trainer"]
 
 
 class Trainer(Protocol):
@@ -89,7 +90,7 @@ def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
     return checked
 
 
-def objective_of(trainer: type[Trainer], metric: str | None) -> Objective:
+def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:
     """The metric that decides, and the one that breaks its ties.
 
     Raises:

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from orchestrator.runtime.trainer import Job, Trainer, load_trainer
-from orchestrator.search.trial import WORST, Assignment, Failure, Report, State
-from orchestrator.space.space import Config
+from orchestrator.search.messages import Assignment, Failure, Report, State
+from orchestrator.search.objective import WORST
+from orchestrator.space.domains import Config
 
-__all__ = ["Held", "Message", "resumed", "train"]
+__all__ = ["Checkpoint", "Message", "restore_trainer", "train"]
 
 Message = Report | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Checkpoint:
     """A trial's state after an epoch: a cache; without it one trains again."""
 
     epoch: int
@@ -36,7 +37,7 @@ class Held:
 def train(
     job: Job,
     assignment: Assignment,
-    held: Held | None,
+    held: Checkpoint | None,
     *,
     worker: int,
     clock: Callable[[], float] = time.perf_counter,
@@ -60,9 +61,9 @@ def train(
 
 
 def _train(
-    job: Job, a: Assignment, held: Held | None, worker: int, clock: Callable[[], float]
+    job: Job, a: Assignment, held: Checkpoint | None, worker: int, clock: Callable[[], float]
 ) -> Iterator[Message]:
-    trainer = resumed(job, a.config, a.seed, held, epoch=a.start_epoch)
+    trainer = restore_trainer(job, a.config, a.seed, held, epoch=a.start_epoch)
     declared = load_trainer(job.trainer, job.paths).metrics
     beat = a.beat
     for epoch in range(a.start_epoch + 1, a.stop_epoch + 1):
@@ -84,13 +85,15 @@ def _train(
             worker=worker,
             cause=cause,
             last=last,
-            state=_checked_state(trainer.state()) if best or (last and not cause) else None,
+            state=_validate_state(trainer.state()) if best or (last and not cause) else None,
         )
         if cause:
             return
 
 
-def resumed(job: Job, config: Config, seed: int, held: Held | None, *, epoch: int) -> Trainer:
+def restore_trainer(
+    job: Job, config: Config, seed: int, held: Checkpoint | None, *, epoch: int
+) -> Trainer:
     """The trial's trainer after `epoch` epochs: from its state, or trained again up to there."""
     trainer = job.make(config, seed)
     done = 0
@@ -119,7 +122,7 @@ def _checked(
     return {name: kind(metrics[name]) for name, (kind, _) in declared.items()}
 
 
-def _checked_state(state: State) -> State:
+def _validate_state(state: State) -> State:
     """A state that every file and worker can take, or an error that names what cannot."""
     for name, value in state.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":

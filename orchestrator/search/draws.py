@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from orchestrator.search.events import Box
 from orchestrator.search.samplers import Sampler, told
 from orchestrator.search.surrogate.advisor import Forecast
-from orchestrator.space.space import Point
+from orchestrator.space.domains import Point
 
-__all__ = ["Draw", "coarse_draw"]
+__all__ = ["Draw", "draw_coarse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Draw:
     forecast: Forecast | None = None  #: where a model proposed it
 
 
-def coarse_draw(sampler: Sampler, draw: int) -> Draw | None:
+def draw_coarse(sampler: Sampler, draw: int) -> Draw | None:
     """The draw-th point over the whole space, or None where the sampler has no more."""
     point = sampler.point(draw)
     if point is None:

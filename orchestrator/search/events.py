@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.space.space import Config
+from orchestrator.space.domains import Config
 
 __all__ = ["Box", "Event", "Kind"]
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Purpose", "stream", "trial_seed", "uniform"]
+__all__ = ["Purpose", "derive_trial_seed", "stream", "uniform"]
 
 
 class Purpose(IntEnum):
@@ -32,7 +32,7 @@ def stream(seed: int, trial: int, purpose: Purpose) -> np.random.Generator:
     return np.random.default_rng((seed, trial, purpose))
 
 
-def trial_seed(seed: int, trial: int) -> int:
+def derive_trial_seed(seed: int, trial: int) -> int:
     """The seed a trial hands to its trainer; fits into an int64 column."""
     return int(_trial_seeds(seed, trial // _SEEDS)[trial % _SEEDS])
 

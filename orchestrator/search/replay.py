@@ -12,17 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation, Search
-from orchestrator.search.trial import Failure, Status
+from orchestrator.search.messages import Failure, Observation
+from orchestrator.search.search import Search
+from orchestrator.search.trial import Status
 
-__all__ = ["Replayed", "replay"]
+__all__ = ["ReplayResult", "replay"]
 
 #: Another processor rounds the last digits of a model's expectations otherwise.
 CLOSE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayResult:
     """What came of deciding again."""
 
     decisions: int  #: that are the same
@@ -30,18 +31,20 @@ class Replayed:
     difference: str  #: the first one, in words; empty if there is none
 
 
-def replay(search: Search, entries: Iterable[tuple[int, float, Event | Observation]]) -> Replayed:
+def replay(
+    search: Search, entries: Iterable[tuple[int, float, Event | Observation]]
+) -> ReplayResult:
     """Take the decisions of a run again.
 
     Args:
         search: A fresh one, made as the run's was; it is used up.
-        entries: The log, as `orchestrator.store.log.entries` reads it.
+        entries: The log, as `orchestrator.store.log.read_entries` reads it.
     """
     decisions = given = 0
     due: deque[Event] = deque()  # decided now, and to be met in the log
 
-    def found(difference: str) -> Replayed:
-        return Replayed(decisions=decisions, given=given, difference=difference)
+    def found(difference: str) -> ReplayResult:
+        return ReplayResult(decisions=decisions, given=given, difference=difference)
 
     for seq, _, entry in entries:
         if isinstance(entry, Observation):
@@ -63,7 +66,7 @@ def replay(search: Search, entries: Iterable[tuple[int, float, Event | Observati
         if not due:
             return found(f"at {seq} {_told(entry)} was decided then, and nothing now")
         now = due.popleft()
-        if name := _differing(now, entry):
+        if name := _first_difference(now, entry):
             return found(
                 f"at {seq} the log says {_told(entry)} with {name} = {getattr(entry, name)!r}; "
                 f"now it is {_told(now)} with {getattr(now, name)!r}"
@@ -100,19 +103,21 @@ def _running(search: Search, entry: Event) -> bool:
     return entry.trial is not None and search.trials[entry.trial].status is Status.RUNNING
 
 
-def _differing(now: Event, then: Event) -> str:
+def _first_difference(now: Event, then: Event) -> str:
     """The first field that is not the same; empty if all are."""
     names = (f.name for f in fields(Event))
-    return next((n for n in names if not _alike(getattr(now, n), getattr(then, n))), "")
+    return next(
+        (n for n in names if not _equal_within_rounding(getattr(now, n), getattr(then, n))), ""
+    )
 
 
-def _alike(a: object, b: object) -> bool:
+def _equal_within_rounding(a: object, b: object) -> bool:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(_equal_within_rounding(a[k], b[k]) for k in a)
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) or a == b
     if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(_alike, a, b))
+        return len(a) == len(b) and all(map(_equal_within_rounding, a, b))
     return a == b
 
 

@@ -12,16 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation, Search, Trial
-from orchestrator.search.trial import TRANSITIONS, Status
+from orchestrator.search.messages import Observation
+from orchestrator.search.search import Search
+from orchestrator.search.trial import TRANSITIONS, Status, Trial
 
-__all__ = ["REASON", "Entry", "salvaged"]
+__all__ = ["REASON", "Entry", "salvage"]
 
 Entry = Event | Observation
 REASON = "repaired: the log's own words are lost"
 
 
-def salvaged(
+def salvage(
     search: Search,
     entries: Iterable[tuple[float, Entry]],
     starts: Mapping[int, Event],

@@ -17,79 +17,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from orchestrator.errors import SpecError
-from orchestrator.search.draws import Draw, coarse_draw
+from orchestrator.search.draws import Draw, draw_coarse
 from orchestrator.search.events import Event, Kind
+from orchestrator.search.messages import Assignment, Failure, Observation, Report
 from orchestrator.search.methods.hyperband import Hyperband
 from orchestrator.search.methods.pruning import Asha, Median, NoPruning, Promotion, Pruner, Verdict
 from orchestrator.search.methods.shares import Shares
-from orchestrator.search.random_streams import trial_seed
+from orchestrator.search.objective import WORST, Score
+from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.samplers import make_sampler
 from orchestrator.search.spec import PRUNINGS, SearchSpec
 from orchestrator.search.surrogate.advisor import Advisor, Forecast
-from orchestrator.search.trial import (
-    LEFT_BEHIND,
-    TRANSITIONS,
-    WORST,
-    Assignment,
-    Failure,
-    Report,
-    Score,
-    Status,
-)
-from orchestrator.search.zoom import ELITES, History, Zoom, fine_draw, model_draw, zoom_in
-from orchestrator.space.space import Config, Point, Space
+from orchestrator.search.trial import AUDIT, LEFT_BEHIND, TRANSITIONS, Incumbent, Status, Trial
+from orchestrator.search.zoom import ELITES, History, Zoom, draw_by_model, draw_fine, zoom_in
+from orchestrator.space.domains import Point
+from orchestrator.space.space import Space
 
-__all__ = ["AUDIT", "Incumbent", "Observation", "Search", "Trial"]
+__all__ = ["Search"]
 
-AUDIT = "audit"  #: the stage of trials that only show what pruning did: nothing is decided by them
 LAST_CALL = 0.9  #: of the budget: from here on, who waits is trained on rather than new ones begun
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """A report as the driver took it in."""
-
-    report: Report
-    at_seconds: float  #: of the run, breaks between sessions left out
-
-
-@dataclass(slots=True, kw_only=True)
-class Trial:
-    """What the search knows of one trial; changed by `Search.apply` alone."""
-
-    id: int
-    config: Config
-    point: Point
-    seed: int
-    stage: str
-    zoom: int | None
-    parents: tuple[int, ...]
-    stop_epoch: int
-    start_epoch: int = 0
-    attempt: int = 1
-    turn: int = 0  #: of its assignment, in the order in which they are handed out
-    retries: int = 0  #: of the present assignment, after a lost worker
-    status: Status = Status.RUNNING
-    epoch: int = 0  #: the last one reported
-    best: Score = WORST
-    best_epoch: int = 0
-    score: Score = WORST  #: of the last epoch
-    cause: str = ""  #: why the worker ended its assignment early
-    slowest_seconds: float = 0.0  #: of its epochs
-
-    @property
-    def is_audit(self) -> bool:
-        """Whether it repeats one that was left behind; then nothing is decided by it."""
-        return self.stage == AUDIT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incumbent:
-    """The best so far."""
-
-    score: Score
-    trial: int
-    epoch: int
 
 
 class Search:
@@ -113,7 +59,7 @@ class Search:
         self.audit_epochs = 0  #: those of audits among them
         self.zoom: Zoom | None = None
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)  #: audits left out
-        self._given = [space.check(c, source="given") for c in spec.given]
+        self._given = [space.check(c, source="given") for c in spec.initial_configs]
         self._advisor = (
             Advisor(space, seed=seed, max_epochs=max_epochs) if spec.method == "caviar" else None
         )
@@ -122,7 +68,7 @@ class Search:
             space,
             seed=seed,
             grid_levels=spec.grid_levels,
-            usual=self._advisor.beginning if self._advisor else 0,
+            start_points=self._advisor.beginning if self._advisor else 0,
         )
         self._pruner = _make_pruner(spec, self._advisor)
         self._history = History(space)
@@ -477,11 +423,11 @@ class Search:
             return None
         if self.zoom is not None and not self._zoom_answered:
             return None  # a box is not narrowed again before anything has come back from it
-        ranked = sorted(
+        rank_epochs = sorted(
             (t for t in self.trials.values() if t.best[0] < math.inf and not t.is_audit),
             key=lambda t: (t.best, t.id),
         )
-        elites = ranked[: min(ELITES, len(ranked) // 4)]
+        elites = rank_epochs[: min(ELITES, len(rank_epochs) // 4)]
         if not elites:
             return None
         zoom = zoom_in(
@@ -497,7 +443,7 @@ class Search:
             zoom=zoom.number,
             parents=zoom.parents,
             box=zoom.box,
-            reason=f"zoom {zoom.number}: the best {len(elites)} of {len(ranked)} trials, "
+            reason=f"zoom {zoom.number}: the best {len(elites)} of {len(rank_epochs)} trials, "
             f"{self.progress():.0%} of the budget used",
         )
 
@@ -509,19 +455,19 @@ class Search:
         draw = None
         if self._advisor and self._advisor.ready:
             forecast = self._advisor.propose(trial)
-            draw = forecast and model_draw(self.zoom, forecast)
+            draw = forecast and draw_by_model(self.zoom, forecast)
         elif self.zoom is not None:
-            draw = fine_draw(
+            draw = draw_fine(
                 self.space, self.zoom, seed=self.seed, trial=trial, history=self._history
             )
-        return draw or coarse_draw(self._sampler, self._drawn["coarse"])
+        return draw or draw_coarse(self._sampler, self._drawn["coarse"])
 
     def _start(self, draw: Draw) -> Event:
         trial = len(self.trials)
         if draw.stage == "given":
-            config, seed = self._given[self._drawn["given"]], self._given_seed(trial)
+            config, seed = self._given[self._drawn["given"]], self._initial_seed(trial)
         else:
-            config, seed = self.space.config(draw.point), trial_seed(self.seed, trial)
+            config, seed = self.space.config(draw.point), derive_trial_seed(self.seed, trial)
         event = Event(
             kind=Kind.START,
             trial=trial,
@@ -539,9 +485,9 @@ class Search:
         )
         return _expecting(event, draw.forecast)
 
-    def _given_seed(self, trial: int) -> int:
-        seeds, draw = self.spec.given_seeds, self._drawn["given"]
-        return seeds[draw] if draw < len(seeds) else trial_seed(self.seed, trial)
+    def _initial_seed(self, trial: int) -> int:
+        seeds, draw = self.spec.initial_seeds, self._drawn["given"]
+        return seeds[draw] if draw < len(seeds) else derive_trial_seed(self.seed, trial)
 
     def _unit(self, point: Point) -> dict[str, float]:
         """A point's coordinates by dimension; what is not active is left out."""

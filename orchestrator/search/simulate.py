@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.search.events import Event, Kind
+from orchestrator.search.messages import Assignment, Report
 from orchestrator.search.random_streams import Purpose
 from orchestrator.search.search import Search
-from orchestrator.search.trial import Assignment, Report
 
-__all__ = ["Simulated", "made_up_loss", "simulate"]
+__all__ = ["SimulationResult", "simulate", "synthetic_loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulated:
+class SimulationResult:
     """What a simulated search came to."""
 
     trials: int
@@ -35,7 +35,7 @@ def simulate(
     workers: int,
     epoch_seconds: Callable[[Assignment], float],
     loss: Callable[[Assignment, int], float] | None = None,
-) -> Simulated:
+) -> SimulationResult:
     """Run a search against made-up workers, ties in time first come, first served.
 
     Args:
@@ -45,7 +45,7 @@ def simulate(
         epoch_seconds: What an epoch of an assignment costs.
         loss: Of an assignment after an epoch; made up unless given.
     """
-    loss = loss or made_up_loss
+    loss = loss or synthetic_loss
     search.apply(budget)
     order = itertools.count()
     queue: list[tuple[float, int, Assignment, int]] = []  # (when, order, assignment, epoch)
@@ -84,7 +84,7 @@ def simulate(
         else:
             finish = now + epoch_seconds(a)
             heapq.heappush(queue, (finish, next(order), a, epoch + 1))
-    return Simulated(
+    return SimulationResult(
         trials=len(search.trials),
         epochs=search.epochs,
         seconds=now,
@@ -92,7 +92,7 @@ def simulate(
     )
 
 
-def made_up_loss(assignment: Assignment, epoch: int) -> float:
+def synthetic_loss(assignment: Assignment, epoch: int) -> float:
     """A power law down to an asymptote of the trial's own: as learning curves often look."""
     rng = np.random.default_rng((assignment.seed, Purpose.SIMULATE))
     asymptote, head, slope = rng.random(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from orchestrator.space.space import Config
+from orchestrator.space.domains import Config
 
 __all__ = [
     "METHODS",
@@ -61,11 +61,11 @@ class SearchSpec:
     rungs: tuple[int, ...] = (1, 4, 10, 27)  #: epochs to compare at; the last is max_epochs
     coarse_share: float = 0.4  #: of the budget, for the whole space; the zooms share the rest
     zooms: int = 2  #: boxes of the fine stage; 0 = coarse only
-    given: tuple[Config, ...] = ()  #: configurations to try first
-    given_seeds: tuple[int, ...] = ()  #: of their random numbers, in order; drawn where missing
+    initial_configs: tuple[Config, ...] = ()  #: configurations to try first
+    initial_seeds: tuple[int, ...] = ()  #: of their random numbers, in order; drawn where missing
     audit: float = 0.0  #: share of the epochs for training on what pruning left behind
     explode_above: float = 1e4  #: a train_loss beyond it counts as diverged
     retries: int = 2  #: of an assignment whose worker was lost
     state_budget_bytes: int = 2_000_000_000  #: for the states of trials that wait
     deterministic: bool = False  #: whether results are taken in by assignment, not by arrival
-    width: int = 8  #: assignments that are out at a time, where they are
+    max_in_flight: int = 8  #: assignments that are out at a time, where they are

@@ -20,9 +20,10 @@ from orchestrator.search.draws import Draw
 from orchestrator.search.events import Box
 from orchestrator.search.random_streams import Purpose, stream, uniform
 from orchestrator.search.surrogate.advisor import Forecast
-from orchestrator.space.space import Choice, Point, Space
+from orchestrator.space.domains import Choice, Point
+from orchestrator.space.space import Space
 
-__all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "fine_draw", "model_draw", "zoom_in"]
+__all__ = ["BORDER", "ELITES", "SHRINK", "History", "Zoom", "draw_by_model", "draw_fine", "zoom_in"]
 
 SHRINK = 0.5  #: a zoom halves each side; two zooms leave a quarter of each range
 ELITES = 8  #: the trials that make a box, at most a quarter of those that have a result
@@ -75,13 +76,13 @@ def zoom_in(
         if not active:
             box[d.name] = old
         elif isinstance(d.domain, Choice):
-            box[d.name] = _settled(d.domain, active) or old
+            box[d.name] = _find_agreed_option(d.domain, active) or old
         else:
-            box[d.name] = _narrowed(active, old)
+            box[d.name] = _narrow_side(active, old)
     return Zoom(number=number, box=box, parents=tuple(trials))
 
 
-def _narrowed(active: list[float], old: tuple[float, float]) -> tuple[float, float]:
+def _narrow_side(active: list[float], old: tuple[float, float]) -> tuple[float, float]:
     """The side of the new box: around the elites' median, with the best of them inside."""
     best, width = active[0], old[1] - old[0]
     if min(best - old[0], old[1] - best) < BORDER * width:
@@ -93,7 +94,7 @@ def _narrowed(active: list[float], old: tuple[float, float]) -> tuple[float, flo
     return low, low + width
 
 
-def _settled(domain: Choice, active: list[float]) -> tuple[float, float] | None:
+def _find_agreed_option(domain: Choice, active: list[float]) -> tuple[float, float] | None:
     """The share of the option that the elites agree on, or None."""
     options = [domain.index(domain.from_unit(u)) for u in active]
     winner = max(options, key=options.count)
@@ -102,7 +103,7 @@ def _settled(domain: Choice, active: list[float]) -> tuple[float, float] | None:
     return winner / len(domain.options), (winner + 1) / len(domain.options)
 
 
-def fine_draw(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw | None:
+def draw_fine(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw | None:
     """A uniform point in the box, away from where trials diverged.
 
     None where the constraints leave nothing of the box.
@@ -137,7 +138,7 @@ def _tries(dimensions: int, *, seed: int, trial: int) -> Iterator[Point]:
         yield rng.random(dimensions)
 
 
-def model_draw(zoom: Zoom | None, forecast: Forecast) -> Draw:
+def draw_by_model(zoom: Zoom | None, forecast: Forecast) -> Draw:
     """The point that the model proposes, and whether it lies in the present box.
 
     The box does not bind the model: it says where the good trials are, and a draw outside it is one

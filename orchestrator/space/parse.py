@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from orchestrator.errors import SpecError
-from orchestrator.space.space import Choice, Domain, Fixed, Integer, Parameter, Real, Value
+from orchestrator.space.domains import Choice, Domain, Fixed, Integer, Real, Value
+from orchestrator.space.space import Parameter
 
 __all__ = ["parse_parameter"]
 
@@ -26,7 +27,7 @@ class _Range:
     KINDS = (*NUMBERS, "choice", "fixed")
 
 
-_KEYS = (*_Range.KINDS, "when", "per", "usual")  #: of one hyperparameter in a spec
+_KEYS = (*_Range.KINDS, "when", "per", "start_at", "usual")  #: of one hyperparameter in a spec
 
 
 def parse_parameter(name: str, written: object) -> Parameter:
@@ -57,7 +58,10 @@ def parse_parameter(name: str, written: object) -> Parameter:
         raise SpecError(f"space.{name}: {e}") from e
     when = _when(name, written.get("when", {}))
     try:
-        return Parameter(name=name, domain=domain, when=when, per=per, usual=written.get("usual"))
+        start_at = written.get(
+            "start_at", written.get("usual")
+        )  # `usual` is its name in version 0.1
+        return Parameter(name=name, domain=domain, when=when, per=per, start_at=start_at)
     except SpecError as e:
         raise SpecError(f"space.{name}: {e}") from e
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from orchestrator.space.space import Choice, Fixed, Integer, Parameter, Real, Space
+from orchestrator.space.domains import Choice, Fixed, Integer, Real
+from orchestrator.space.space import Parameter, Space
 
-__all__ = ["warnings_for"]
+__all__ = ["find_warnings"]
 
 DECADES = 2  #: a linear scale over this many or more is worth a warning
 NEAR_ONE = 0.9  #: from here up to 1, what matters is the distance to 1
 
 
-def warnings_for(space: Space) -> list[str]:
+def find_warnings(space: Space) -> list[str]:
     """What looks wrong, a line each: the parameter, why it hurts, what to write instead."""
     found = []
     for p in space.parameters:

@@ -17,20 +17,22 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from orchestrator.runtime.worker import Held
-from orchestrator.search.trial import State
-from orchestrator.store.log import replacing
+from orchestrator.runtime.worker import Checkpoint
+from orchestrator.search.messages import State
+from orchestrator.store.files import atomic_write
 
-__all__ = ["States", "from_tensors", "to_tensors"]
+__all__ = ["CheckpointStore", "from_tensors", "to_tensors"]
 
-KEPT_SHARE = 0.1  #: of the budget, once a run has ended
+FINAL_BUDGET_SHARE = 0.1  #: of the budget, once a run has ended
 SMALL_BYTES = 8_000_000  #: files below this are joined to others, so that they stay few
-HANDY_BYTES = 200_000_000  #: of states on disk that are kept in memory too, the latest ones
-DISSOLVE = 0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
+MEMORY_CACHE_BYTES = 200_000_000  #: of states on disk that are kept in memory too, the latest ones
+MIN_LIVE_SHARE = (
+    0.25  #: of a file's bytes still needed: below that it is rewritten into the next one
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
+class _StoredCheckpoint:
     """A state on disk."""
 
     path: Path
@@ -38,7 +40,7 @@ class _Kept:
     bytes: int
 
 
-class States:
+class CheckpointStore:
     """trial -> its latest state, in memory until the next flush, then on disk.
 
     The latest ones stay in memory too: to open a file for each would cost more with every state
@@ -48,10 +50,10 @@ class States:
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
         self._budget = budget_bytes
-        self._new: dict[int, Held] = {}
-        self._handy: dict[int, Held] = {}  # of those on disk, the oldest first
+        self._new: dict[int, Checkpoint] = {}
+        self._handy: dict[int, Checkpoint] = {}  # of those on disk, the oldest first
         self._handy_bytes = 0
-        self._disk: dict[int, _Kept] = {}
+        self._disk: dict[int, _StoredCheckpoint] = {}
         self._written: dict[Path, int] = {}  # bytes of states a file was written with
         self._needed: Counter[Path] = Counter()  # bytes of those that are still wanted
         self._holds: defaultdict[Path, set[int]] = defaultdict(set)  # and whose they are
@@ -64,13 +66,13 @@ class States:
             self._number = int(path.stem.removeprefix("states-")) + 1
             self._index(path)
 
-    def put(self, trial: int, held: Held) -> None:
+    def put(self, trial: int, held: Checkpoint) -> None:
         """Keep a state. The trial's earlier one stays on disk until this one is there."""
         self._forget_new(trial)
         self._new[trial] = held
         self.used_bytes += held.bytes
 
-    def get(self, trial: int) -> Held | None:
+    def get(self, trial: int) -> Checkpoint | None:
         """The trial's latest state, or None if there is none that can be read."""
         if found := self._new.get(trial) or self._handy.get(trial):
             return found
@@ -125,14 +127,14 @@ class States:
             tensors |= {f"{trial}/{name}": array for name, array in arrays.items()}
             about = {"epoch": held.epoch, "bytes": held.bytes, "rest": rest}
             metadata[str(trial)] = json.dumps(about)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(save(tensors, metadata))
         for trial, held in list(self._new.items()):
             self.drop(trial)
-            self._take_in(trial, _Kept(path=path, epoch=held.epoch, bytes=held.bytes))
+            self._take_in(trial, _StoredCheckpoint(path=path, epoch=held.epoch, bytes=held.bytes))
             self._handy[trial] = held
             self._handy_bytes += held.bytes
-        while self._handy_bytes > HANDY_BYTES:
+        while self._handy_bytes > MEMORY_CACHE_BYTES:
             self._put_away(next(iter(self._handy)))
         self._written[path] = self._needed[path]
 
@@ -144,7 +146,7 @@ class States:
         epochs = {t: k.epoch for t, k in self._disk.items()}
         epochs |= {t: h.epoch for t, h in self._new.items()}
         for trial in sorted(epochs, key=lambda t: (epochs[t], t)):
-            if self.used_bytes <= self._budget * KEPT_SHARE:
+            if self.used_bytes <= self._budget * FINAL_BUDGET_SHARE:
                 return
             self.drop(trial)
 
@@ -152,7 +154,7 @@ class States:
         """Take what is wanted of nearly empty files, and of small ones, into the next one."""
         joined = self._joined()
         for path, written in reversed(list(self._written.items())):
-            if self._needed[path] >= DISSOLVE * written and path not in joined:
+            if self._needed[path] >= MIN_LIVE_SHARE * written and path not in joined:
                 continue
             wanted = self._holds[path] - self._new.keys()
             found = {t: held for t, held in self._handy.items() if t in wanted}
@@ -182,7 +184,7 @@ class States:
             joined.add(path)
         return joined
 
-    def _take_in(self, trial: int, kept: _Kept) -> None:
+    def _take_in(self, trial: int, kept: _StoredCheckpoint) -> None:
         self._disk[trial] = kept
         self._needed[kept.path] += kept.bytes
         self._holds[kept.path].add(trial)
@@ -204,7 +206,7 @@ class States:
             with safe_open(path, framework="np") as file:
                 found = {int(t): json.loads(text) for t, text in (file.metadata() or {}).items()}
             kept = {
-                t: _Kept(path=path, epoch=about["epoch"], bytes=about["bytes"])
+                t: _StoredCheckpoint(path=path, epoch=about["epoch"], bytes=about["bytes"])
                 for t, about in found.items()
             }
         except (OSError, SafetensorError, ValueError, KeyError):
@@ -216,7 +218,7 @@ class States:
         self._written[path] = self._needed[path]
 
 
-def _load(path: Path, trials: Collection[int]) -> dict[int, Held]:
+def _load(path: Path, trials: Collection[int]) -> dict[int, Checkpoint]:
     """The states of these trials in a file."""
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
@@ -227,7 +229,7 @@ def _load(path: Path, trials: Collection[int]) -> dict[int, Held]:
             if int(trial) in arrays:
                 arrays[int(trial)][name] = file.get_tensor(key)
     return {
-        t: Held(epoch=a["epoch"], state=from_tensors(arrays[t], a["rest"]))
+        t: Checkpoint(epoch=a["epoch"], state=from_tensors(arrays[t], a["rest"]))
         for t, a in about.items()
     }
 

@@ -13,27 +13,30 @@ it. So the disk always holds all that had happened up to some moment.
 
 from __future__ import annotations
 
-import fcntl
 import heapq
-import os
 import shlex
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Event
-from orchestrator.search.search import Observation
+from orchestrator.search.messages import Observation
+from orchestrator.store.files import atomic_write
 from orchestrator.store.tables import SCHEMA_VERSION, Tables
-from orchestrator.store.trials_table import Ledger
+from orchestrator.store.trials_table import TrialsTable
 
-__all__ = ["TABLES", "Lock", "Log", "entries", "legible", "read_table", "replacing", "written_to"]
+__all__ = [
+    "TABLES",
+    "Log",
+    "read_entries",
+    "read_intact_parts",
+    "read_table",
+]
 
 TABLES = ("events", "epochs", "trials")
 
@@ -42,59 +45,6 @@ PACK_ROWS = 5_000  #: rows that wait as dictionaries, 7 times as large as in a t
 FLUSH_SECONDS = 1.0  #: how far the tables may lag behind, at first
 FLUSH_SHARE = 0.05  #: of the time may go into flushing; beyond it the interval grows
 TRIALS_SHARE = 0.02  #: of the time may go into rewriting parts of the trials table
-
-
-class Lock:
-    """One writer at a time: an flock on run.lock, gone with its process however that ends.
-
-    Raises:
-        RunError: If another process holds it, which the message names, or it cannot be written.
-    """
-
-    def __init__(self, run: Path) -> None:
-        with written_to(run):
-            self._file: IO[str] = (run / "run.lock").open("a+", encoding="utf-8")
-        for wait in (0.05, 0.15, 0.0):  # whoever only looks (`held`) is gone in no time
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(wait)
-        else:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise RunError(
-                f"{run}: {holder} is writing to this run; wait for it, stop it, "
-                f"or give another folder with --out"
-            )
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        with written_to(run):
-            try:
-                self._file.flush()
-            except OSError:
-                with suppress(OSError):  # it would write what it could not
-                    self._file.close()
-                raise
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        self._file.truncate(0)
-        self._file.close()
-
-    @staticmethod
-    def held(run: Path) -> bool:
-        """Whether some process is writing to the run now."""
-        path = run / "run.lock"
-        if not path.exists():
-            return False
-        with path.open(encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
 
 
 class _Appended:
@@ -164,7 +114,7 @@ class Log:
         self._epochs = _Appended(run / "epochs", tables.epochs)
         _settle(run / "events", self._epochs.rows)
         self._events = _Appended(run / "events", tables.events)
-        self.ledger = Ledger(tables)
+        self.ledger = TrialsTable(tables)
         self._seq = 0
         self._flushed = self._trials_written = time.monotonic()
         self._interval, self._trials_interval = FLUSH_SECONDS, FLUSH_SECONDS
@@ -234,7 +184,7 @@ def _settle(events: Path, epochs: int) -> None:
             staged.unlink()
 
 
-def entries(run: Path, tables: Tables) -> Iterator[tuple[int, float, Event | Observation]]:
+def read_entries(run: Path, tables: Tables) -> Iterator[tuple[int, float, Event | Observation]]:
     """All rows of events and epochs as (seq, at_seconds, value), in the order they came in."""
     rows = heapq.merge(
         _rows(run / "events", tables.events),
@@ -252,7 +202,7 @@ def _rows(folder: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def legible(folder: Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], list[Path]]:
+def read_intact_parts(folder: Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], list[Path]]:
     """The rows of those parts of a table that can be read whole, and the parts that cannot."""
     rows: list[dict[str, Any]] = []
     damaged: list[Path] = []
@@ -310,39 +260,10 @@ def _write_part(path: Path, table: pa.Table, *, goes_with: str | None = None) ->
     # a fourth of the time of zstd with dictionaries of numbers, which hardly repeat, for as many
     # bytes; the least, by far, where a flush has few rows
     words = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         pq.write_table(
             table, file, compression="snappy", use_dictionary=words, write_page_checksum=True
         )
-
-
-@contextmanager
-def written_to(folder: Path) -> Iterator[None]:
-    """Say in one line what kept it from being written to."""
-    try:
-        yield
-    except OSError as e:
-        raise RunError(f"{folder}: needs a folder that can be written to: {e.strerror}") from e
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write to a name that nobody reads, then rename: a reader sees the old file or the new one."""
-    tmp = path.with_name(f".{path.name}.tmp")
-    try:
-        with tmp.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        tmp.unlink(missing_ok=True)
-        raise
-    tmp.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself reaches the disk, in order
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _first_line(error: Exception) -> str:

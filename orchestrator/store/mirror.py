@@ -1,7 +1,7 @@
 """A run's folder in a second place: for a host that may be lost with its disk.
 
 Whole objects are written, so any store will do. Epochs are written before the events that may speak
-of them; what is restored is at most `MIRROR_SECONDS` old, and `salvaged` where the copy was broken
+of them; what is restored is at most `MIRROR_SECONDS` old, and `salvage` where the copy was broken
 off between two of its files. Checkpoints stay behind: they are a cache.
 """
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.errors import RunError
-from orchestrator.store.log import replacing
+from orchestrator.store.files import atomic_write
 
 __all__ = ["Mirror", "restore"]
 
@@ -88,7 +88,7 @@ class Mirror:
         place = f"{self._base}/{path}"
         self._store.create_dir(place.rpartition("/")[0], recursive=True)
         if isinstance(self._store, fs.LocalFileSystem):  # other stores show whole objects alone
-            with replacing(Path(place)) as file:
+            with atomic_write(Path(place)) as file:
                 file.write(content)
         else:
             with self._store.open_output_stream(place) as stream:

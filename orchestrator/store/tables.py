@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from orchestrator.errors import SpecError
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation
-from orchestrator.search.trial import WORST, Objective, Report, Status
-from orchestrator.space.space import Choice, Config, Dimension, Fixed, Integer, Real, Space, Value
+from orchestrator.search.messages import Observation, Report
+from orchestrator.search.objective import WORST, Objective
+from orchestrator.search.trial import Status
+from orchestrator.space.domains import Choice, Config, Fixed, Integer, Real, Value
+from orchestrator.space.space import Dimension, Space
 
-__all__ = ["SCHEMA_VERSION", "Column", "Tables", "config_in"]
+__all__ = ["SCHEMA_VERSION", "Column", "Tables", "read_config"]
 
 SCHEMA_VERSION = 2  #: 2: what the model expected
 
@@ -162,7 +164,7 @@ class Tables:
         """The event in a row; the way back of `event_row`."""
         plain = {name: row[name] for name in _EVENT_COLUMNS if name not in ("kind", "parents")}
         tests = {name: row[name] for name in self._tested() if row[name] is not None}
-        config = self.config_of(row)
+        config = self.read_trial_config(row)
         units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
         return Event(
             kind=Kind(row["kind"]),
@@ -215,9 +217,9 @@ class Tables:
         names = self.space.names
         return {f"config_{k}": _written(names[k], value) for k, value in config.items()}
 
-    def config_of(self, row: Mapping[str, Any]) -> Config:
+    def read_trial_config(self, row: Mapping[str, Any]) -> Config:
         """The config in a row."""
-        return config_in(self.space, row)
+        return read_config(self.space, row)
 
     def _configs(self) -> dict[str, Column]:
         return {
@@ -256,7 +258,7 @@ class Tables:
         ]
 
 
-def config_in(space: Space, row: Mapping[str, Any]) -> Config:
+def read_config(space: Space, row: Mapping[str, Any]) -> Config:
     """The config in the `config_…` columns of a row, None where a hyperparameter is not active."""
     values = {name: row[f"config_{name}"] for name in space.names}
     return {

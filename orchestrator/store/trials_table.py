@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation
-from orchestrator.search.trial import TRANSITIONS, WORST, Report, Score, Status
+from orchestrator.search.messages import Observation, Report
+from orchestrator.search.objective import WORST, Score
+from orchestrator.search.trial import TRANSITIONS, Status
 from orchestrator.store.tables import Tables
 
-__all__ = ["PART_IDS", "Ledger"]
+__all__ = ["PART_IDS", "TrialsTable"]
 
 PART_IDS = 10_000  #: trials in one part of the table
 
@@ -33,7 +34,7 @@ class _Entry:
         return self.best.score if self.best else WORST
 
 
-class Ledger:
+class TrialsTable:
     """The trials table while it grows; remembers which parts have changed."""
 
     def __init__(self, tables: Tables) -> None:

@@ -21,8 +21,8 @@ from orchestrator.errors import CaviarError, RunError, SpecError
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Watcher
     from orchestrator.search.budget import Added
-    from orchestrator.search.trial import Objective, Score
-    from pipelines.runs.execution import Crew
+    from orchestrator.search.objective import Objective, Score
+    from pipelines.runs.execution import ExecutionOptions
     from pipelines.runs.launch import MakeWatcher, Result
     from pipelines.runs.spec import Spec
     from pipelines.see.run import Run
@@ -141,14 +141,14 @@ def search_command(
     quiet: QuietOpt = False,
 ) -> None:
     """Find good hyperparameters for DATA; on an existing --out, go on or extend it."""
-    from pipelines.runs.launch import named_folder, search
-    from pipelines.see.formatting import share_of
+    from pipelines.runs.launch import choose_folder, search
+    from pipelines.see.formatting import parse_share
 
-    folder = out or named_folder(data)
+    folder = out or choose_folder(data)
     _writable(folder)
     _trusted(spec, given=trust_trainer)
     added = _added(time, trials, total_epochs)
-    share = None if audit is None else share_of(audit, "--audit")
+    share = None if audit is None else parse_share(audit, "--audit")
     crew = _crew(pool, workers, address, epoch_timeout, mirror)
     with _starting(shown=not (as_json or quiet)) as started, _to_errors(as_json):
         result = search(
@@ -212,15 +212,15 @@ def show(
     if not importance:
         _print_summary(run, as_json=as_json)
         return
+    from pipelines.see.importance import format_importance
     from pipelines.see.importance import importance as found
-    from pipelines.see.importance import importance_lines
-    from pipelines.see.run import load, opened_spec
+    from pipelines.see.run import load, read_run_spec
 
-    alone, pairs = found(opened_spec(run), load(run))
+    alone, pairs = found(read_run_spec(run), load(run))
     if as_json:
         _print_json([asdict(a) for a in alone])
         return
-    for line in importance_lines(alone, pairs):
+    for line in format_importance(alone, pairs):
         typer.echo(line)
 
 
@@ -269,9 +269,9 @@ def compare_command(
     ] = None,
 ) -> None:
     """What each RUN came to, what their specs differ in; a paired test where seeds match."""
-    from pipelines.see.compare import compare, compare_lines
+    from pipelines.see.compare import compare, format_comparison
 
-    for line in compare_lines(compare(runs)):
+    for line in format_comparison(compare(runs)):
         typer.secho(line, bold=line.lstrip().startswith("differs in"))
     if page:
         report_command(runs, out=page)
@@ -292,14 +292,14 @@ def finalists_command(
     quiet: QuietOpt = False,
 ) -> None:
     """Train RUN's best configurations again on fresh seeds: which is best, by its mean?"""
-    from pipelines.runs.finalists import finalists, finalists_lines, finalists_spec
-    from pipelines.see.run import load, opened_spec
+    from pipelines.runs.finalists import finalists, format_finalists, make_finalists_spec
+    from pipelines.see.run import load, read_run_spec
 
     _at_least(1, top=top, seeds=seeds)
     _trusted(run / "spec.yaml", given=trust_trainer)
     parent = load(run)
     _check_ended(parent)
-    spec = finalists_spec(opened_spec(run), parent, top=top, seeds=seeds)
+    spec = make_finalists_spec(read_run_spec(run), parent, top=top, seeds=seeds)
     folder = out or run.with_name(f"{run.name}-finalists")
     crew = _crew(pool, workers, address, epoch_timeout, None)
     _train_again(spec, folder, crew, silent=as_json or quiet, as_json=as_json)
@@ -308,7 +308,7 @@ def finalists_command(
     if as_json:
         _print_json([asdict(f) for f in found])
         return
-    for line in finalists_lines(again, parent, found):
+    for line in format_finalists(again, parent, found):
         typer.echo(line)
 
 
@@ -326,16 +326,16 @@ def audit_command(
     quiet: QuietOpt = False,
 ) -> None:
     """Was pruning right? By RUN's own audits, or with --total-epochs by some trained now."""
-    from pipelines.runs.audit import audit, audit_lines, audit_spec
-    from pipelines.see.run import load, opened_spec
+    from pipelines.runs.audit import audit, format_audit, make_audit_spec
+    from pipelines.see.run import load, read_run_spec
 
     _at_least(1, total_epochs=total_epochs)
-    parent, spec = load(run), opened_spec(run)
+    parent, spec = load(run), read_run_spec(run)
     folder = out or run.with_name(f"{run.name}-audit")
     if total_epochs is not None:
         _check_ended(parent)
         _trusted(run / "spec.yaml", given=trust_trainer)
-        chosen = audit_spec(spec, parent, epochs=total_epochs)
+        chosen = make_audit_spec(spec, parent, epochs=total_epochs)
         crew = _crew(pool, workers, address, epoch_timeout, None)
         _train_again(chosen, folder, crew, silent=as_json or quiet, as_json=as_json)
     if (folder / "spec.yaml").is_file():
@@ -354,7 +354,7 @@ def audit_command(
         return
     if parent.status == "running":
         typer.echo(f"note: {run} is still going; all of this may change")
-    for line in audit_lines(found):
+    for line in format_audit(found):
         typer.echo(line)
 
 
@@ -374,10 +374,10 @@ def export_command(
 @app.command("replay")
 def replay_command(run: RunArg, trust_trainer: TrustOpt = False) -> None:
     """Take RUN's decisions again, from what was known when, and say whether they are the same."""
-    from pipelines.runs.repair import replayed
+    from pipelines.runs.repair import replay_run
 
     _trusted(run / "spec.yaml", given=trust_trainer)
-    found = replayed(run)
+    found = replay_run(run)
     told = f"{found.decisions} decisions taken again, {found.given} events taken as they were"
     if found.difference:
         sys.stderr.write(f"caviar: {run}: {told}; then {found.difference}\n")
@@ -401,9 +401,9 @@ def predict(
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="where the predictions go")],
 ) -> None:
     """Predict the rows of DATA with RUN's best model; reads only its best/ folder."""
-    from orchestrator.store.log import replacing
+    from orchestrator.store.files import atomic_write
     from pipelines.data.model import load_model
-    from pipelines.see.formatting import figure
+    from pipelines.see.formatting import format_number
 
     if out.suffix != ".parquet":
         raise RunError(f"--out needs a name that ends in .parquet, got {out}")
@@ -411,11 +411,11 @@ def predict(
     frame, figures = load_model(run / "best").predict(data)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as file:
+        with atomic_write(out) as file:
             frame.to_parquet(file, index=False)
     except OSError as e:
         raise RunError(f"--out needs a file that can be written, got {out}: {e.strerror}") from e
-    told = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
+    told = ", ".join(f"{name} {format_number(value)}" for name, value in figures.items())
     typer.echo(f"{len(frame)} predictions in {out}" + (f": {told}" if told else ""))
 
 
@@ -436,8 +436,8 @@ def plan(
     trust_trainer: TrustOpt = False,
 ) -> None:
     """How many trials, epochs, seconds and bytes a search would need; trains a few epochs."""
-    from pipelines.runs.launch import job_of
-    from pipelines.runs.plan import measured, plan_lines
+    from pipelines.runs.launch import make_job
+    from pipelines.runs.plan import format_plan, measure_cost
     from pipelines.runs.specs import new_spec
 
     _trusted(spec, given=trust_trainer)
@@ -451,21 +451,21 @@ def plan(
         seed=seed,
         max_epochs=max_epochs,
     )
-    cost = measured(made, job_of(made, ready))
+    cost = measure_cost(made, make_job(made, ready))
     added = _added(time, trials, total_epochs)
     _at_least(1, workers=workers)
     count = workers or os.cpu_count() or 1
-    for line in plan_lines(made, ready, added, cost, workers=count):
+    for line in format_plan(made, ready, added, cost, workers=count):
         typer.echo(line)
 
 
 @app.command()
 def space(spec: SpecOpt = None, seed: SeedOpt = None) -> None:
     """What a search will draw from: each range, a histogram of draws, and warnings."""
-    from pipelines.runs.specs import space_spec
-    from pipelines.see.preview import preview_lines
+    from pipelines.runs.specs import load_space_spec
+    from pipelines.see.preview import format_space
 
-    for line in preview_lines(space_spec(spec, seed=seed)):
+    for line in format_space(load_space_spec(spec, seed=seed)):
         typer.echo(line)
 
 
@@ -497,9 +497,9 @@ def _told(error: CaviarError) -> int:
 
 def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
     from orchestrator.search.budget import Added
-    from pipelines.see.formatting import seconds_of
+    from pipelines.see.formatting import parse_duration
 
-    seconds = None if time is None else seconds_of(time)
+    seconds = None if time is None else parse_duration(time)
     _at_least(1, trials=trials, total_epochs=epochs)
     return Added(seconds=seconds, trials=trials, epochs=epochs)
 
@@ -510,10 +510,10 @@ def _crew(
     address: str | None,
     epoch_timeout: str | None,
     mirror: str | None,
-) -> Crew:
+) -> ExecutionOptions:
     from orchestrator.runtime.pool import EPOCH_TIMEOUT
-    from pipelines.runs.execution import Crew
-    from pipelines.see.formatting import seconds_of
+    from pipelines.runs.execution import ExecutionOptions
+    from pipelines.see.formatting import parse_duration
 
     _at_least(1, workers=workers)
     if pool is PoolKind.INLINE and epoch_timeout is not None:
@@ -522,11 +522,11 @@ def _crew(
         raise SpecError(f"--pool inline has one worker, this process; got --workers {workers}")
     if pool is PoolKind.INLINE and address is not None:
         raise SpecError("--pool inline has no cluster; leave --address out, or take --pool ray")
-    return Crew(
+    return ExecutionOptions(
         pool=pool.value,
         workers=workers,
         address=address,
-        epoch_timeout=seconds_of(epoch_timeout, "--epoch-timeout")
+        epoch_timeout=parse_duration(epoch_timeout, "--epoch-timeout")
         if epoch_timeout is not None
         else EPOCH_TIMEOUT,
         mirror=mirror,
@@ -607,7 +607,9 @@ def _ended(result: Result, *, as_json: bool) -> None:
         raise typer.Exit(130)
 
 
-def _train_again(spec: Spec, folder: Path, crew: Crew, *, silent: bool, as_json: bool) -> None:
+def _train_again(
+    spec: Spec, folder: Path, crew: ExecutionOptions, *, silent: bool, as_json: bool
+) -> None:
     """Train what a spec gives, and leave if that did not come to its end."""
     from pipelines.runs.launch import train_again
 
@@ -633,16 +635,16 @@ def _print_json(found: object) -> None:
 
 
 def _print_summary(folder: Path, *, as_json: bool) -> None:
-    from pipelines.see.run import load, opened_spec, placed, summary
-    from pipelines.see.terminal import report_lines
+    from pipelines.see.run import load, locate_best_values, read_run_spec, summary
+    from pipelines.see.terminal import format_summary
 
-    spec = opened_spec(folder)
+    spec = read_run_spec(folder)
     run = load(folder)
     found = summary(run)
     if as_json:
         _print_json(found)
         return
-    for line in report_lines(found, placed(run), run.objective):
+    for line in format_summary(found, locate_best_values(run), run.objective):
         typer.echo(line)
     if spec.search.audit and not found["audits"]:
         typer.echo(

@@ -19,15 +19,15 @@ from orchestrator.errors import DataError
 __all__ = [
     "MISSING",
     "cast",
+    "cast_target_like",
     "is_numeric",
     "like",
     "match_labels",
-    "numbered",
+    "number_columns",
     "numbers",
     "one_matrix",
     "positional",
     "settle",
-    "target_like",
     "texts",
     "tidy",
     "tidy_target",
@@ -46,13 +46,13 @@ SPANS = ("timedelta64", "timedelta")
 NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", *DATES, *SPANS)
 
 
-def numbered(width: int) -> list[str]:
+def number_columns(width: int) -> list[str]:
     """The names that columns get where no header gives them any: "0", "1", ..."""
     return [str(i) for i in range(width)]
 
 
 def positional(columns: Sequence[str]) -> bool:
-    """Whether these look like the names that `numbered` gives."""
+    """Whether these look like the names that `number_columns` gives."""
     return all(c.isdecimal() for c in columns)
 
 
@@ -171,7 +171,7 @@ def settle(target: pd.Series[Any], *, dropped: bool) -> pd.Series[Any]:
     return (_whole(target) if dropped else target).infer_objects()
 
 
-def target_like(column: pd.Series[Any], example: pd.Series[Any], where: str) -> pd.Series[Any]:
+def cast_target_like(column: pd.Series[Any], example: pd.Series[Any], where: str) -> pd.Series[Any]:
     """The target of a test set as numbers or text, whichever it is in `example`."""
     if is_numeric(example):  # a bool is a number here, too
         return numbers(column, where)

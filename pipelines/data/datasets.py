@@ -19,6 +19,7 @@ import pandas as pd
 from orchestrator.errors import DataError
 from pipelines.data.columns import (
     cast,
+    cast_target_like,
     is_numeric,
     like,
     match_labels,
@@ -26,12 +27,11 @@ from pipelines.data.columns import (
     one_matrix,
     positional,
     settle,
-    target_like,
     texts,
     tidy,
     tidy_target,
 )
-from pipelines.data.hints import listed, similar
+from pipelines.data.hints import find_similar, format_names
 from pipelines.data.sources import BUILT_IN, Raw, load
 
 __all__ = [
@@ -92,7 +92,7 @@ def read(source: str, *, target: str | None = None, test: str | None = None) -> 
     test_features = test_target = None
     if (found := _test_set(raw, test, columns, name)) is not None:
         where = test or source
-        frame, labels, dropped = _known(found[0], target_like(found[1], values, where), where)
+        frame, labels, dropped = _known(found[0], cast_target_like(found[1], values, where), where)
         test_features, test_target = like(frame, features, where), cast(labels, values)
         notes += dropped
     return Table(
@@ -174,7 +174,7 @@ def _target_name(raw: Raw, target: str | None, where: str) -> str:
     if target in names:
         return target
     if raw.has_header:
-        options = listed(similar(target, names) or names, most=8)
+        options = format_names(find_similar(target, names) or names, most=8)
         raise DataError(
             f"{where}: needs a column {target!r} to predict, which is not there; "
             f"type --target with one of {options}"
@@ -208,9 +208,9 @@ def _find(
     frame = raw.frame if raw.test is None else raw.test
     missing = [c for c in columns if c not in frame.columns]
     if missing and raw.has_header and not positional(columns):
-        found = similar(missing[0], list(frame.columns))
+        found = find_similar(missing[0], list(frame.columns))
         hint = f"; did {found[0]!r} mean {missing[0]!r}?" if found else "; add it to the file"
-        raise DataError(f"{source}: needs column {listed(missing)}, which is not there{hint}")
+        raise DataError(f"{source}: needs column {format_names(missing)}, which is not there{hint}")
     if missing or not raw.has_header:
         fitting = next((each for each in layouts if len(each) == frame.shape[1]), None)
         if fitting is None:
@@ -259,6 +259,6 @@ def _check(features: pd.DataFrame, target: pd.Series[Any], where: str) -> None:
         )
     if empty := list(features.columns[features.isna().all()]):
         raise DataError(
-            f"{where}: column {listed(empty)} needs at least one value, got only missing ones; "
-            "delete it from the file"
+            f"{where}: column {format_names(empty)} needs at least one value, got only missing "
+            "ones; delete it from the file"
         )

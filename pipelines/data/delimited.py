@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.errors import DataError
-from pipelines.data.columns import MISSING, numbered, positional
+from pipelines.data.columns import MISSING, number_columns, positional
 
 __all__ = ["read_delimited"]
 
@@ -60,7 +60,7 @@ def read_delimited(
     frame = _read_csv(path, layout, as_text)
     width = frame.shape[1]
     if layout.names is None:
-        return frame.set_axis(numbered(width), axis=1), False, ()
+        return frame.set_axis(number_columns(width), axis=1), False, ()
     if len(layout.names) > width or frame.iloc[:, len(layout.names) :].notna().any(axis=None):
         raise DataError(
             f"{source}: needs as many names in the header as values in a row, got "

@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["listed", "similar"]
+__all__ = ["find_similar", "format_names"]
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
+def format_names(names: Sequence[str], most: int = 5) -> str:
     """The names in quotes, at most so many of them, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def similar(name: str, options: Sequence[str]) -> list[str]:
+def find_similar(name: str, options: Sequence[str]) -> list[str]:
     """The options that look like `name`, the likest first; upper and lower case are alike."""
     by_lower = {option.lower(): option for option in options}
     return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, cutoff=0.6)]

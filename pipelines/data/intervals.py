@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-__all__ = ["resampled", "wilson"]
+__all__ = ["bootstrap_intervals", "wilson_interval"]
 
 SURE = 0.95
 RESAMPLES = 200
@@ -16,13 +16,15 @@ RESAMPLES = 200
 Figures = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
 
-def wilson(share: float, rows: int) -> tuple[float, float]:
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     """Of a share of right answers among so many rows (Wilson 1927); it holds near 1 too."""
     found = binomtest(round(share * rows), rows).proportion_ci(SURE, method="wilson")
     return float(found.low), float(found.high)
 
 
-def resampled(figures: Figures, outputs: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
+def bootstrap_intervals(
+    figures: Figures, outputs: np.ndarray, y: np.ndarray
+) -> dict[str, list[float]]:
     """Of each figure, by drawing the rows again (the percentile bootstrap, Efron 1979).
 
     Args:
@@ -35,5 +37,5 @@ def resampled(figures: Figures, outputs: np.ndarray, y: np.ndarray) -> dict[str,
     ends = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2], axis=0)
     found = {str(name): [float(v) for v in own] for name, own in zip(drawn, ends.T, strict=True)}
     if "accuracy" in found:
-        found["accuracy"] = [*wilson(figures(outputs, y)["accuracy"], len(y))]
+        found["accuracy"] = [*wilson_interval(figures(outputs, y)["accuracy"], len(y))]
     return found

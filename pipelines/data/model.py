@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from orchestrator.errors import RunError
-from orchestrator.search.search import Incumbent
-from orchestrator.search.trial import State
-from orchestrator.space.space import Config
+from orchestrator.search.messages import State
+from orchestrator.search.trial import Incumbent
+from orchestrator.space.domains import Config
 from orchestrator.store.checkpoints import to_tensors
-from orchestrator.store.log import replacing
+from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
-from pipelines.data.intervals import resampled
+from pipelines.data.intervals import bootstrap_intervals
 from pipelines.data.preprocessing import Preprocessing, apply, decode_target, encode_target
 from trainers.network.losses import probabilities
 from trainers.network.network import predict
@@ -35,7 +35,7 @@ from trainers.training.metrics import (
 from trainers.training.settings import read_settings
 from trainers.training.trainer import weights
 
-__all__ = ["Model", "load_model", "save_model", "saved_best"]
+__all__ = ["Model", "load_model", "read_best_identity", "save_model"]
 
 
 def save_model(
@@ -56,9 +56,9 @@ def save_model(
     (folder / "config.yaml").unlink(missing_ok=True)  # until the rest fits it
     (folder / "model.onnx").unlink(missing_ok=True)
     arrays, rest = to_tensors(weights(state) if is_builtin_trainer(trainer) else state)
-    with replacing(folder / "model.safetensors") as file:
+    with atomic_write(folder / "model.safetensors") as file:
         file.write(save(arrays, {"rest": json.dumps(rest)}))
-    with replacing(folder / "preprocessing.json") as file:
+    with atomic_write(folder / "preprocessing.json") as file:
         file.write(json.dumps(preprocessing.to_json(), indent=1).encode())
     content = {
         "trial": best.trial,
@@ -66,11 +66,11 @@ def save_model(
         "trainer": trainer,
         "config": dict(config),
     }
-    with replacing(folder / "config.yaml") as file:
+    with atomic_write(folder / "config.yaml") as file:
         file.write(yaml.safe_dump(content, sort_keys=False).encode())
 
 
-def saved_best(folder: Path) -> tuple[int, int] | None:
+def read_best_identity(folder: Path) -> tuple[int, int] | None:
     """(trial, epoch) of the model in best/, or None if there is no whole one."""
     try:
         load((folder / "model.safetensors").read_bytes())
@@ -124,7 +124,7 @@ class Model:
 
     def intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
         """The low and the high end of each of its figures' 95 % interval."""
-        return resampled(self._figures, self._raw(x), y)
+        return bootstrap_intervals(self._figures, self._raw(x), y)
 
     def _figures(self, raw: np.ndarray, y: np.ndarray) -> dict[str, float]:
         p = self.preprocessing

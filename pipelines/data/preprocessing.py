@@ -276,7 +276,7 @@ def apply(preprocessing: Preprocessing, features: pd.DataFrame) -> npt.NDArray[n
     matrix = np.zeros((len(features), offset + sum(widths)), dtype=np.float32)
     values = _as_numbers(features, [c.name for c in columns])
     for rows, block in _blocks(values) if columns else ():
-        matrix[rows, : len(columns)] = _standardised(columns, block.astype(np.float64))
+        matrix[rows, : len(columns)] = _standardise(columns, block.astype(np.float64))
         matrix[rows, len(columns) : offset] = np.isnan(block[:, flagged])
     for column, width in zip(preprocessing.categorical, widths, strict=True):
         codes = _codes(column, features[column.name])
@@ -409,7 +409,7 @@ def _categorical(steps: dict[str, Any]) -> tuple[CategoryColumn, ...]:
     return tuple(found)
 
 
-def _standardised(
+def _standardise(
     columns: Sequence[NumericColumn], block: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Values (B, D) with NaN, filled, bent where tailed, scaled and clipped."""

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from orchestrator.errors import DataError
-from pipelines.data.columns import numbered
+from pipelines.data.columns import number_columns
 from pipelines.data.delimited import read_delimited
-from pipelines.data.hints import listed, similar
+from pipelines.data.hints import find_similar, format_names
 
 __all__ = ["BUILT_IN", "Raw", "load"]
 
@@ -81,8 +81,8 @@ def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Ra
     frame.columns = pd.Index([str(c).strip() for c in frame.columns])
     if doubled := [name for name, times in Counter(frame.columns).items() if times > 1]:
         raise DataError(
-            f"{source}: column names must differ, but {listed(doubled)} occurs more than once; "
-            "rename the columns"
+            f"{source}: column names must differ, but {format_names(doubled)} occurs more than "
+            "once; rename the columns"
         )
     if frame.empty:
         raise DataError(f"{source}: needs rows with values, got an empty table")
@@ -92,8 +92,12 @@ def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Ra
 def _not_there(path: Path, source: str) -> str:
     folder = path.parent
     nearby = [str(folder / p.name) for p in folder.iterdir()] if folder.is_dir() else []
-    meant = similar(source, [*BUILT_IN, *nearby])
-    hint = f"did you mean {listed(meant)}?" if meant else f"give {FORMS}, or {listed(BUILT_IN)}"
+    meant = find_similar(source, [*BUILT_IN, *nearby])
+    hint = (
+        f"did you mean {format_names(meant)}?"
+        if meant
+        else f"give {FORMS}, or {format_names(BUILT_IN)}"
+    )
     return f"{source}: needs an existing file or folder, got a path that is not there; {hint}"
 
 
@@ -107,7 +111,7 @@ def _built_in(name: str) -> Raw:
 def _framed(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | None) -> pd.DataFrame:
     """One frame of the columns "0", "1", ... of `x`, shape (N, ...), and `y`, N values, if any."""
     x = x.reshape(len(x), -1)
-    frame = pd.DataFrame(x, columns=numbered(x.shape[1]))
+    frame = pd.DataFrame(x, columns=number_columns(x.shape[1]))
     if y is not None:
         frame[target_name] = y.reshape(-1)
     return frame
@@ -122,7 +126,7 @@ def _npz(path: Path, source: str) -> Raw:
         raise zipfile.BadZipFile("an .npz file is a zip archive, as np.savez writes it")
     with np.load(path, allow_pickle=False) as archive:
         if "X" not in archive:
-            raise DataError(f"{source}: needs arrays X and y, got {listed(archive.files)}")
+            raise DataError(f"{source}: needs arrays X and y, got {format_names(archive.files)}")
         names = ("X", "y", "X_test", "y_test")
         arrays = {name: archive[name] for name in names if name in archive}
     x = arrays["X"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.errors import RunError
-from orchestrator.store.log import written_to
+from orchestrator.store.files import reporting_write_errors
 from pipelines.see.run import load
 
 __all__ = ["FORMATS", "export"]
@@ -61,7 +61,7 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
         raise RunError(f"{out}: is there already; remove it, or give another name with --out")
     try:
         exporter = importlib.import_module(f"pipelines.export.{found.module}")
-        with written_to(out.parent):
+        with reporting_write_errors(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
                 whole = Path(unfinished) / out.name

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.search.trial import Status
-from pipelines.see.run import Run, config_of, curves_of, metrics_of, status_of
+from pipelines.see.run import Run, group_curves, list_metrics, read_trial_config, resolve_status
 
 __all__ = ["url", "write"]
 
@@ -49,8 +49,8 @@ def write(run: Run, out: Path) -> None:
         run.folder.resolve().name, artifact_location=(place / "artifacts").as_uri()
     )
     begun = time.time() - float(run.events["at_seconds"].max())
-    curves = curves_of(run)
-    names = metrics_of(run)
+    curves = group_curves(run)
+    names = list_metrics(run)
 
     def milliseconds(at_seconds: float) -> int:
         return int(1000 * (begun + at_seconds))
@@ -73,10 +73,10 @@ def write(run: Run, out: Path) -> None:
             ]
         )
         tags = [RunTag("caviar.trial", str(trial)), RunTag("stage", str(row["stage"]))]
-        params = [Param(name, str(value)) for name, value in config_of(run, trial).items()]
+        params = [Param(name, str(value)) for name, value in read_trial_config(run, trial).items()]
         client.log_batch(made.info.run_id, params=params, tags=tags)
         for first in range(0, len(metrics), MOST):
             client.log_batch(made.info.run_id, metrics=metrics[first : first + MOST])
-        status = status_of(run, row["status"])
+        status = resolve_status(run, row["status"])
         if status is not Status.RUNNING:
             client.set_terminated(made.info.run_id, STATES[status], milliseconds(max(at)))

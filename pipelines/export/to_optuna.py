@@ -17,8 +17,16 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import URL
 
 from orchestrator.search.trial import Status
-from orchestrator.space.space import Choice, Dimension, Integer
-from pipelines.see.run import Run, best, config_of, curves_of, ranked, status_of
+from orchestrator.space.domains import Choice, Integer
+from orchestrator.space.space import Dimension
+from pipelines.see.run import (
+    Run,
+    best,
+    group_curves,
+    rank_epochs,
+    read_trial_config,
+    resolve_status,
+)
 
 __all__ = ["url", "write"]
 
@@ -56,13 +64,13 @@ def write(run: Run, out: Path) -> None:
     if top is not None:  # ours may be paused or pruned; Optuna's own best is a completed one
         study.set_user_attr("caviar_best_trial", top["trial"])
         study.set_user_attr("caviar_best_epoch", top["epoch"])
-    firsts = ranked(run).drop_duplicates("trial").set_index("trial")
-    curves = curves_of(run)
+    firsts = rank_epochs(run).drop_duplicates("trial").set_index("trial")
+    curves = group_curves(run)
     dimensions = run.space.dimensions
     for _, row in run.trials.iterrows():
-        trial, status = int(row["trial"]), status_of(run, row["status"])
+        trial, status = int(row["trial"]), resolve_status(run, row["status"])
         state = STATES[status]
-        config = config_of(run, trial)
+        config = read_trial_config(run, trial)
         named = [(d, config[d.name]) for d in dimensions if d.name in config]
         curve = curves.get(trial)
         value = float(firsts[o.metric][trial]) if trial in firsts.index else None

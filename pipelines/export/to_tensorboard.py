@@ -18,8 +18,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from orchestrator.search.trial import Status
-from orchestrator.space.space import Choice, Dimension
-from pipelines.see.run import Run, config_of, curves_of, metrics_of
+from orchestrator.space.domains import Choice
+from orchestrator.space.space import Dimension
+from pipelines.see.run import Run, group_curves, list_metrics, read_trial_config
 
 __all__ = ["write"]
 
@@ -28,7 +29,7 @@ SUCCEEDED = (Status.COMPLETED, Status.PAUSED, Status.PRUNED)
 
 def write(run: Run, out: Path) -> None:
     """Scalars train_…, validation_… by epoch; hyperparameters with their ranges."""
-    names = metrics_of(run)
+    names = list_metrics(run)
     begun = time.time() - float(run.events["at_seconds"].max())
     experiment = api_pb2.Experiment(
         hparam_infos=[_hparam(d) for d in run.space.dimensions],
@@ -39,11 +40,11 @@ def write(run: Run, out: Path) -> None:
     )
     told = _told(metadata.EXPERIMENT_TAG, experiment=experiment)
     _write(out, [Event(wall_time=begun, summary=told)])
-    curves = curves_of(run)
+    curves = group_curves(run)
     for _, row in run.trials.iterrows():
         trial = int(row["trial"])
         start = SessionStartInfo(group_name=f"trial-{trial}", start_time_secs=begun)
-        for name, value in config_of(run, trial).items():
+        for name, value in read_trial_config(run, trial).items():
             field = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
             setattr(start.hparams[name], field, value)
         good = Status(row["status"]) in SUCCEEDED

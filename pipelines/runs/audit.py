@@ -19,11 +19,11 @@ from orchestrator.errors import RunError
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec, differences
 from orchestrator.search.trial import LEFT_BEHIND, Status
-from pipelines.see.run import Run, config_of, loss_of, opened_spec
-from pipelines.runs.finalists import repeating
-from pipelines.see.views import saved_epochs
+from pipelines.see.run import Run, read_trial_config, compute_losses, read_run_spec
+from pipelines.runs.finalists import make_repeat_spec
+from pipelines.see.views import count_saved_epochs
 
-__all__ = ["Audited", "AuditedRung", "audit", "audit_lines", "audit_spec"]
+__all__ = ["Audited", "AuditedRung", "audit", "format_audit", "make_audit_spec"]
 
 SURE = 0.95  #: of the intervals
 RESAMPLES = 500
@@ -65,7 +65,7 @@ class Audited:
     grown: bool  #: whether trials were left behind after some audits had been drawn
 
 
-def audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
+def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
     """The spec of a run that trains some of those that pruning left behind, as they would have.
 
     Raises:
@@ -81,9 +81,9 @@ def audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
             f"got --total-epochs {epochs}"
         )
     chosen = left.head(count)
-    given = tuple(run.space.check(config_of(run, t), source="audit") for t in chosen["trial"])
+    given = tuple(run.space.check(read_trial_config(run, t), source="audit") for t in chosen["trial"])
     seeds = tuple(int(seed) for seed in chosen["seed"])
-    return repeating(spec, run, SearchSpec(method="audit", given=given, given_seeds=seeds))
+    return make_repeat_spec(spec, run, SearchSpec(method="audit", initial_configs=given, initial_seeds=seeds))
 
 
 def audit(spec: Spec, run: Run, audits: Run) -> Audited:
@@ -92,7 +92,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     Args:
         spec: Of the run.
         run: The search.
-        audits: Its own audits, or a run of `audit_spec`'s.
+        audits: Its own audits, or a run of `make_audit_spec`'s.
 
     Raises:
         RunError: If no audit has come to its end yet, or they are another run's.
@@ -100,7 +100,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     left_behind = run.trials["status"].isin(LEFT_BEHIND)
     waiting, known = set(_drawn(run, run.trials[left_behind])), set(_drawn(run, run.trials))
     repeated = _drawn(run, audits.trials)
-    others = differences(replace(opened_spec(audits.folder), search=spec.search), spec)
+    others = differences(replace(read_run_spec(audits.folder), search=spec.search), spec)
     if others or not known.issuperset(repeated):
         raise RunError(
             f"{audits.folder}: needs audits of {run.folder}, got trials that it never had; "
@@ -119,7 +119,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     of_audits = _curves(audits, tried, spec.max_epochs)
     curves = np.concatenate([of_audits, _curves(run, through, spec.max_epochs)])
     weights = np.repeat([left / len(tried), 1.0], [len(tried), len(through)])
-    best = loss_of(run, run.epochs).min()
+    best = compute_losses(run, run.epochs).min()
     better = int((of_audits.min(axis=1) < best).sum())
     interval = binomtest(better, len(tried)).proportion_ci(SURE, method="exact")
     rungs = tuple(_rung(epoch, curves, weights, len(tried)) for epoch in spec.search.rungs[:-1])
@@ -130,7 +130,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
         better=better,
         low=float(interval.low),
         high=float(interval.high),
-        saved=saved_epochs(run, spec.max_epochs),
+        saved=count_saved_epochs(run, spec.max_epochs),
         whole=len(run.trials) * spec.max_epochs,
         rungs=rungs,
         grace=_grace(rungs),
@@ -140,7 +140,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     )
 
 
-def audit_lines(found: Audited) -> list[str]:
+def format_audit(found: Audited) -> list[str]:
     """For a person."""
     rate = found.better / found.audits
     lines = [
@@ -205,7 +205,7 @@ def _grace(rungs: tuple[AuditedRung, ...]) -> int | None:
 def _curves(run: Run, trials: pd.Series[int], epochs: int) -> Array:
     """Losses, shape (trials, epochs); inf from where a trial has none."""
     rows = run.epochs[run.epochs["trial"].isin(trials)]
-    table = rows.assign(loss=loss_of(run, rows)).pivot(
+    table = rows.assign(loss=compute_losses(run, rows)).pivot(
         index="trial", columns="epoch", values="loss"
     )
     whole = table.reindex(index=trials, columns=range(1, epochs + 1))

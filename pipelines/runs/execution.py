@@ -15,11 +15,11 @@ from orchestrator.runtime.pool import EPOCH_TIMEOUT, InlinePool, Pool
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.trainer import Job
 
-__all__ = ["Crew", "Workers", "stopped_by_signals"]
+__all__ = ["ExecutionOptions", "Workers", "stopped_by_signals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
+class ExecutionOptions:
     """Where a session's trials are trained; may differ from session to session."""
 
     pool: str = "ray"  #: ray | inline
@@ -36,7 +36,7 @@ class Workers:
     (PR_SET_PDEATHSIG, which Ray sets on its processes), not only when its process does.
     """
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: ExecutionOptions) -> None:
         self._crew = crew
         self._failed: Exception | None = None
         self._joined = False

@@ -17,12 +17,12 @@ from scipy import stats
 from orchestrator.errors import RunError
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec
-from orchestrator.search.random_streams import trial_seed
-from pipelines.see.run import Run, best, kind_of_config, loss_of, ranked
+from orchestrator.search.random_streams import derive_trial_seed
+from pipelines.see.run import Run, best, number_configs, compute_losses, rank_epochs
 from pipelines.runs.warm_start import best_configs
-from pipelines.see.formatting import figure
+from pipelines.see.formatting import format_number
 
-__all__ = ["Finalist", "finalists", "finalists_lines", "finalists_spec", "repeating"]
+__all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
 
 FRESH = 2**40  #: the number of the first fresh seed: no run has as many trials
 SURE = 0.95  #: of the intervals
@@ -41,7 +41,7 @@ class Finalist:
     tied: bool  #: the best one's paired differences to it do not exclude zero
 
 
-def repeating(spec: Spec, run: Run, search: SearchSpec) -> Spec:
+def make_repeat_spec(spec: Spec, run: Run, search: SearchSpec) -> Spec:
     """The spec of a run that trains given configurations of another, on its data and its split."""
     kept = {
         name: getattr(spec.search, name)
@@ -53,7 +53,7 @@ def repeating(spec: Spec, run: Run, search: SearchSpec) -> Spec:
     return replace(spec, parent_run=str(run.folder.absolute()), search=whole)
 
 
-def finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
+def make_finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     """The best `top` configurations, each with the same `seeds` fresh seeds, in turns.
 
     Raises:
@@ -62,20 +62,20 @@ def finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     configs = best_configs(run, run.space, top)
     if not configs:
         raise RunError(f"{run.folder}: finalists need trials with results, found none")
-    fresh = [trial_seed(spec.seed, FRESH + i) for i in range(seeds)]
+    fresh = [derive_trial_seed(spec.seed, FRESH + i) for i in range(seeds)]
     search = SearchSpec(
         method="finalists",
-        given=tuple(config for _ in fresh for config in configs),
-        given_seeds=tuple(seed for seed in fresh for _ in configs),
+        initial_configs=tuple(config for _ in fresh for config in configs),
+        initial_seeds=tuple(seed for seed in fresh for _ in configs),
     )
-    return repeating(spec, run, search)
+    return make_repeat_spec(spec, run, search)
 
 
 def finalists(run: Run) -> list[Finalist]:
     """The configurations of a finalists' run, the best mean first."""
     o = run.objective
-    losses = loss_of(run, run.epochs).groupby(run.epochs["trial"]).min()
-    by_trial, kinds = run.trials.set_index("trial"), kind_of_config(run)
+    losses = compute_losses(run, run.epochs).groupby(run.epochs["trial"]).min()
+    by_trial, kinds = run.trials.set_index("trial"), number_configs(run)
     table = pd.DataFrame(
         {
             "kind": kinds,
@@ -84,7 +84,7 @@ def finalists(run: Run) -> list[Finalist]:
         }
     ).pivot(index="seed", columns="kind", values="loss")
     found = []
-    order = [int(k) for k in ranked(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
+    order = [int(k) for k in rank_epochs(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
     whole = table.loc[:, table.notna().all()]
     leader = next((kind for kind in order if kind in whole), None)
     for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
@@ -106,7 +106,7 @@ def finalists(run: Run) -> list[Finalist]:
     return sorted(found, key=lambda f: f.missing > 0)
 
 
-def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
+def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
     """For a person."""
     seeds, plural = len(found[0].values) + found[0].missing, "s" * (len(found) != 1)
     accuracy = run.objective.metric.endswith("accuracy")
@@ -119,11 +119,11 @@ def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> 
     ]
     for i, f in enumerate(found):
         low, high = np.clip([f.low, f.high], *bounds)
-        between = "" if np.isnan(low) else f"{figure(low)} to {figure(high)}"
+        between = "" if np.isnan(low) else f"{format_number(low)} to {format_number(high)}"
         told = "best" if i == 0 else "tied with the best" if f.tied else ""
         if f.missing:
             told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
-        lines.append(f"  {figure(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
+        lines.append(f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
     own = next(f for f in found if f.rank == 1)
     top = best(parent) if parent is not None else None
     if top is not None and own.values:
@@ -131,12 +131,12 @@ def finalists_lines(run: Run, parent: Run | None, found: Sequence[Finalist]) -> 
         better = (said - own.mean) * (1 if run.objective.maximize else -1)
         lines += [
             "",
-            f"the search said {figure(said)} of its best; with fresh seeds it comes to "
-            f"{figure(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
+            f"the search said {format_number(said)} of its best; with fresh seeds it comes to "
+            f"{format_number(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
         ]
     chosen = best(run)
     if chosen is not None and chosen["test"]:
-        told = ", ".join(f"{name} {figure(value)}" for name, value in chosen["test"].items())
+        told = ", ".join(f"{name} {format_number(value)}" for name, value in chosen["test"].items())
         lines.append(f"on the test split, which chose nothing, the best one has {told}")
     if chosen is not None and chosen["model"]:
         lines.append(f"model    {chosen['model']} (trial {chosen['trial']})")

@@ -25,35 +25,39 @@ from threadpoolctl import threadpool_limits
 from orchestrator.search.budget import Added, Budget, budget_of
 from orchestrator.errors import CaviarError, PoolError, RunError
 from orchestrator.search.events import Event, Kind
-from orchestrator.runtime.ordered_pool import InOrder
-from orchestrator.store.log import Lock, Log, entries, replacing, written_to
+from orchestrator.runtime.ordered_pool import OrderedPool
+from orchestrator.store.lock import Lock
+from orchestrator.store.log import Log, read_entries
+from orchestrator.store.files import atomic_write, reporting_write_errors
 from orchestrator.store.mirror import Mirror, restore
 from orchestrator.runtime.pool import Pool
-from orchestrator.runtime.session import Ending, Session, Watcher
-from orchestrator.search.search import Incumbent
+from orchestrator.runtime.session import SessionResult, Session, Watcher
+from orchestrator.search.trial import Incumbent
 from orchestrator.search.simulate import simulate
 from pipelines.runs.spec import Spec, differences, dump_spec
-from orchestrator.store.checkpoints import States
-from orchestrator.runtime.trainer import Job, load_trainer, objective_of
-from orchestrator.search.trial import ENDED, WORST, Objective, Score, State
-from orchestrator.runtime.worker import resumed
-from pipelines.see.run import load, opened_spec, ranked, summary
-from pipelines.data.model import load_model, save_model, saved_best
+from orchestrator.store.checkpoints import CheckpointStore
+from orchestrator.runtime.trainer import Job, load_trainer, choose_objective
+from orchestrator.search.trial import ENDED
+from orchestrator.search.objective import WORST, Objective, Score
+from orchestrator.search.messages import State
+from orchestrator.runtime.worker import restore_trainer
+from pipelines.see.run import load, read_run_spec, rank_epochs, summary
+from pipelines.data.model import load_model, save_model, read_best_identity
 from pipelines.data.preprocessing import Prepared
 from pipelines.runs.repair import repair
 from pipelines.runs.specs import (
-    check_early,
-    module_paths,
+    validate_before_start,
+    list_module_paths,
     new_spec,
     prepared,
-    search_of,
-    tables_of,
+    make_search,
+    make_tables,
 )
 from pipelines.see.terminal import Silent
 from pipelines.runs.trust import remember
-from pipelines.runs.execution import Crew, Workers, stopped_by_signals
+from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
 
-__all__ = ["Result", "Run", "job_of", "named_folder", "open_run", "resume", "search", "train_again"]
+__all__ = ["Result", "Run", "make_job", "choose_folder", "open_run", "resume", "search", "train_again"]
 
 #: What a driver that was killed at once leaves behind.
 _BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
@@ -67,7 +71,7 @@ class Result:
     """A session that has ended."""
 
     folder: Path
-    ending: Ending
+    ending: SessionResult
 
     def summary(self) -> dict[str, Any]:
         """What the run has come to, as `caviar show --json` prints it."""
@@ -79,7 +83,7 @@ def search(
     *,
     out: str | Path | None = None,
     added: Added | None = None,
-    crew: Crew | None = None,
+    crew: ExecutionOptions | None = None,
     watch: MakeWatcher | None = None,
     **typed: Any,
 ) -> Result:
@@ -97,8 +101,8 @@ def search(
     Raises:
         InputError: If anything given cannot be used; nothing has been written.
     """
-    folder = Path(out) if out else named_folder(source)
-    check_early(source, typed.get("spec_file"))
+    folder = Path(out) if out else choose_folder(source)
+    validate_before_start(source, typed.get("spec_file"))
     return _with_workers(folder, crew, added, watch, lambda: new_spec(source, **typed))
 
 
@@ -106,7 +110,7 @@ def resume(
     folder: str | Path,
     *,
     added: Added | None = None,
-    crew: Crew | None = None,
+    crew: ExecutionOptions | None = None,
     watch: MakeWatcher | None = None,
 ) -> Result:
     """Go on with a run where it stopped.
@@ -118,12 +122,12 @@ def resume(
     if crew and crew.mirror and not (folder / "spec.yaml").exists():
         restore(crew.mirror, folder)
         repair(folder)  # where the copy was broken off between two files
-    spec = opened_spec(folder)
+    spec = read_run_spec(folder)
     return _with_workers(folder, crew, added, watch, lambda: (spec, prepared(spec)))
 
 
 def train_again(
-    spec: Spec, *, out: Path, crew: Crew | None = None, watch: MakeWatcher | None = None
+    spec: Spec, *, out: Path, crew: ExecutionOptions | None = None, watch: MakeWatcher | None = None
 ) -> Result | None:
     """Train all that a spec gives, as those of finalists and audits do; go on where it stopped.
 
@@ -138,7 +142,7 @@ def train_again(
         _check_same_given(out, spec)
         if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
             return None
-    added = Added(trials=len(spec.search.given))
+    added = Added(trials=len(spec.search.initial_configs))
     return _with_workers(
         out, crew, Added() if known else added, watch, lambda: (spec, prepared(spec))
     )
@@ -146,13 +150,13 @@ def train_again(
 
 def _with_workers(
     folder: Path,
-    crew: Crew | None,
+    crew: ExecutionOptions | None,
     added: Added | None,
     watch: MakeWatcher | None,
     read: Callable[[], tuple[Spec, Prepared]],
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
-    crew, added = crew or Crew(), added or Added()
+    crew, added = crew or ExecutionOptions(), added or Added()
     workers = Workers(crew)
     try:
         spec, data = read()
@@ -168,7 +172,7 @@ def _with_workers(
         workers.close()
 
 
-def job_of(spec: Spec, data: Prepared) -> Job:
+def make_job(spec: Spec, data: Prepared) -> Job:
     """What the workers of a run are made with.
 
     Raises:
@@ -178,8 +182,8 @@ def job_of(spec: Spec, data: Prepared) -> Job:
         trainer=spec.trainer,
         data=data.data,
         max_epochs=spec.max_epochs,
-        objective=objective_of(load_trainer(spec.trainer, module_paths(spec)), spec.metric),
-        paths=module_paths(spec),
+        objective=choose_objective(load_trainer(spec.trainer, list_module_paths(spec)), spec.metric),
+        paths=list_module_paths(spec),
     )
 
 
@@ -188,13 +192,13 @@ class Run:
 
     def __init__(self, folder: Path, spec: Spec, data: Prepared) -> None:
         self.folder, self.spec, self.data = folder, spec, data
-        self.job = job_of(spec, data)
-        tables = tables_of(spec)
-        self.search = search_of(spec)
+        self.job = make_job(spec, data)
+        tables = make_tables(spec)
+        self.search = make_search(spec)
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
         try:
-            for seq, at_seconds, entry in entries(folder, tables):
+            for seq, at_seconds, entry in read_entries(folder, tables):
                 self.search.apply(entry)
                 self._log.restore(seq, at_seconds, entry)
                 self.at_seconds = max(self.at_seconds, at_seconds)
@@ -203,16 +207,16 @@ class Run:
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
                 f"missing; put them back, or `caviar repair {shlex.quote(str(folder))}`"
             ) from e
-        self._states = States(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
+        self._states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
         self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
 
     def train(
         self,
         added: Added,
-        crew: Crew,
+        crew: ExecutionOptions,
         watcher: Watcher,
         make_pool: Callable[[Job], Pool],
-    ) -> Ending:
+    ) -> SessionResult:
         """One session: until its budget is used up, or someone says stop."""
         budget = budget_of(self.search, self.at_seconds, added)
         deterministic = self.spec.search.deterministic
@@ -223,19 +227,19 @@ class Run:
             )
         pool = make_pool(self.job)
         if deterministic:
-            pool = InOrder(pool, width=self.spec.search.width)
+            pool = OrderedPool(pool, max_in_flight=self.spec.search.max_in_flight)
         session = Session(
             search=self.search,
             pool=pool,
             log=self._log,
             states=self._states,
             budget=budget,
-            opening=self._opening(budget, crew, pool.size),
+            session_event=self._make_session_event(budget, crew, pool.size),
             at_seconds=self.at_seconds,
             expected_epochs=_expected_epochs(self.spec, budget),
             watcher=watcher,
-            keep_best=self._keep_best,
-            last_words=self._last_words,
+            save_best=self._save_best,
+            closing_events=self._closing_events,
         )
         try:
             with stopped_by_signals(session), self._mirrored(crew, watcher):
@@ -244,7 +248,7 @@ class Run:
             typed = shlex.quote(str(self.folder))
             raise PoolError(f"{e}; `caviar resume {typed}` goes on from what it has") from e
 
-    def _opening(self, budget: Budget, crew: Crew, workers: int) -> Event:
+    def _make_session_event(self, budget: Budget, crew: ExecutionOptions, workers: int) -> Event:
         limits = budget.limits()
         versions = ("caviar", "numpy", "ray", "pyarrow")
         details = {
@@ -275,14 +279,14 @@ class Run:
         )
 
     @contextlib.contextmanager
-    def _mirrored(self, crew: Crew, watcher: Watcher) -> Iterator[None]:
+    def _mirrored(self, crew: ExecutionOptions, watcher: Watcher) -> Iterator[None]:
         if crew.mirror is None:
             yield
             return
         with contextlib.closing(Mirror(self.folder, crew.mirror, failed=watcher.note)):
             yield
 
-    def _keep_best(self, best: Incumbent, state: State) -> None:
+    def _save_best(self, best: Incumbent, state: State) -> None:
         save_model(
             self.folder / "best",
             best,
@@ -296,22 +300,22 @@ class Run:
         """The incumbent; of finalists the best of those with the best mean."""
         if self.spec.search.method != "finalists" or self.search.incumbent is None:
             return self.search.incumbent
-        row = ranked(load(self.folder)).iloc[0]
+        row = rank_epochs(load(self.folder)).iloc[0]
         score = self.job.objective.score(dict(row))
         return Incumbent(score=score, trial=int(row["trial"]), epoch=int(row["epoch"]))
 
-    def _last_words(self) -> list[Event]:
+    def _closing_events(self) -> list[Event]:
         """The best model's figures on the test split, which has chosen nothing."""
         best = self._chosen()
         if best is None:
             return []
         trial = self.search.trials[best.trial]
-        if saved_best(self.folder / "best") != (best.trial, best.epoch):
+        if read_best_identity(self.folder / "best") != (best.trial, best.epoch):
             # the driver died between a new best and the next flush, or someone damaged the
             # files: train it again
             held = self._states.get(best.trial)
-            trainer = resumed(self.job, trial.config, trial.seed, held, epoch=best.epoch)
-            self._keep_best(best, trainer.state())
+            trainer = restore_trainer(self.job, trial.config, trial.seed, held, epoch=best.epoch)
+            self._save_best(best, trainer.state())
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
             return []
         model, data = load_model(self.folder / "best"), self.data
@@ -349,12 +353,12 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
     made = not folder.exists()
     with contextlib.ExitStack() as undo:
         try:
-            with written_to(folder):
+            with reporting_write_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = Lock(folder)
                 undo.callback(lock.release)
                 if not known.exists():
-                    with replacing(known) as file:
+                    with atomic_write(known) as file:
                         file.write(dump_spec(spec).encode())
                     if not is_builtin_trainer(spec.trainer):
                         remember(known)  # whoever made the run has trusted its trainer
@@ -367,7 +371,7 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
 
 
 def _check_same(folder: Path, spec: Spec) -> None:
-    if told := differences(opened_spec(folder), spec):
+    if told := differences(read_run_spec(folder), spec):
         shown = "; ".join(textwrap.shorten(one, 120) for one in told[:3])
         raise RunError(
             f"{folder}: holds another run ({shown}{'; …' if len(told) > 3 else ''}); "
@@ -377,9 +381,9 @@ def _check_same(folder: Path, spec: Spec) -> None:
 
 def _check_same_given(folder: Path, spec: Spec) -> None:
     """As `_check_same`; where nothing but what is given differs, in the words it was typed in."""
-    old = opened_spec(folder)
+    old = read_run_spec(folder)
     told = differences(old, spec)
-    if not told or any(not one.startswith("search.given") for one in told):
+    if not told or any(not one.startswith("search.initial_") for one in told):
         return _check_same(folder, spec)
     made = _typed(old)
     since = ", before that run went on" if made == _typed(spec) else ""
@@ -390,13 +394,13 @@ def _check_same_given(folder: Path, spec: Spec) -> None:
 
 def _typed(spec: Spec) -> str:
     """What makes a run of finalists or of audits such as it is."""
-    given, seeds = len(spec.search.given), len(set(spec.search.given_seeds))
+    given, seeds = len(spec.search.initial_configs), len(set(spec.search.initial_seeds))
     if spec.search.method == "finalists":
         return f"--top {given // seeds} --seeds {seeds}"
     return f"--total-epochs {given * spec.max_epochs}"
 
 
-def named_folder(source: str) -> Path:
+def choose_folder(source: str) -> Path:
     """runs/NAME-YYYYMMDD-HHMM, one that is not there yet."""
     name = Path(source).name.partition(".")[0] or "run"
     stem = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M}"
@@ -410,7 +414,7 @@ def _expected_epochs(spec: Spec, budget: Budget) -> float:
         return budget.trials
     trials = min(int(budget.trials), SIMULATED_TRIALS)
     found = simulate(
-        search_of(spec),
+        make_search(spec),
         budget=Event(kind=Kind.SESSION, budget_trials=trials),
         workers=1,
         epoch_seconds=lambda _: 1.0,

@@ -11,16 +11,16 @@ from threadpoolctl import threadpool_limits
 from orchestrator.search.budget import DEFAULT_SECONDS, Added
 from orchestrator.errors import SpecError
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.simulate import Simulated, simulate
+from orchestrator.search.simulate import SimulationResult, simulate
 from pipelines.runs.spec import Spec
-from orchestrator.search.random_streams import trial_seed
+from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Held
+from orchestrator.runtime.worker import Checkpoint
 from pipelines.data.preprocessing import Prepared
-from pipelines.runs.specs import search_of
-from pipelines.see.formatting import told_seconds
+from pipelines.runs.specs import make_search
+from pipelines.see.formatting import format_duration
 
-__all__ = ["Cost", "expected", "measured", "plan_lines"]
+__all__ = ["Cost", "expected", "measure_cost", "format_plan"]
 
 SAMPLES = 12  #: configurations trained for an epoch to learn what one costs
 SAMPLE_SECONDS = 5.0  #: for all of them, about
@@ -36,9 +36,9 @@ class Cost:
     state_bytes: tuple[int, ...]
 
 
-def measured(spec: Spec, job: Job) -> Cost:
+def measure_cost(spec: Spec, job: Job) -> Cost:
     """Train one epoch of some configurations, drawn as the search would draw them."""
-    search = search_of(spec)
+    search = make_search(spec)
     search.apply(Event(kind=Kind.SESSION))
     seconds: list[float] = []
     sizes: list[int] = []
@@ -50,17 +50,17 @@ def measured(spec: Spec, job: Job) -> Cost:
                 break
             config = events[-1].config or {}
             try:
-                trainer = job.make(config, trial_seed(spec.seed, len(seconds)))
+                trainer = job.make(config, derive_trial_seed(spec.seed, len(seconds)))
                 start = time.perf_counter()
                 trainer.epoch()
                 seconds.append(time.perf_counter() - start)
-                sizes.append(Held(epoch=1, state=trainer.state()).bytes)
+                sizes.append(Checkpoint(epoch=1, state=trainer.state()).bytes)
             except Exception as e:  # whatever a trainer raises
                 raise SpecError(f"{spec.trainer} cannot train {config}: {e}") from e
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
-def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Simulated, float]:
+def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[SimulationResult, float]:
     """A simulated run under this budget, and by how much its counts are to be multiplied.
 
     Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
@@ -79,7 +79,7 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
         budget_trials=max(int(added.trials / scale), 1) if added.trials else None,
         budget_epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
     )
-    search = search_of(spec)
+    search = make_search(spec)
     sampled = cost.epoch_seconds or (1.0,)
     found = simulate(
         search,
@@ -90,7 +90,7 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
     return found, scale
 
 
-def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers: int) -> list[str]:
+def format_plan(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers: int) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
     if added.seconds is added.trials is added.epochs is None:
         added = Added(seconds=DEFAULT_SECONDS)
@@ -108,9 +108,9 @@ def plan_lines(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers:
         f"decides   validation {spec.metric}",
         f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_rule(spec)}",
         f"budget    {_budget(added)}, {workers} workers",
-        f"an epoch  {told_seconds(float(np.median(each)))} "
-        f"({told_seconds(each[0])} to {told_seconds(each[-1])}, {len(each)} configurations tried)",
-        f"about     {trials} trials, {epochs} epochs, {told_seconds(found.seconds * scale)}",
+        f"an epoch  {format_duration(float(np.median(each)))} "
+        f"({format_duration(each[0])} to {format_duration(each[-1])}, {len(each)} configurations tried)",
+        f"about     {trials} trials, {epochs} epochs, {format_duration(found.seconds * scale)}",
         f"          {reached}",
         f"disk      up to {disk / 1e6:.0f} MB, most of it states of trials that wait",
     ]
@@ -130,7 +130,7 @@ def _rule(spec: Spec) -> str:
 
 def _budget(added: Added) -> str:
     told = [
-        told_seconds(added.seconds) if added.seconds else "",
+        format_duration(added.seconds) if added.seconds else "",
         f"{added.trials} trials" if added.trials else "",
         f"{added.epochs} epochs" if added.epochs else "",
     ]

@@ -16,30 +16,32 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.store.log import TABLES, Lock, Log, entries, legible, written_to
-from orchestrator.search.replay import Replayed, replay
-from orchestrator.search.salvage import REASON, Entry, salvaged
-from orchestrator.search.search import Observation
+from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
+from orchestrator.store.lock import Lock
+from orchestrator.store.files import reporting_write_errors
+from orchestrator.search.replay import ReplayResult, replay
+from orchestrator.search.salvage import REASON, Entry, salvage
+from orchestrator.search.messages import Observation
 from pipelines.runs.spec import Spec
 from orchestrator.store.tables import Tables
-from pipelines.see.run import opened_spec
-from pipelines.runs.specs import search_of, tables_of
+from pipelines.see.run import read_run_spec
+from pipelines.runs.specs import make_search, make_tables
 
-__all__ = ["repair", "replayed"]
+__all__ = ["repair", "replay_run"]
 
 _REPAIRED = ".repaired"  #: where the new tables are made
 _WHOLE = "whole"  #: stands in there once they are all on the disk
 
 
-def replayed(run: Path) -> Replayed:
+def replay_run(run: Path) -> ReplayResult:
     """Take a run's decisions again; it may be running.
 
     Raises:
         RunError: If it has no log that can be read.
     """
-    spec = opened_spec(run)
+    spec = read_run_spec(run)
     with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
-        return replay(search_of(spec), entries(run, tables_of(spec)))
+        return replay(make_search(spec), read_entries(run, make_tables(spec)))
 
 
 def repair(run: Path) -> str:
@@ -48,10 +50,10 @@ def repair(run: Path) -> str:
     Raises:
         RunError: If there is no run, another process writes to it, or it cannot be written to.
     """
-    spec = opened_spec(run)
+    spec = read_run_spec(run)
     lock = Lock(run)
     try:
-        with written_to(run):
+        with reporting_write_errors(run):
             return _repaired(run, spec)
     finally:
         lock.release()
@@ -62,9 +64,9 @@ def _repaired(run: Path, spec: Spec) -> str:
     if (fresh / _WHOLE).exists():
         _put_in_place(run, fresh)
         return f"{run}: the repair that was broken off is finished"
-    tables = tables_of(spec)
+    tables = make_tables(spec)
     found = {
-        name: legible(run / name, schema)
+        name: read_intact_parts(run / name, schema)
         for name, schema in zip(TABLES, (tables.events, tables.epochs, tables.trials), strict=True)
     }
     damaged = [path for _, paths in found.values() for path in paths]
@@ -79,9 +81,9 @@ def _repaired(run: Path, spec: Spec) -> str:
 
 def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
     """Whether every entry of the log follows from those before it."""
-    search = search_of(spec)
+    search = make_search(spec)
     try:
-        for _, _, entry in entries(run, tables):
+        for _, _, entry in read_entries(run, tables):
             if isinstance(entry, Observation) and not search.accepts(entry.report):
                 return False
             search.apply(entry)
@@ -103,8 +105,8 @@ def _write(
         log.append(Event(kind=Kind.SESSION, reason=REASON, details=details), 0.0)
     trials: set[int] = set()
     count = 0
-    for at_seconds, entry in salvaged(
-        search_of(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
+    for at_seconds, entry in salvage(
+        make_search(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
     ):
         log.append(entry, at_seconds)
         if isinstance(entry, Observation):
@@ -136,7 +138,7 @@ def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, Event]:
             stage=row["stage"],
             zoom=row["zoom"],
             parents=None if row["parents"] is None else tuple(row["parents"]),
-            config=tables.config_of(row),
+            config=tables.read_trial_config(row),
             unit={n: row[f"unit_{n}"] for n in dimensions if row[f"unit_{n}"] is not None},
             seed=row["seed"],
             start_epoch=0,

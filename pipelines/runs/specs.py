@@ -13,22 +13,22 @@ from orchestrator.search.samplers import Random
 from orchestrator.search.search import Search
 from pipelines.runs.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.store.tables import Tables
-from orchestrator.runtime.trainer import load_trainer, objective_of
+from orchestrator.runtime.trainer import load_trainer, choose_objective
 from pipelines.data.builtin_trainers import BUILTIN_TRAINERS, is_builtin_trainer
 from pipelines.data.datasets import BUILT_IN, Table, fingerprint, read
-from pipelines.runs.warm_start import given_by
+from pipelines.runs.warm_start import select_warm_start
 from pipelines.data.preprocessing import Prepared, prepare
 from trainers.training.settings import read_settings
 from trainers.errors import ConfigError
 
 __all__ = [
-    "check_early",
-    "module_paths",
+    "validate_before_start",
+    "list_module_paths",
     "new_spec",
     "prepared",
-    "search_of",
-    "space_spec",
-    "tables_of",
+    "make_search",
+    "load_space_spec",
+    "make_tables",
 ]
 
 TRIED = 64  #: draws looked at for what the trainer would refuse; every option is among them
@@ -62,8 +62,8 @@ def new_spec(
     content["data"]["source"] = _absolute(source)
     checked = _checked(content, spec_file)
     if like:
-        given = checked.search.given + given_by(like, checked.parameters())
-        checked = replace(checked, search=replace(checked.search, given=given))
+        given = checked.search.initial_configs + select_warm_start(like, checked.parameters())
+        checked = replace(checked, search=replace(checked.search, initial_configs=given))
     table = read(source, target=checked.data.target, test=checked.data.test)
     ready = _prepare(checked, table)
     trainer = BUILTIN_TRAINERS[ready.task] if ours else checked.trainer
@@ -74,22 +74,22 @@ def new_spec(
             checked.data, target=table.target_name, task=ready.task, fingerprint=ready.fingerprint
         ),
     )
-    objective = objective_of(load_trainer(full.trainer, module_paths(full)), full.metric)
+    objective = choose_objective(load_trainer(full.trainer, list_module_paths(full)), full.metric)
     return replace(full, metric=objective.metric.removeprefix("validation_")), ready
 
 
-def check_early(source: str, spec_file: Path | None) -> None:
+def validate_before_start(source: str, spec_file: Path | None) -> None:
     """What can be said before Ray is started and the data is read.
 
     Raises:
         InputError: If the source is not there, or the spec cannot be.
     """
-    space_spec(spec_file, seed=None)
+    load_space_spec(spec_file, seed=None)
     if source not in BUILT_IN and not Path(source).exists():
         read(source)
 
 
-def space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
+def load_space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
     """A spec without data, for a look at its space."""
     content, _ = _content(spec_file)
     _type(content, seed=seed)
@@ -181,25 +181,25 @@ def _absolute(source: str) -> str:
     return source if source in BUILT_IN else str(Path(source).absolute())
 
 
-def search_of(spec: Spec) -> Search:
+def make_search(spec: Spec) -> Search:
     """The search of a run, with nothing known."""
     return Search(spec.parameters(), spec.search, seed=spec.seed, max_epochs=spec.max_epochs)
 
 
-def tables_of(spec: Spec) -> Tables:
+def make_tables(spec: Spec) -> Tables:
     """The schemas of a run's tables.
 
     Raises:
         SpecError: If the trainer cannot be found, or the metric is none of its own.
     """
-    trainer = load_trainer(spec.trainer, module_paths(spec))
+    trainer = load_trainer(spec.trainer, list_module_paths(spec))
     return Tables(
         space=spec.parameters(),
         metrics={name: kind for name, (kind, _) in trainer.metrics.items()},
-        objective=objective_of(trainer, spec.metric),
+        objective=choose_objective(trainer, spec.metric),
     )
 
 
-def module_paths(spec: Spec) -> tuple[str, ...]:
+def list_module_paths(spec: Spec) -> tuple[str, ...]:
     """Where a trainer of the user's own is looked for: here, and beside the spec that named it."""
     return (str(Path.cwd()), *([spec.modules] if spec.modules else []))

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from orchestrator.errors import SpecError
-from orchestrator.store.log import replacing
+from orchestrator.store.files import atomic_write
 from pipelines.runs.spec import read_yaml
 
 __all__ = ["check_trust", "remember"]
@@ -50,7 +50,7 @@ def remember(spec_file: Path) -> None:
         return
     with contextlib.suppress(OSError):
         _place().parent.mkdir(parents=True, exist_ok=True)
-        with replacing(_place()) as file:
+        with atomic_write(_place()) as file:
             file.write("".join(f"{k}\n" for k in (*known, mark)).encode())
 
 

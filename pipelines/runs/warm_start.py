@@ -11,15 +11,16 @@ from itertools import islice
 from pathlib import Path
 
 from orchestrator.errors import SpecError
-from orchestrator.space.space import Config, Space, Value
-from pipelines.see.run import Run, configs_by_rank, load
+from orchestrator.space.domains import Config, Value
+from orchestrator.space.space import Space
+from pipelines.see.run import Run, iterate_configs_by_rank, load
 
-__all__ = ["best_configs", "given_by"]
+__all__ = ["best_configs", "select_warm_start"]
 
 BEST = 5  #: configurations of each run
 
 
-def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
+def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     """The best configurations of other runs that this space has, one run's after the other's.
 
     What the space does not have is left out, so that a wider or narrower space can learn too.
@@ -42,7 +43,7 @@ def given_by(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
 
 def best_configs(run: Run, space: Space, most: int) -> list[Config]:
     """The best configurations of a run that a space has, no two alike."""
-    fitting = (c for c in map(space.fitted, configs_by_rank(run)) if c is not None)
+    fitting = (c for c in map(space.fitted, iterate_configs_by_rank(run)) if c is not None)
     return list(islice(_distinct(fitting), most))
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.search.trial import Status
-from orchestrator.space.space import Choice, Dimension, Integer, Real
+from orchestrator.space.domains import Choice, Integer, Real
+from orchestrator.space.space import Dimension
 from pipelines.runs.spec import Spec
 from pipelines.see.compare import kinds
-from pipelines.see.formatting import figure
+from pipelines.see.formatting import format_number
 from pipelines.see.importance import Importance
-from pipelines.see.run import Run, best, loss_of
+from pipelines.see.run import Run, best, compute_losses
 from pipelines.see.views import boxes, funnel, progress, timeline
 
 __all__ = [
@@ -86,7 +87,7 @@ def curves(run: Run) -> Chart:
     epochs, metric = run.epochs, run.objective.metric
     if epochs.empty:
         return _chart([], x="epoch", y=str(run.objective))
-    losses = loss_of(run, epochs).groupby(epochs["trial"]).min().sort_values()
+    losses = compute_losses(run, epochs).groupby(epochs["trial"]).min().sort_values()
     kept = list(losses.index[: CURVES // 3])
     rest = losses.index[CURVES // 3 :]
     drawn = np.random.default_rng(0).permutation(len(rest))[: CURVES - len(kept)]
@@ -171,7 +172,7 @@ def against(run: Run, name: str) -> Chart:
         "mode": "markers",
         "x": _plain(trials[f"unit_{name}"], digits=4),
         "y": _plain(trials[o.metric]),
-        "text": [f"trial {t}: {escape(figure(v))}" for t, v in zip(
+        "text": [f"trial {t}: {escape(format_number(v))}" for t, v in zip(
             trials["trial"], trials[f"config_{name}"], strict=True)],
         "marker": {
             "size": 4,
@@ -398,7 +399,10 @@ def _ticks(domain: Real | Integer | Choice) -> Chart:
         between = (_rounded(domain, i / (TICKS - 1)) for i in range(1, TICKS - 1))
         inside = {v for v in between if domain.low < v < domain.high}
         values = [domain.low, *sorted(inside), domain.high]
-    return {"tickvals": [domain.to_unit(v) for v in values], "ticktext": [*map(figure, values)]}
+    return {
+        "tickvals": [domain.to_unit(v) for v in values],
+        "ticktext": [*map(format_number, values)],
+    }
 
 
 def _rounded(domain: Real | Integer, u: float) -> float:

@@ -14,10 +14,10 @@ from scipy.stats import ttest_rel
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from pipelines.runs.spec import Spec, differences
-from pipelines.see.formatting import figure, told_seconds
-from pipelines.see.run import Run, load, opened_spec, summary
+from pipelines.see.formatting import format_duration, format_number
+from pipelines.see.run import Run, load, read_run_spec, summary
 
-__all__ = ["Compared", "Paired", "compare", "compare_lines", "compared", "kinds"]
+__all__ = ["Compared", "Paired", "compare", "compare_runs", "format_comparison", "kinds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,10 @@ def compare(folders: list[Path]) -> Compared:
     """
     if len(folders) < 2:
         raise RunError(f"compare needs at least two runs, got {len(folders)}")
-    return compared([(opened_spec(folder), load(folder)) for folder in folders])
+    return compare_runs([(read_run_spec(folder), load(folder)) for folder in folders])
 
 
-def compared(runs: Sequence[tuple[Spec, Run]]) -> Compared:
+def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Compared:
     """The same of runs that are read already.
 
     Raises:
@@ -108,7 +108,7 @@ def _differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
     return differences(a[0], b[0]) + budgets
 
 
-def compare_lines(found: Compared) -> list[str]:
+def format_comparison(found: Compared) -> list[str]:
     """For a person."""
     width = max(len(name) for name in found.table["run"])
     lines = [
@@ -117,7 +117,7 @@ def compare_lines(found: Compared) -> list[str]:
     for (_, row), told in zip(found.table.iterrows(), found.differences, strict=True):
         lines.append(
             f"{row['run']:{width}}  {_told(row['best']):>20}  {_told(row['test']):>8}  "
-            f"{row['trials']:>7}  {row['epochs']:>8}  {told_seconds(row['seconds'])}"
+            f"{row['trials']:>7}  {row['epochs']:>8}  {format_duration(row['seconds'])}"
             f"{'' if row['status'] == 'finished' else ' (' + row['status'] + ')'}"
         )
         if told:
@@ -140,7 +140,7 @@ def budget_of(run: Run) -> dict[str, str]:
     }  # fmt: skip
     known = {name: last[column] for name, column in columns.items() if pd.notna(last[column])}
     return {
-        name: told_seconds(float(value)) if name == "--time" else f"{int(value):,}"
+        name: format_duration(float(value)) if name == "--time" else f"{int(value):,}"
         for name, value in known.items()
     }
 
@@ -190,4 +190,4 @@ def _paired(runs: list[tuple[Spec, Run, float]]) -> list[Paired]:
 
 
 def _told(value: float) -> str:
-    return "" if pd.isna(value) else figure(float(value))
+    return "" if pd.isna(value) else format_number(float(value))

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 from orchestrator.errors import SpecError
 
-__all__ = ["figure", "figure_within", "seconds_of", "share_of", "told_seconds"]
+__all__ = [
+    "format_duration",
+    "format_number",
+    "format_with_interval",
+    "parse_duration",
+    "parse_share",
+]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def seconds_of(text: str, option: str = "--time") -> float:
+def parse_duration(text: str, option: str = "--time") -> float:
     """60s, 10m, 2h or 1h30m as seconds; a bare number is seconds.
 
     Raises:
@@ -26,7 +32,7 @@ def seconds_of(text: str, option: str = "--time") -> float:
     return total
 
 
-def share_of(text: str, option: str) -> float:
+def parse_share(text: str, option: str) -> float:
     """5% or 0.05 as a share.
 
     Raises:
@@ -39,7 +45,7 @@ def share_of(text: str, option: str) -> float:
     return share
 
 
-def told_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds for a person: 20 ms, 4.2 s, 59 s, 2 min 5 s, 1 h 2 min."""
     if 0 < seconds < 1:
         return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
@@ -53,7 +59,7 @@ def told_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def figure(value: object) -> str:
+def format_number(value: object) -> str:
     """A number in four digits, 0.9722, 52310, 3.1e-05; anything else as it is."""
     if isinstance(value, float):
         value += 0.0  # -0.0 is 0
@@ -61,8 +67,8 @@ def figure(value: object) -> str:
     return str(value)
 
 
-def figure_within(value: float, interval: Sequence[float] | None) -> str:
+def format_with_interval(value: float, interval: Sequence[float] | None) -> str:
     """A number and, where it is known, its interval."""
     if interval is None:
-        return figure(value)
-    return f"{figure(value)} ({figure(interval[0])} to {figure(interval[1])})"
+        return format_number(value)
+    return f"{format_number(value)} ({format_number(interval[0])} to {format_number(interval[1])})"

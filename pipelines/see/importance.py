@@ -18,9 +18,9 @@ from sklearn.ensemble import RandomForestRegressor
 
 from orchestrator.search.trial import Status
 from pipelines.runs.spec import Spec
-from pipelines.see.run import Run, loss_of
+from pipelines.see.run import Run, compute_losses
 
-__all__ = ["Importance", "Pair", "fanova", "importance", "importance_lines", "pairs_in_words"]
+__all__ = ["Importance", "Pair", "fanova", "format_importance", "importance", "pairs_in_words"]
 
 FORESTS, TREES = 16, 8  #: so many resamples of the trials, each with a forest of so many trees
 LEAST_TRIALS = 20  #: fewer say nothing
@@ -80,7 +80,7 @@ def importance(spec: Spec, run: Run) -> tuple[list[Importance], list[Pair]]:
     return _sorted(names, np.array(found))
 
 
-def importance_lines(alone: list[Importance], pairs: list[Pair]) -> list[str]:
+def format_importance(alone: list[Importance], pairs: list[Pair]) -> list[str]:
     """For a person: a bar each, and the pairs that explain most."""
     if not alone:
         return [f"nothing yet: it needs {LEAST_TRIALS} trials with different results"]
@@ -115,7 +115,7 @@ def _results(run: Run) -> pd.Series[float]:
     if run.epochs.empty:
         return pd.Series(dtype=float)
     rows = run.epochs.astype({"trial": int, "epoch": int}).sort_values(["trial", "epoch"])
-    loss = loss_of(run, rows)
+    loss = compute_losses(run, rows)
     finite = loss[np.isfinite(loss)]
     if finite.empty:
         return pd.Series(dtype=float)

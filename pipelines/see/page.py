@@ -15,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.store.log import replacing, written_to
-from pipelines.data.intervals import wilson
+from orchestrator.store.files import atomic_write, reporting_write_errors
+from pipelines.data.intervals import wilson_interval
 from pipelines.runs.spec import Spec, dump_spec
 from pipelines.see import charts
-from pipelines.see.compare import Compared, compared
-from pipelines.see.formatting import figure, figure_within, told_seconds
+from pipelines.see.compare import Compared, compare_runs
+from pipelines.see.formatting import format_duration, format_number, format_with_interval
 from pipelines.see.importance import importance, pairs_in_words
-from pipelines.see.run import Run, load, opened_spec, placed, summary
-from pipelines.see.views import failures, saved_epochs
+from pipelines.see.run import Run, load, locate_best_values, read_run_spec, summary
+from pipelines.see.views import count_saved_epochs, failures
 
 __all__ = ["page", "write_page"]
 
@@ -43,11 +43,11 @@ def page(folders: Sequence[Path]) -> str:
     Raises:
         RunError: If there is no run in a folder, or several that cannot be compared.
     """
-    runs = [(opened_spec(folder), load(folder)) for folder in folders]
+    runs = [(read_run_spec(folder), load(folder)) for folder in folders]
     drawn: dict[str, Any] = {}
     parts = []
     if len(runs) > 1:
-        parts.append(_beside(compared(runs), runs, drawn))
+        parts.append(_beside(compare_runs(runs), runs, drawn))
     for i, (spec, run) in enumerate(runs):
         body = _run(spec, run, drawn, prefix=f"r{i}-")
         shown = body if len(runs) == 1 else _folded(str(run.folder), body)
@@ -59,9 +59,9 @@ def page(folders: Sequence[Path]) -> str:
 def write_page(folders: Sequence[Path], out: Path) -> None:
     """Write it, whole or not at all."""
     text = page(folders)
-    with written_to(out.parent):
+    with reporting_write_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as file:
+        with atomic_write(out) as file:
             file.write(text.encode())
 
 
@@ -151,7 +151,7 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
     told = (
         f"<p>{_counted(found['trials'], 'trial')} ({escape(fates)}), "
         f"{_counted(found['epochs'], 'epoch')} in "
-        f"{escape(told_seconds(found['seconds']))}; {escape(run.status)}.</p>"
+        f"{escape(format_duration(found['seconds']))}; {escape(run.status)}.</p>"
     )
     if top is None:
         return f"<p class=big>No model yet.</p>{told}"
@@ -161,12 +161,12 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
         """Before its end a run has none but an accuracy's."""
         found: Sequence[float] | None = top["intervals"].get(split, {}).get(name)
         if found is None and name == "accuracy" and rows.get(split) and name in top[split]:
-            return wilson(top[split][name], rows[split])
+            return wilson_interval(top[split][name], rows[split])
         return found
 
     def cell(split: str, name: str) -> str:
         value = top[split].get(name)
-        return "" if value is None else figure_within(value, known(split, name))
+        return "" if value is None else format_with_interval(value, known(split, name))
 
     figures = "".join(
         f"<tr><th>{escape(name)}</th><td>{cell('validation', name)}</td>"
@@ -175,22 +175,22 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
     )
     metric = run.objective.metric.removeprefix("validation_")
     tested = top["test"].get(metric)
-    test = "" if tested is None else f", test <b>{escape(figure(tested))}</b>"
+    test = "" if tested is None else f", test <b>{escape(format_number(tested))}</b>"
     return (
         f"<p class=big>{escape(str(run.objective))} "
-        f"<b>{escape(figure(top['validation'][metric]))}</b>{test}</p>"
+        f"<b>{escape(format_number(top['validation'][metric]))}</b>{test}</p>"
         f"<p>Trial {top['trial']}, epoch {top['epoch']}, from the {escape(str(top['stage']))} "
         f"stage. It was chosen by its validation figure, the best of {found['epochs']:,}, so that "
         f"one is optimistic; the test rows have chosen nothing. In brackets: 95 % intervals.</p>"
         f"<table><tr><th></th><th>validation</th><th>test</th></tr>{figures}</table>"
-        f"<table class=config>{''.join(map(_placed, placed(run)))}</table>{told}"
+        f"<table class=config>{''.join(map(_placed, locate_best_values(run)))}</table>{told}"
     )
 
 
 def _placed(p: Any) -> str:
     warning = f" <b>on the {p.border} border</b>" if p.border else ""
     return (
-        f"<tr><th>{escape(p.name)}</th><td>{escape(figure(p.value))}</td>"
+        f"<tr><th>{escape(p.name)}</th><td>{escape(format_number(p.value))}</td>"
         f'<td><span class=range><i style="left:{100 * p.unit:.1f}%"></i></span></td>'
         f"<td>{escape(p.domain)}{warning}</td></tr>"
     )
@@ -218,7 +218,7 @@ def _selectors(prefix: str, names: Sequence[str], chosen: Sequence[str]) -> str:
 
 
 def _pruning(spec: Spec, run: Run, chart: Any) -> str:
-    saved = saved_epochs(run, spec.max_epochs)
+    saved = count_saved_epochs(run, spec.max_epochs)
     whole = len(run.trials) * spec.max_epochs
     other = whole - len(run.epochs) - saved
     told = (
@@ -290,7 +290,7 @@ def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, 
         f"<tr><td>{escape(row['run'])}</td><td>{escape(row['status'])}</td>"
         f"<td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"
         f"<td>{row['trials']}</td><td>{row['epochs']:,}</td>"
-        f"<td>{escape(told_seconds(row['seconds']))}</td><td>{_marked(told)}</td></tr>"
+        f"<td>{escape(format_duration(row['seconds']))}</td><td>{_marked(told)}</td></tr>"
         for (_, row), told in zip(found.table.iterrows(), found.differences, strict=True)
     )
     head = (
@@ -322,7 +322,7 @@ def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, 
 
 def _configs(runs: Sequence[Run]) -> str:
     """The best configuration of each run in a column; what differs is marked."""
-    known = [{p.name: figure(p.value) for p in placed(run)} for run in runs]
+    known = [{p.name: format_number(p.value) for p in locate_best_values(run)} for run in runs]
     head = "".join(f"<th>{escape(run.folder.name)}</th>" for run in runs)
     rows = ""
     for name in dict.fromkeys(name for config in known for name in config):
@@ -338,7 +338,7 @@ def _marked(difference: str) -> str:
 
 
 def _cell(value: float) -> str:
-    return "" if pd.isna(value) else escape(figure(float(value)))
+    return "" if pd.isna(value) else escape(format_number(float(value)))
 
 
 # ---------------------------------------------------------------------- the document

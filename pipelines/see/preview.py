@@ -7,18 +7,19 @@ import math
 import numpy as np
 
 from orchestrator.search.samplers import make_sampler
-from orchestrator.space.space import Choice, Config, Domain, Fixed, Integer, Real, Space
-from orchestrator.space.warnings import warnings_for
+from orchestrator.space.domains import Choice, Config, Domain, Fixed, Integer, Real
+from orchestrator.space.space import Space
+from orchestrator.space.warnings import find_warnings
 from pipelines.runs.spec import Spec
-from pipelines.see.formatting import figure
+from pipelines.see.formatting import format_number
 
-__all__ = ["preview_lines"]
+__all__ = ["format_space"]
 
 DRAWS = 1024  #: enough for a histogram, a power of two for Sobol
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def preview_lines(spec: Spec) -> list[str]:
+def format_space(spec: Spec) -> list[str]:
     """Each hyperparameter with its range and where a thousand draws fall; then warnings."""
     space = spec.parameters()
     sampler = make_sampler(
@@ -33,8 +34,8 @@ def preview_lines(spec: Spec) -> list[str]:
     lines += [_line(space, name, configs) for name in space.names]
     lines += ["", "three of them:"]
     for config in configs[:3]:
-        lines.append("  " + "  ".join(f"{k}={figure(v)}" for k, v in config.items()))
-    warnings = warnings_for(space)
+        lines.append("  " + "  ".join(f"{k}={format_number(v)}" for k, v in config.items()))
+    warnings = find_warnings(space)
     lines += ["", *(f"warning: {w}" for w in warnings)] if warnings else ["", "no warnings"]
     return lines
 
@@ -56,7 +57,9 @@ def _histogram(domain: Domain, values: list[bool | int | float | str]) -> str:
     edges, label = _edges(domain)
     counts, _ = np.histogram(numbers, bins=edges)
     bars = "".join(_BARS[math.ceil(8 * c / max(counts.max(), 1))] for c in counts)
-    return f"{figure(float(domain.low))} |{bars}| {figure(float(domain.high))} {label}"
+    return (
+        f"{format_number(float(domain.low))} |{bars}| {format_number(float(domain.high))} {label}"
+    )
 
 
 def _edges(domain: Real | Integer) -> tuple[np.ndarray, str]:

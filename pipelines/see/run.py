@@ -18,31 +18,33 @@ import pyarrow as pa
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from orchestrator.search.search import AUDIT
-from orchestrator.search.trial import TRANSITIONS, Objective, Status
-from orchestrator.space.space import Choice, Space
-from orchestrator.store.log import Lock, read_table
-from orchestrator.store.tables import config_in
+from orchestrator.search.objective import Objective
+from orchestrator.search.trial import AUDIT, TRANSITIONS, Status
+from orchestrator.space.domains import Choice
+from orchestrator.space.space import Space
+from orchestrator.store.lock import Lock
+from orchestrator.store.log import read_table
+from orchestrator.store.tables import read_config
 from pipelines.runs.spec import Spec, load_spec, read_yaml
 
 __all__ = [
-    "Placed",
+    "PlacedValue",
     "Run",
-    "all_epochs",
     "best",
-    "config_of",
-    "configs_by_rank",
-    "curves_of",
-    "kind_of_config",
+    "compute_losses",
+    "compute_tie_breakers",
+    "concat_epochs",
+    "group_curves",
+    "iterate_configs_by_rank",
+    "list_metrics",
     "load",
-    "loss_of",
-    "metrics_of",
-    "opened_spec",
-    "placed",
-    "ranked",
-    "status_of",
+    "locate_best_values",
+    "number_configs",
+    "rank_epochs",
+    "read_run_spec",
+    "read_trial_config",
+    "resolve_status",
     "summary",
-    "tie_of",
 ]
 
 BORDER = 0.05  #: of a range, on its own scale, counts as its border
@@ -77,7 +79,7 @@ def load(folder: str | Path) -> Run:
         RunError: If there is no run in the folder, or a table cannot be read.
     """
     folder = Path(folder)
-    space = opened_spec(folder).parameters()
+    space = read_run_spec(folder).parameters()
     if not list((folder / "events").glob("part-*.parquet")):
         raise RunError(
             f"{folder}: the run has logged nothing yet; `caviar resume {folder}` begins it"
@@ -102,7 +104,7 @@ def load(folder: str | Path) -> Run:
     )
 
 
-def opened_spec(folder: Path) -> Spec:
+def read_run_spec(folder: Path) -> Spec:
     """The spec of a run.
 
     Raises:
@@ -133,44 +135,44 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
+def iterate_configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
     """The trials' configurations, that of the best result first; those without one left out."""
-    return (config_of(run, trial) for trial in ranked(run)["trial"].unique())
+    return (read_trial_config(run, trial) for trial in rank_epochs(run)["trial"].unique())
 
 
-def config_of(run: Run, trial: int) -> dict[str, Any]:
+def read_trial_config(run: Run, trial: int) -> dict[str, Any]:
     """A trial's configuration."""
     (row,) = run.trials[run.trials["trial"] == trial].to_dict("records")
     known = _prefixed(row, "config_")
-    return dict(config_in(run.space, {f"config_{n}": known.get(n) for n in run.space.names}))
+    return dict(read_config(run.space, {f"config_{n}": known.get(n) for n in run.space.names}))
 
 
-def all_epochs(run: Run) -> pd.DataFrame:
+def concat_epochs(run: Run) -> pd.DataFrame:
     """Every epoch that was trained, those of audits among them."""
     parts = [part.epochs for part in (run, run.audit) if part is not None and len(part.epochs)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def curves_of(run: Run) -> dict[Any, pd.DataFrame]:
+def group_curves(run: Run) -> dict[Any, pd.DataFrame]:
     """The epochs of each trial that has some."""
     return dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
 
 
-def status_of(run: Run, status: str) -> Status:
+def resolve_status(run: Run, status: str) -> Status:
     """A trial's status; RUNNING where nobody trains it any more is STOPPED: its driver died."""
     own = Status(status)
     dead = own is Status.RUNNING and run.status != "running"
     return Status.STOPPED if dead else own
 
 
-def metrics_of(run: Run) -> list[str]:
+def list_metrics(run: Run) -> list[str]:
     """The metrics of each epoch, those of training and of validation."""
     return [str(n) for n in run.epochs if str(n).startswith(("train_", "validation_"))]
 
 
 def best(run: Run) -> dict[str, Any] | None:
     """The best epoch of the run with its config and figures, or None before the first."""
-    sound = ranked(run)
+    sound = rank_epochs(run)
     if sound.empty:
         return None
     o = run.objective
@@ -184,7 +186,7 @@ def best(run: Run) -> dict[str, Any] | None:
         "epoch": int(row["epoch"]),
         "stage": trial["stage"],
         "metric": o.metric,
-        "config": config_of(run, int(row["trial"])),
+        "config": read_trial_config(run, int(row["trial"])),
         "validation": _prefixed(row, "validation_"),
         "test": _prefixed(tested.iloc[-1], "test_") if len(tested) else {},
         "intervals": _intervals(tested["details"].iloc[-1]) if len(tested) else {},
@@ -192,7 +194,7 @@ def best(run: Run) -> dict[str, Any] | None:
     }
 
 
-def ranked(run: Run) -> pd.DataFrame:
+def rank_epochs(run: Run) -> pd.DataFrame:
     """The sound epochs, best first: by the metric, its tie-breaker, and who was first.
 
     Of finalists those come first whose configuration has the best mean over its seeds.
@@ -200,10 +202,12 @@ def ranked(run: Run) -> pd.DataFrame:
     if run.epochs.empty:
         return pd.DataFrame(columns=["trial", "epoch"])
     epochs = run.epochs[run.epochs["cause"].isna()]
-    keys = pd.DataFrame({"loss": loss_of(run, epochs), "tie": tie_of(run, epochs)})
+    keys = pd.DataFrame(
+        {"loss": compute_losses(run, epochs), "tie": compute_tie_breakers(run, epochs)}
+    )
     if run.session.get("method") == "finalists":
         each = keys["loss"].groupby(epochs["trial"]).min()
-        alike = kind_of_config(run)
+        alike = number_configs(run)
         mean = each.reindex(alike.index).fillna(np.inf).groupby(alike).mean()
         keys.insert(0, "mean", epochs["trial"].map(alike).map(mean))
     keys["seq"] = epochs["seq"]
@@ -211,7 +215,7 @@ def ranked(run: Run) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class PlacedValue:
     """Where a value lies in the range it was searched in."""
 
     name: str
@@ -221,7 +225,7 @@ class Placed:
     border: str  #: low | high, or nothing
 
 
-def placed(run: Run) -> list[Placed]:
+def locate_best_values(run: Run) -> list[PlacedValue]:
     """The best config's searched values, each in its range; a choice has no border."""
     found = best(run)
     if found is None:
@@ -233,7 +237,7 @@ def placed(run: Run) -> list[Placed]:
         domain = dimensions[name].domain
         near = "low" if u < BORDER else "high" if u > 1 - BORDER else ""
         rows.append(
-            Placed(
+            PlacedValue(
                 name=name,
                 value=found["config"][name],
                 unit=u,
@@ -244,7 +248,7 @@ def placed(run: Run) -> list[Placed]:
     return rows
 
 
-def kind_of_config(run: Run) -> pd.Series[int]:
+def number_configs(run: Run) -> pd.Series[int]:
     """By trial, in their order: a number that trials of the same configuration share, from 0."""
     trials = run.trials.set_index("trial")
     columns = [f"config_{name}" for name in run.space.names]
@@ -323,23 +327,23 @@ def _utilisation(run: Run) -> float:
     marks = run.events.loc[run.events["kind"].isin([Kind.SESSION, Kind.END]), columns]
     now = (None, _seconds(run), None)
     capacity = 0.0
-    for (kind, begun, opening), (_, until, closing) in pairwise([*marks.to_numpy(), now]):
+    for (kind, begun, session_event), (_, until, closing) in pairwise([*marks.to_numpy(), now]):
         if kind == Kind.SESSION:
-            began_with = json.loads(opening)["workers"]
+            began_with = json.loads(session_event)["workers"]
             told = json.loads(closing or "{}")
             capacity += told.get("worker_seconds", began_with * (until - begun))
-    epochs = all_epochs(run)
+    epochs = concat_epochs(run)
     spent = epochs["epoch_seconds"].sum() if len(epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0
 
 
-def loss_of(run: Run, epochs: pd.DataFrame) -> pd.Series:
+def compute_losses(run: Run, epochs: pd.DataFrame) -> pd.Series:
     """What decides, smaller is better; inf for what went bad."""
     o = run.objective
     return _loss(epochs[o.metric].where(epochs["cause"].isna()), maximize=o.maximize)
 
 
-def tie_of(run: Run, epochs: pd.DataFrame) -> pd.Series[float]:
+def compute_tie_breakers(run: Run, epochs: pd.DataFrame) -> pd.Series[float]:
     """What breaks its ties, smaller is better; 0 where nothing does."""
     o = run.objective
     if o.tie_metric is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.search.trial import Objective
-from orchestrator.space.space import Parameter, Real, Space
+from orchestrator.search.objective import Objective
+from orchestrator.space.domains import Real
+from orchestrator.space.space import Parameter, Space
 from orchestrator.store.tables import SCHEMA_VERSION, Tables
 
-__all__ = ["schema_lines"]
+__all__ = ["format_schema"]
 
 _TABLES = {
     "events": "One row an event: every decision, and why. Append-only.",
@@ -19,7 +20,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-def schema_lines() -> list[str]:
+def format_schema() -> list[str]:
     """Every table with its columns; NAME and METRIC stand for a space's and a trainer's own."""
     tables = Tables(
         space=Space([Parameter(name="NAME", domain=Real(low=0, high=1))]),
@@ -51,4 +52,4 @@ def schema_lines() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(schema_lines()))
+    print("\n".join(format_schema()))

@@ -14,15 +14,17 @@ from rich.panel import Panel
 from rich.table import Table
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Incumbent, Observation, Search
-from orchestrator.search.trial import Objective, Score, Status
-from pipelines.see.formatting import figure, figure_within, told_seconds
-from pipelines.see.run import Placed
+from orchestrator.search.messages import Observation
+from orchestrator.search.objective import Objective, Score
+from orchestrator.search.search import Search
+from orchestrator.search.trial import Incumbent, Status
+from pipelines.see.formatting import format_duration, format_number, format_with_interval
+from pipelines.see.run import PlacedValue
 
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Session, Watcher
 
-__all__ = ["Lines", "LivePanel", "Silent", "make_watcher", "report_lines"]
+__all__ = ["Lines", "LivePanel", "Silent", "format_summary", "make_watcher"]
 
 REFRESH_SECONDS = 0.5  #: of the panel
 PROGRESS_SECONDS = 10.0  #: between two lines of progress where no panel can be drawn
@@ -61,13 +63,13 @@ class Lines:
             r = entry.report
             if r.score[0] < self._best[0]:
                 self._best = r.score
-                value = figure(self._objective.value(r.score[0]))
+                value = format_number(self._objective.value(r.score[0]))
                 self._say(
                     at_seconds, f"best {self._objective} {value}: trial {r.trial}, epoch {r.epoch}"
                 )
         elif entry.kind in _TOLD:
             whose = f"trial {entry.trial} " if entry.trial is not None else ""
-            tests = ", ".join(f"{k} {figure(v)}" for k, v in (entry.metrics or {}).items())
+            tests = ", ".join(f"{k} {format_number(v)}" for k, v in (entry.metrics or {}).items())
             words = [entry.kind.value, entry.reason, tests]
             self._say(at_seconds, whose + ": ".join(word for word in words if word))
 
@@ -136,7 +138,7 @@ class LivePanel:
         busy = f"{session.pool.busy()} of {session.pool.size} busy"
         share = session.busy_seconds / session.worker_seconds if session.worker_seconds else 0.0
         rows.add_row("workers", f"{busy}, {share:.0%} of the time in training")
-        rows.add_row("time", f"{told_seconds(session.now())}, {_left(session)}")
+        rows.add_row("time", f"{format_duration(session.now())}, {_left(session)}")
         return Panel(rows, title=escape(self._title), title_align="left", width=88)
 
 
@@ -150,7 +152,7 @@ def make_watcher(objective: Objective, title: str, best: Score, *, silent: bool)
 def _best(incumbent: Incumbent | None, search: Search, objective: Objective) -> str:
     if incumbent is None:
         return "none yet"
-    value = figure(objective.value(incumbent.score[0]))
+    value = format_number(objective.value(incumbent.score[0]))
     stage = search.trials[incumbent.trial].stage
     return f"{objective} {value} (trial {incumbent.trial}, epoch {incumbent.epoch}, {stage})"
 
@@ -168,13 +170,15 @@ def _counts(search: Search) -> str:
 
 def _left(session: Session) -> str:
     seconds = session.seconds_left()
-    return f"about {told_seconds(seconds)} left" if seconds is not None else "time left unknown"
+    return f"about {format_duration(seconds)} left" if seconds is not None else "time left unknown"
 
 
 # ---------------------------------------------------------------------- the last words
 
 
-def report_lines(found: dict[str, Any], places: list[Placed], objective: Objective) -> list[str]:
+def format_summary(
+    found: dict[str, Any], places: list[PlacedValue], objective: Objective
+) -> list[str]:
     """What a run came to, for a person."""
     run, top = found["run"], found["best"]
     typed = shlex.quote(run)
@@ -190,7 +194,7 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
         lines.append(f"audits   {found['audits']}; `caviar audit {typed}` says what they show")
     waste = 1 - found["utilisation"]
     lines.append(
-        f"epochs   {found['epochs']} in {told_seconds(found['seconds'])}; "
+        f"epochs   {found['epochs']} in {format_duration(found['seconds'])}; "
         f"{waste:.0%} of the workers' time was not training"
     )
     lines.append(f"folder   {run} ({found['status']})")
@@ -213,10 +217,10 @@ def report_lines(found: dict[str, Any], places: list[Placed], objective: Objecti
     return lines
 
 
-def _model_lines(top: dict[str, Any], places: list[Placed], objective: Objective) -> list[str]:
+def _model_lines(top: dict[str, Any], places: list[PlacedValue], objective: Objective) -> list[str]:
     def told(split: str, intervals: Mapping[str, Any]) -> str:
         return ", ".join(
-            f"{name} {figure_within(value, intervals.get(name))}"
+            f"{name} {format_with_interval(value, intervals.get(name))}"
             for name, value in top[split].items()
         )
 
@@ -231,7 +235,9 @@ def _model_lines(top: dict[str, Any], places: list[Placed], objective: Objective
     for p in places:
         marks = ["─"] * 21
         marks[round(p.unit * 20)] = "●"
-        lines.append(f"  {p.name:<{width}}  {figure(p.value):>11}  {''.join(marks)}  {p.domain}")
+        lines.append(
+            f"  {p.name:<{width}}  {format_number(p.value):>11}  {''.join(marks)}  {p.domain}"
+        )
     for p in places:
         if p.border:
             lines.append(

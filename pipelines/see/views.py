@@ -10,9 +10,9 @@ import pandas as pd
 
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import LEFT_BEHIND, Status
-from pipelines.see.run import Run, all_epochs, loss_of, tie_of
+from pipelines.see.run import Run, compute_losses, compute_tie_breakers, concat_epochs
 
-__all__ = ["boxes", "failures", "funnel", "progress", "saved_epochs", "timeline"]
+__all__ = ["boxes", "count_saved_epochs", "failures", "funnel", "progress", "timeline"]
 
 _FATES = {
     "waiting": [Status.PAUSED],
@@ -33,9 +33,11 @@ def progress(run: Run) -> pd.DataFrame:
     if run.epochs.empty:
         return pd.DataFrame(columns=columns)
     rows = run.epochs.sort_values("seq", ignore_index=True)
-    loss = loss_of(run, rows).to_numpy(float)
+    loss = compute_losses(run, rows).to_numpy(float)
     place = np.empty(len(rows), int)
-    place[np.lexsort((tie_of(run, rows), loss))] = np.arange(len(rows))  # who was first, first
+    place[np.lexsort((compute_tie_breakers(run, rows), loss))] = np.arange(
+        len(rows)
+    )  # who was first, first
     beaten = (place == np.minimum.accumulate(place)) & np.isfinite(loss)
     kept = rows[beaten].assign(spent=np.flatnonzero(beaten) + 1)
     if kept.empty:
@@ -71,7 +73,7 @@ def funnel(run: Run) -> pd.DataFrame:
     return shown
 
 
-def saved_epochs(run: Run, max_epochs: int) -> int:
+def count_saved_epochs(run: Run, max_epochs: int) -> int:
     """How many epochs it would have taken more to train what pruning left behind to the end."""
     left = run.trials.loc[run.trials["status"].isin(LEFT_BEHIND), "trial"]
     trained = run.epochs["trial"].isin(left).sum() if len(run.epochs) else 0
@@ -84,7 +86,7 @@ def timeline(run: Run) -> pd.DataFrame:
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
     """
     columns = ["worker", "trial", "attempt", "begin_seconds", "end_seconds", "epochs"]
-    rows = all_epochs(run)
+    rows = concat_epochs(run)
     if rows.empty:
         return pd.DataFrame(columns=columns)
     rows = rows.sort_values("seq")

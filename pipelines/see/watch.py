@@ -19,8 +19,8 @@ from rich.table import Table
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
-from pipelines.see.formatting import figure, told_seconds
-from pipelines.see.run import Run, all_epochs, load
+from pipelines.see.formatting import format_duration, format_number
+from pipelines.see.run import Run, concat_epochs, load
 from pipelines.see.views import boxes, progress
 
 __all__ = ["Left", "follow", "left", "panel", "sparkline"]
@@ -42,9 +42,9 @@ class Left:
 
     def __str__(self) -> str:
         if self.high - self.low < 1:
-            return f"{told_seconds(self.seconds)} left"
-        between = f"{told_seconds(self.low)} to {told_seconds(self.high)}"
-        return f"about {told_seconds(self.seconds)} left ({between})"
+            return f"{format_duration(self.seconds)} left"
+        between = f"{format_duration(self.low)} to {format_duration(self.high)}"
+        return f"about {format_duration(self.seconds)} left ({between})"
 
 
 def follow(folder: Path, *, console: Console, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -120,7 +120,7 @@ def left(run: Run, now: float) -> Left | None:
         rest = max(float(session["budget_seconds"]) - now, 0.0)
         found.append(Left(seconds=rest, low=rest, high=rest))
     starts = run.events[run.events["kind"] == Kind.START]
-    for name, rows in (("budget_epochs", all_epochs(run)), ("budget_trials", starts)):
+    for name, rows in (("budget_epochs", concat_epochs(run)), ("budget_trials", starts)):
         if pd.isna(session[name]) or not len(rows) or now <= begun:
             continue
         at = rows["at_seconds"].to_numpy(float)
@@ -152,7 +152,7 @@ def _best(run: Run, found: pd.DataFrame) -> str:
         return "none yet"
     top = found.iloc[-1]
     whose = f"trial {top['trial']}, epoch {top['epoch']}, {top['stage']}"
-    return f"{run.objective} {figure(float(top['best']))} ({whose})"
+    return f"{run.objective} {format_number(float(top['best']))} ({whose})"
 
 
 def _stage(run: Run) -> str:
@@ -186,13 +186,13 @@ def _now(run: Run) -> float:
 def _time(run: Run) -> str:
     now = _now(run)
     rest = left(run, now) if run.status == "running" else None
-    return told_seconds(now) + (f", {rest}" if rest else "")
+    return format_duration(now) + (f", {rest}" if rest else "")
 
 
 def _workers(run: Run) -> Table:
     """Who trains what now: each worker's last trial, if there is more to come of it."""
     table = Table.grid(padding=(0, 2))
-    epochs, going = all_epochs(run), _going(run)
+    epochs, going = concat_epochs(run), _going(run)
     count = max([int(run.session["workers"]), *(worker + 1 for worker in going)])
     for worker in range(min(count, SHOWN)):
         trial = going.get(worker)
@@ -206,7 +206,7 @@ def _workers(run: Run) -> Table:
             f"trial {trial}",
             f"epoch {curve['epoch'].iloc[-1]}",
             sparkline(values, 27),
-            figure(float(values[-1])),
+            format_number(float(values[-1])),
         )
     if count > SHOWN:
         table.add_row(f"and {count - SHOWN} more")
@@ -215,7 +215,7 @@ def _workers(run: Run) -> Table:
 
 def _going(run: Run) -> dict[int, int]:
     """By worker: the trial it is in the middle of, as the last report of both says."""
-    rows = all_epochs(run)
+    rows = concat_epochs(run)
     if rows.empty:
         return {}
     parts = [part.trials for part in (run, run.audit) if part is not None]

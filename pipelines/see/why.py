@@ -8,10 +8,9 @@ import pandas as pd
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from orchestrator.search.search import AUDIT
-from orchestrator.search.trial import Status
-from pipelines.see.formatting import figure, told_seconds
-from pipelines.see.run import Run, loss_of, opened_spec, ranked, tie_of
+from orchestrator.search.trial import AUDIT, Status
+from pipelines.see.formatting import format_duration, format_number
+from pipelines.see.run import Run, compute_losses, compute_tie_breakers, rank_epochs, read_run_spec
 
 __all__ = ["why"]
 
@@ -46,7 +45,7 @@ def why(run: Run, trial: int) -> str:
 
 
 def _began(run: Run, trial: int, row: pd.Series[Any]) -> str:
-    words = [f"Trial {trial} began after {told_seconds(row['at_seconds'])}"]
+    words = [f"Trial {trial} began after {format_duration(row['at_seconds'])}"]
     words.append(f"in the {row['stage']} stage" if row["stage"] != "given" else "as given")
     if not pd.isna(row["zoom"]) and "around trials" not in row["reason"]:
         words.append(f"(box {row['zoom']} around trials {', '.join(map(str, row['parents']))})")
@@ -62,17 +61,17 @@ def _went_on(run: Run, row: pd.Series[Any]) -> str:
     else:
         words += [f"with {run.objective} {value}"] if value else []
         words.append(_HAPPENED[Kind(row["kind"])])
-    compared = "" if pd.isna(row["rank"]) else f" (place {row['rank']} of {row['peers']})"
-    if compared and f"place {row['rank']} of {row['peers']}" in row["reason"]:
-        compared = ""
+    compare_runs = "" if pd.isna(row["rank"]) else f" (place {row['rank']} of {row['peers']})"
+    if compare_runs and f"place {row['rank']} of {row['peers']}" in row["reason"]:
+        compare_runs = ""
     needed = f"; {cutoff} had to be reached" if cutoff else ""
-    sentence = f"{' '.join(words)}{compared}: {row['reason']}{needed}{_expected(run, row)}."
+    sentence = f"{' '.join(words)}{compare_runs}: {row['reason']}{needed}{_expected(run, row)}."
     return sentence[0].upper() + sentence[1:]
 
 
 def _came_to(run: Run, trial: int) -> str:
     found = run.trials.set_index("trial").loc[trial]
-    sound = ranked(run)
+    sound = rank_epochs(run)
     if trial not in set(sound["trial"]):
         return f"It ended {found['status']} without a result."
     best = sound[sound["trial"] == trial].iloc[0]
@@ -85,7 +84,7 @@ def _came_to(run: Run, trial: int) -> str:
         end = _waits(run, trial) or end
     return (
         f"{end}; its best {run.objective} is "
-        f"{figure(float(best[run.objective.metric]))} (epoch {best['epoch']}), "
+        f"{format_number(float(best[run.objective.metric]))} (epoch {best['epoch']}), "
         f"place {order.index(trial) + 1} of the {len(order)} {alike} with a result."
     )
 
@@ -98,13 +97,13 @@ def _waits(run: Run, trial: int) -> str:
     if pd.isna(rung):
         return ""
     end = f"The search ended with it waiting in rung {rung}"
-    if opened_spec(run.folder).search.pruning != "shares":  # a cutoff says why, and was told
+    if read_run_spec(run.folder).search.pruning != "shares":  # a cutoff says why, and was told
         return end
     here = run.epochs[
         (run.epochs["epoch"] == rung)
         & run.epochs["trial"].isin(paused.loc[paused["rung"] == rung, "trial"])
     ]
-    here = here.assign(loss=loss_of(run, here), tie=tie_of(run, here))
+    here = here.assign(loss=compute_losses(run, here), tie=compute_tie_breakers(run, here))
     order = list(here.sort_values(["loss", "tie", "trial"])["trial"])
     stops = events.groupby("trial")["stop_epoch"].last()  # those that went bad on the way count
     bad = run.trials.loc[run.trials["status"].isin([Status.DIVERGED, Status.FAILED]), "trial"]
@@ -114,7 +113,7 @@ def _waits(run: Run, trial: int) -> str:
 
 
 def _metric(run: Run, loss: Any) -> str:
-    return "" if pd.isna(loss) else figure(run.objective.value(float(loss)))
+    return "" if pd.isna(loss) else format_number(run.objective.value(float(loss)))
 
 
 def _expected(run: Run, row: pd.Series[Any]) -> str:
@@ -126,6 +125,6 @@ def _expected(run: Run, row: pd.Series[Any]) -> str:
     )
     low, high = sorted(ends)
     return (
-        f"; the model expected {figure(middle)} at the last epoch "
-        f"(within a standard deviation: {figure(low)} to {figure(high)})"
+        f"; the model expected {format_number(middle)} at the last epoch "
+        f"(within a standard deviation: {format_number(low)} to {format_number(high)})"
     )

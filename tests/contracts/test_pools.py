@@ -13,8 +13,9 @@ import threadpoolctl
 
 from orchestrator.runtime.pool import InlinePool, Pool
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Held, Message
-from orchestrator.search.trial import WORST, Assignment, Failure, Objective, Report
+from orchestrator.runtime.worker import Checkpoint, Message
+from orchestrator.search.messages import Assignment, Failure, Report
+from orchestrator.search.objective import WORST, Objective
 
 HERE = (str(Path(__file__).parents[1] / "toys"),)
 JOB = Job(
@@ -105,7 +106,7 @@ def test_a_trial_goes_on_from_its_state_as_if_it_had_never_stopped(make_pool: Ma
     pool.submit(assignment(stop=3), None)
     first = reports_of(finished(pool, 1))
     assert first[-1].state is not None
-    held = Held(epoch=3, state=first[-1].state)
+    held = Checkpoint(epoch=3, state=first[-1].state)
     pool.submit(assignment(start=3, stop=6, attempt=2), held)
     second = reports_of(finished(pool, 1))
     assert [r.metrics for r in first + second] == whole

@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 
 from orchestrator.runtime.trainer import Job
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation, Search
-from orchestrator.search.trial import WORST, Assignment, Failure, Objective, Report, Status
-from orchestrator.space.space import Choice, Integer, Parameter, Real, Space
+from orchestrator.search.messages import Assignment, Failure, Observation, Report
+from orchestrator.search.objective import WORST, Objective
+from orchestrator.search.search import Search
+from orchestrator.search.trial import Status
+from orchestrator.space.domains import Choice, Integer, Real
+from orchestrator.space.space import Parameter, Space
 from orchestrator.store.tables import Tables
 from pipelines.runs.spec import Spec, load_spec, parse_yaml
 
@@ -72,7 +75,7 @@ def spec_of(
     return load_spec(content, source="test")
 
 
-def search_of(spec: Spec, *, seed: int = 0) -> Search:
+def make_search(spec: Spec, *, seed: int = 0) -> Search:
     return Search(spec.parameters(), spec.search, seed=seed, max_epochs=spec.max_epochs)
 
 
@@ -88,7 +91,7 @@ def session(*, trials: int | None = None, epochs: int | None = None, seconds: fl
 
 def fed(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Search:
     """A fresh search that all of the log was applied to."""
-    search = search_of(spec, seed=seed)
+    search = make_search(spec, seed=seed)
     for entry in log:
         search.apply(entry)
     return search
@@ -161,7 +164,7 @@ class Play:
 
     def __init__(self, spec: Spec, *, seed: int = 0, budget: Event) -> None:
         self.spec, self.seed = spec, seed
-        self.search = search_of(spec, seed=seed)
+        self.search = make_search(spec, seed=seed)
         self.log: list[Event | Observation] = []
         self.out: dict[int, tuple[Assignment, int]] = {}  # trial -> assignment, its next epoch
         self.losses: dict[int, list[float]] = {}  # of every accepted epoch
@@ -367,8 +370,8 @@ values = st.one_of(
 @st.composite
 def choices(draw: st.DrawFn, options: st.SearchStrategy[Any] = values) -> Choice:
     """Choices of mixed kinds; each option once."""
-    listed = draw(st.lists(options, min_size=1, max_size=6, unique_by=lambda v: (type(v), v)))
-    return Choice(options=tuple(listed))
+    format_names = draw(st.lists(options, min_size=1, max_size=6, unique_by=lambda v: (type(v), v)))
+    return Choice(options=tuple(format_names))
 
 
 domains = st.one_of(reals(), integers(), choices())
@@ -403,7 +406,7 @@ OBJECTIVE = Objective(metric="validation_loss", maximize=False)
 METRICS: Mapping[str, type] = {"train_loss": float, "validation_loss": float}
 
 
-def tables_of(spec: Spec) -> Tables:
+def make_tables(spec: Spec) -> Tables:
     return Tables(space=spec.parameters(), metrics=METRICS, objective=OBJECTIVE)
 
 

@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 from orchestrator.errors import InputError, PoolError
 from orchestrator.runtime.pool import EPOCH_TIMEOUT
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Held, Message, train
-from orchestrator.search.trial import Assignment, Failure, Report
+from orchestrator.runtime.worker import Checkpoint, Message, train
+from orchestrator.search.messages import Assignment, Failure, Report
 
 __all__ = ["RayPool", "connect", "disconnect", "processors"]
 
@@ -45,7 +45,9 @@ GONE_SECONDS = 30.0  #: without any worker, until a cluster that is not ours is 
 #: ends the driver itself, without a word, where the cluster's head is gone
 REVIVE_SECONDS = 10.0  #: without any worker, until Ray is started again; an actor takes 1-3 s
 CONNECT_SECONDS = 5.0  #: for an address to answer
-KNOCK_SECONDS = 0.5  #: between two looks at whether this host's Ray node lives: when the cluster's
+NODE_CHECK_SECONDS = (
+    0.5  #: between two looks at whether this host's Ray node lives: when the cluster's
+)
 #: head notices its death, after 3-15 s, Ray ends a driver that still holds on to it
 GROW_SECONDS = 2.0  #: between two looks at how much room the cluster has
 PATIENCE = 10.0  #: times a trial's slowest epoch, and its worker counts as hung
@@ -63,7 +65,7 @@ def connect(address: str | None, *, cpus: int | None) -> None:
         InputError: If nobody answers at the address.
     """
     if address and address != "auto":
-        _knock(address)
+        _check_reachable(address)
     try:
         with _silenced():
             if ray.is_initialized():
@@ -138,7 +140,7 @@ def _own_node_lives() -> bool:
     return True
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Ray waits half a minute for an address that nobody answers at; a socket knows at once."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -164,7 +166,10 @@ class _Actor:
         """Answer once the process is up and the data is there."""
 
     def work(
-        self, given: list[tuple[Assignment, Held | None]], seconds: float, stream_seconds: float
+        self,
+        given: list[tuple[Assignment, Checkpoint | None]],
+        seconds: float,
+        stream_seconds: float,
     ) -> list[Message]:
         """Take these on, then train until there is nothing to do, or something to tell.
 
@@ -192,14 +197,16 @@ class _Task:
     """An assignment that a worker has, and what one may wait for."""
 
     assignment: Assignment
-    untold: int  #: epochs that are trained before the first report: those after the state it has
+    catch_up_epochs: (
+        int  #: epochs that are trained before the first report: those after the state it has
+    )
     slowest_seconds: float  #: epoch of the trial so far; 0 before the first report
     reported: int  #: the last epoch it has told of
 
     @property
     def left(self) -> int:
         """Epochs that are still to be trained."""
-        return self.assignment.stop_epoch - self.reported + self.untold
+        return self.assignment.stop_epoch - self.reported + self.catch_up_epochs
 
     def epoch_seconds(self, usual: float) -> float:
         """What one of its epochs takes at most: its slowest so far; before the first, the usual."""
@@ -207,13 +214,15 @@ class _Task:
 
     def due_seconds(self, usual: float) -> float:
         """How long a report that is not late may take: an epoch, and the wait to be told."""
-        return 2 * STREAM_SECONDS + (1 + self.untold) * self.epoch_seconds(usual)
+        return 2 * STREAM_SECONDS + (1 + self.catch_up_epochs) * self.epoch_seconds(usual)
 
     def patience_seconds(self, epoch_timeout: float) -> float:
         """How long no report may come before the worker counts as hung."""
         if not self.slowest_seconds:
-            return epoch_timeout * (1 + self.untold)
-        return max(LEAST_PATIENCE_SECONDS, PATIENCE * self.slowest_seconds) * (1 + self.untold)
+            return epoch_timeout * (1 + self.catch_up_epochs)
+        return max(LEAST_PATIENCE_SECONDS, PATIENCE * self.slowest_seconds) * (
+            1 + self.catch_up_epochs
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -223,7 +232,9 @@ class _Worker:
     up: Any  #: resolves once the actor has started; None once it has
     deaths: int = 0  #: of actors with this number
     unfinished: dict[int, _Task] = field(default_factory=dict)  #: by trial, in order
-    outbox: list[tuple[Assignment, Held | None]] = field(default_factory=list)  #: not sent yet
+    outbox: list[tuple[Assignment, Checkpoint | None]] = field(
+        default_factory=list
+    )  #: not sent yet
     calls: int = 0  #: under way
     silent_seconds: float = 0.0  #: since it last told something, or got something to do
     lost: bool = False  #: given up; its work is somebody else's now
@@ -275,7 +286,9 @@ class RayPool:
         self._job, self._follows = job, workers is None
         self._count = workers or processors()
         self._epoch_timeout, self._revive = epoch_timeout, revive
-        self._alone: deque[tuple[Assignment, Held | None]] = deque()  # wait for an idle worker
+        self._alone: deque[tuple[Assignment, Checkpoint | None]] = (
+            deque()
+        )  # wait for an idle worker
         self._seconds = self._epoch_seconds = 1.0  # an assignment, an epoch take about that long
         self._begin()
 
@@ -307,7 +320,7 @@ class RayPool:
         """How many workers have something to do."""
         return sum(bool(w.unfinished) for w in self._workers) or bool(self._alone)
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         """To the worker that is up and has least to do, and that died least often."""
         if assignment.alone:
             self._alone.append((assignment, held))
@@ -319,7 +332,7 @@ class RayPool:
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Messages of all calls that have returned; an actor's death is a Failure of its work."""
         self._somebody_is_up()
-        if time.monotonic() - self._knocked > KNOCK_SECONDS:
+        if time.monotonic() - self._knocked > NODE_CHECK_SECONDS:
             self._knocked = time.monotonic()
             if not _own_node_lives():
                 return self._orphaned("")
@@ -377,13 +390,13 @@ class RayPool:
             up.sort(key=lambda w: (len(w.unfinished), w.number))
         return up[len(self._alone) :]
 
-    def _give(self, worker: _Worker, assignment: Assignment, held: Held | None) -> None:
+    def _give(self, worker: _Worker, assignment: Assignment, held: Checkpoint | None) -> None:
         if not worker.unfinished:
             worker.silent_seconds = 0.0
         known = held.epoch if held is not None and held.epoch <= assignment.start_epoch else 0
         worker.unfinished[assignment.trial] = _Task(
             assignment=assignment,
-            untold=assignment.start_epoch - known,
+            catch_up_epochs=assignment.start_epoch - known,
             slowest_seconds=assignment.slowest_seconds,
             reported=assignment.start_epoch,
         )
@@ -447,7 +460,7 @@ class RayPool:
             self._seconds += 0.1 * (message.seconds * epochs - self._seconds)
             self._epoch_seconds += 0.1 * (message.seconds - self._epoch_seconds)
             task.slowest_seconds = max(task.slowest_seconds, message.seconds)
-            task.untold, task.reported = 0, message.epoch
+            task.catch_up_epochs, task.reported = 0, message.epoch
             if not message.last:
                 return
         worker.unfinished.pop(message.trial)

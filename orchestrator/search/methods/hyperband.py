@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from orchestrator.search.methods.pruning import Asha, Promotion, Verdict
-from orchestrator.search.trial import Score
+from orchestrator.search.objective import Score
 
 __all__ = ["Hyperband"]
 

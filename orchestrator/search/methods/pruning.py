@@ -16,8 +16,8 @@ from typing import Protocol
 from sortedcontainers import SortedList
 
 from orchestrator.search.events import Kind
+from orchestrator.search.objective import WORST, Score
 from orchestrator.search.surrogate.advisor import Forecast
-from orchestrator.search.trial import WORST, Score
 
 __all__ = [
     "Asha",
@@ -92,13 +92,13 @@ class Rung:
     """All scores at one epoch, best first, and those of them that wait there."""
 
     def __init__(self) -> None:
-        self.ranked: SortedList[_Entry] = SortedList()  # a million fit
+        self.rank_epochs: SortedList[_Entry] = SortedList()  # a million fit
         self.waiting: SortedList[_Entry] = SortedList()
         self._entries: dict[int, _Entry] = {}
 
     def add(self, trial: int, score: Score) -> None:
         entry = self._entries[trial] = (*score, trial)
-        self.ranked.add(entry)
+        self.rank_epochs.add(entry)
         if score[0] < math.inf:  # what went bad never waits
             self.waiting.add(entry)
 
@@ -110,11 +110,11 @@ class Rung:
         return self._entries[trial][:2]
 
     def __len__(self) -> int:
-        return len(self.ranked)
+        return len(self.rank_epochs)
 
     def rank(self, trial: int) -> int:
         """Place among all that have a score here, from 1."""
-        return int(self.ranked.bisect_left(self._entries[trial])) + 1
+        return int(self.rank_epochs.bisect_left(self._entries[trial])) + 1
 
 
 class Rungs:
@@ -170,7 +170,7 @@ class Rungs:
     def _cutoff(self, rung: Rung) -> float | None:
         """The loss of the last of those."""
         keep = self._quota(rung)
-        return rung.ranked[keep - 1][0] if keep else None
+        return rung.rank_epochs[keep - 1][0] if keep else None
 
     def _promoted(
         self, trial: int, epoch: int, why: str, forecast: Forecast | None = None

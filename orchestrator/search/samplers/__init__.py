@@ -8,11 +8,12 @@ from orchestrator.errors import SpecError
 from orchestrator.search.samplers.grid import Grid
 from orchestrator.search.samplers.random import Random
 from orchestrator.search.samplers.sobol import Sobol
-from orchestrator.search.samplers.usual import Usual
+from orchestrator.search.samplers.start_point import StartPoint
 from orchestrator.search.spec import SAMPLERS
-from orchestrator.space.space import Point, Space
+from orchestrator.space.domains import Point
+from orchestrator.space.space import Space
 
-__all__ = ["Grid", "NoSampler", "Random", "Sampler", "Sobol", "Usual", "make_sampler", "told"]
+__all__ = ["Grid", "NoSampler", "Random", "Sampler", "Sobol", "StartPoint", "make_sampler", "told"]
 
 
 class Sampler(Protocol):
@@ -66,7 +67,7 @@ def told(sampler: Sampler, draw: int) -> str:
     """Where the draw-th point comes from, in words."""
     if isinstance(sampler, Allowed):
         return told(sampler.sampler, sampler.place(draw) or 0)
-    if isinstance(sampler, Usual):
+    if isinstance(sampler, StartPoint):
         if draw == 0:
             return "the values that usually work"
         half_way = " half way to the values that usually work" if sampler.leans(draw) else ""
@@ -75,9 +76,9 @@ def told(sampler: Sampler, draw: int) -> str:
 
 
 def make_sampler(
-    name: str, space: Space, *, seed: int, grid_levels: int, usual: int = 0
+    name: str, space: Space, *, seed: int, grid_levels: int, start_points: int = 0
 ) -> Sampler:
-    """The sampler of that name; its first `usual` points lean to the space's usual values.
+    """The sampler of that name; its first `start_points` points lean to the space's start point.
 
     Raises:
         SpecError: If there is none.
@@ -94,6 +95,6 @@ def make_sampler(
             sampler = NoSampler()
         case _:
             raise SpecError(f"search.sampler needs one of {' | '.join(SAMPLERS)}, got {name!r}")
-    if usual and space.usual is not None:
-        sampler = Usual(sampler, space, most=usual)
+    if start_points and space.start_point is not None:
+        sampler = StartPoint(sampler, space, most=start_points)
     return Allowed(sampler, space) if space.constraints else sampler

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.space.space import Choice, Config, Domain, Fixed, Integer, Point, Space, Value
+from orchestrator.space.domains import Choice, Config, Domain, Fixed, Integer, Point, Value
+from orchestrator.space.space import Space
 
 __all__ = ["Grid"]
 

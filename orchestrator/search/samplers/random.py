@@ -8,7 +8,8 @@ where a grid tries n^(1/d).
 from __future__ import annotations
 
 from orchestrator.search.random_streams import Purpose, uniform
-from orchestrator.space.space import Point, Space
+from orchestrator.space.domains import Point
+from orchestrator.space.space import Space
 
 __all__ = ["Random"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.stats import qmc
 
 from orchestrator.search.random_streams import Purpose, stream
-from orchestrator.space.space import Point, Space
+from orchestrator.space.domains import Point
+from orchestrator.space.space import Space
 
 __all__ = ["Sobol"]
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import ndtr
 
-from orchestrator.space.space import Choice, Space
+from orchestrator.space.domains import Choice
+from orchestrator.space.space import Space
 
-__all__ = ["candidates", "expected_improvement", "refined"]
+__all__ = ["candidates", "expected_improvement", "refine_candidates"]
 
 RANDOM = 100  #: candidates over the whole cube
 NEARBY = 80  #: candidates around the elites
@@ -59,7 +60,7 @@ def candidates(space: Space, elites: Array, rng: np.random.Generator) -> Array:
     return space.canonical(np.vstack([anywhere, nearby]))
 
 
-def refined(
+def refine_candidates(
     space: Space,
     points: Array,
     worth: Array,

@@ -20,11 +20,16 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from orchestrator.search.objective import WORST, Score
 from orchestrator.search.random_streams import Purpose, stream
-from orchestrator.search.surrogate.acquisition import candidates, expected_improvement, refined
+from orchestrator.search.surrogate.acquisition import (
+    candidates,
+    expected_improvement,
+    refine_candidates,
+)
 from orchestrator.search.surrogate.gaussian_process import Array, Columns, Posterior, Prior, fit
-from orchestrator.search.trial import WORST, Score
-from orchestrator.space.space import Choice, Point, Space
+from orchestrator.space.domains import Choice, Point
+from orchestrator.space.space import Space
 
 __all__ = ["Advisor", "Forecast"]
 
@@ -37,7 +42,9 @@ FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later o
 SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
 ELITES = 8  #: of the trials, to look around
 CLOSE = 16  #: candidates whose improvement is worked out: those where it may be largest
-LUCK = 2.0  #: standard deviations of the noise that the best may owe to it; more is an outlier
+NOISE_ALLOWANCE = (
+    2.0  #: standard deviations of the noise that the best may owe to it; more is an outlier
+)
 LEADERS = 64  #: results of which the model says who leads
 HUGE = 1e100  #: losses beyond it count as this much
 PENDING = 64  #: running trials that the model thinks of, the latest ones
@@ -148,7 +155,9 @@ class Advisor:
             return view.improvements(self._inputs(points), allowed=allowed)
 
         points = candidates(self._space, view.elites, rng)
-        found = refined(self._space, points, worth(points), worth, elites=view.elites, rng=rng)
+        found = refine_candidates(
+            self._space, points, worth(points), worth, elites=view.elites, rng=rng
+        )
         found = found[self._space.allowed(found)]
         new = (p for p in found if p.tobytes() not in self._tried)
         point = next(new, found[0] if len(found) else None)
@@ -191,7 +200,7 @@ class Advisor:
     def _seen(self) -> _View:
         """The model with all results and all that runs."""
         if self._view is None:
-            base = self._with_all_results()
+            base = self._fit_all_results()
             y, scale = self._objective(base.results)
             posterior = base.posterior
             without_noise = posterior.observe(y)
@@ -203,12 +212,14 @@ class Advisor:
             self._view = _View(
                 posterior=posterior,
                 scale=scale,
-                best=max(float(y.min()), float(without_noise.min()) - LUCK * posterior.noise),
+                best=max(
+                    float(y.min()), float(without_noise.min()) - NOISE_ALLOWANCE * posterior.noise
+                ),
                 elites=np.array([self._points[t] for t in self._elites()]),
             )
         return self._view
 
-    def _with_all_results(self) -> _Base:
+    def _fit_all_results(self) -> _Base:
         """Results in the order they came; one fitted to the first n is the same whoever asks when.
 
         The hyperparameters are those fitted to the results there were at the last threshold; those
@@ -246,9 +257,9 @@ class Advisor:
         """Which of the first n results the model holds: all, or the best and a random rest."""
         if n <= MOST:
             return list(range(n))
-        ranked = [i for _, i in self._ranked if i < n]
+        rank_epochs = [i for _, i in self._ranked if i < n]
         rest = stream(self._seed, n, Purpose.CHOOSE).choice(n - BEST, MOST - BEST, replace=False)
-        return sorted([*ranked[:BEST], *(ranked[BEST + int(k)] for k in rest)])
+        return sorted([*rank_epochs[:BEST], *(rank_epochs[BEST + int(k)] for k in rest)])
 
     def _objective(self, results: Sequence[int]) -> tuple[Array, _Scale]:
         """Scores as the model has them, mean 0 and standard deviation 1, and the way back.
@@ -256,11 +267,11 @@ class Advisor:
         The metric that breaks ties has a say too, the more of the losses are equal: where they are
         counts of a few hundred validation examples, it still tells which way is down.
         """
-        loss, best, spread = _stretched(np.array([self._loss[i] for i in results]))
-        y = _standardised(loss)
+        loss, best, spread = _compress_losses(np.array([self._loss[i] for i in results]))
+        y = _standardise(loss)
         if tied := 1 - len(np.unique(loss)) / len(loss):
-            tie, _, _ = _stretched(np.array([self._tie[i] for i in results]))
-            y = _standardised(y + tied * _standardised(tie))
+            tie, _, _ = _compress_losses(np.array([self._tie[i] for i in results]))
+            y = _standardise(y + tied * _standardise(tie))
         # and back by regression: the loss to expect where the objective is y
         slope = float(y @ (loss - loss.mean())) / len(y)
         return y, _Scale(best, spread, float(loss.mean()), slope)
@@ -349,7 +360,7 @@ class _View:
         return worth
 
 
-def _stretched(losses: Array) -> tuple[Array, float, float]:
+def _compress_losses(losses: Array) -> tuple[Array, float, float]:
     """log(1 + (loss - best) / (median - best)), the best loss, and what it is divided by.
 
     What is far from the best should not shape the model; what went bad counts as the worst.
@@ -363,7 +374,7 @@ def _stretched(losses: Array) -> tuple[Array, float, float]:
     return np.log(SOFT + (np.minimum(losses, worst) - best) / spread), best, spread
 
 
-def _standardised(values: Array) -> Array:
+def _standardise(values: Array) -> Array:
     """Mean 0 and standard deviation 1; all 0 where they are alike."""
     width = float(values.std())
     centred = values - values.mean()

@@ -9,9 +9,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.runtime.ordered_pool import InOrder
-from orchestrator.runtime.worker import Held, Message
-from orchestrator.search.trial import WORST, Assignment, Failure, Report
+from orchestrator.runtime.ordered_pool import OrderedPool
+from orchestrator.runtime.worker import Checkpoint, Message
+from orchestrator.search.messages import Assignment, Failure, Report
+from orchestrator.search.objective import WORST
 
 
 class Shuffled:
@@ -29,7 +30,7 @@ class Shuffled:
     def busy(self) -> int:
         return len(self.out)
 
-    def submit(self, assignment: Assignment, held: Held | None) -> None:
+    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
         assert self.free() > 0
         self.out.append(assignment)
         self.epoch[assignment.trial] = assignment.start_epoch
@@ -74,7 +75,7 @@ def failure(a: Assignment) -> Failure:
 
 def handed_in(places: int, draws: Sequence[int], *, width: int, count: int) -> list[int]:
     """The trials in the order in which they end, when each one that failed is tried again."""
-    pool = InOrder(Shuffled(places, draws), width=width)
+    pool = OrderedPool(Shuffled(places, draws), max_in_flight=width)
     begun, ended = 0, []
     while len(ended) < count:
         while pool.free() and begun < count:
@@ -109,7 +110,7 @@ def test_assignments_end_in_the_order_in_which_they_were_given(
 
 def test_as_many_are_out_as_the_width_says_whatever_the_pool_has_room_for() -> None:
     inner = Shuffled(2, [])
-    pool = InOrder(inner, width=5)
+    pool = OrderedPool(inner, max_in_flight=5)
     for trial in range(5):
         assert pool.free() == 5 - trial
         pool.submit(assignment(trial), None)

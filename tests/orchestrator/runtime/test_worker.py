@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from search_examples import HERE, Toy, assignment, job, quick
 
 from orchestrator.errors import SpecError
-from orchestrator.runtime.trainer import load_trainer, objective_of
-from orchestrator.runtime.worker import Held, Message, resumed, train
-from orchestrator.search.trial import WORST, Failure, Report
+from orchestrator.runtime.trainer import choose_objective, load_trainer
+from orchestrator.runtime.worker import Checkpoint, Message, restore_trainer, train
+from orchestrator.search.messages import Failure, Report
+from orchestrator.search.objective import WORST
 
 
-def trained(a: Any, *, held: Held | None = None, trainer: str = "Toy") -> list[Message]:
+def trained(a: Any, *, held: Checkpoint | None = None, trainer: str = "Toy") -> list[Message]:
     ticks = iter(np.arange(1_000) * 0.5)
     return list(train(job(trainer), a, held, worker=7, clock=lambda: float(next(ticks))))
 
@@ -27,7 +28,7 @@ def reports(messages: list[Message]) -> list[Report]:
     return [m for m in messages if isinstance(m, Report)]
 
 
-def last_words(messages: list[Message]) -> Failure:
+def closing_events(messages: list[Message]) -> Failure:
     assert isinstance(messages[-1], Failure)
     return messages[-1]
 
@@ -68,7 +69,7 @@ def test_from_any_state_or_none_training_goes_on_as_if_it_had_never_stopped(
     whole = job().make({}, 11)
     for _ in range(held_at):
         whole.epoch()
-    state = Held(epoch=held_at, state=whole.state())
+    state = Checkpoint(epoch=held_at, state=whole.state())
     for held in (state, None):
         told = reports(trained(assignment(start=start, stop=start + epochs), held=held))
         assert [r.metrics for r in told] == [r.metrics for r in straight[start : start + epochs]]
@@ -79,12 +80,12 @@ def test_a_state_of_a_later_epoch_is_not_used() -> None:
     later = job().make({}, 11)
     for _ in range(5):
         later.epoch()
-    trainer = resumed(job(), {}, 11, Held(epoch=5, state=later.state()), epoch=2)
+    trainer = restore_trainer(job(), {}, 11, Checkpoint(epoch=5, state=later.state()), epoch=2)
     assert trainer.state()["epochs"] == 2
-    assert np.array_equal(trainer.state()["weights"], replayed(2))
+    assert np.array_equal(trainer.state()["weights"], replay_run(2))
 
 
-def replayed(epochs: int) -> np.ndarray:
+def replay_run(epochs: int) -> np.ndarray:
     """The toy's weights by hand: that many normal draws of its seed, added up."""
     rng = np.random.default_rng(11)
     return np.sum([rng.normal(size=3) for _ in range(epochs)], axis=0)
@@ -97,7 +98,7 @@ def test_the_last_report_carries_the_state_and_so_does_each_new_best() -> None:
         assert (r.state is not None) == (r.score[0] < best or r.last)
         if r.state is not None:
             assert r.state["epochs"] == r.epoch
-            assert np.array_equal(r.state["weights"], replayed(r.epoch))
+            assert np.array_equal(r.state["weights"], replay_run(r.epoch))
         best = min(best, r.score[0])
 
 
@@ -135,7 +136,7 @@ def test_any_metric_that_is_not_finite_ends_the_assignment() -> None:
 def test_a_trainer_that_raises_ends_in_a_failure_with_one_line_and_a_traceback() -> None:
     told = trained(assignment(stop=5, raises_in=3))
     assert [r.epoch for r in reports(told[:-1])] == [1, 2]
-    failure = last_words(told)
+    failure = closing_events(told)
     assert (failure.trial, failure.attempt, failure.kind, failure.worker) == (4, 2, "raised", 7)
     assert failure.message == "RuntimeError: the kettle is empty"
     assert "second line" in failure.traceback and "in epoch" in failure.traceback
@@ -157,7 +158,7 @@ def test_what_a_trainer_does_wrong_is_a_failure_that_says_what(
 ) -> None:
     told = trained(assignment(**config), trainer=trainer)
     assert len(told) == 1
-    failure = last_words(told)
+    failure = closing_events(told)
     assert failure.kind == "raised" and "\n" not in failure.message
     assert re.search(message, failure.message)
 
@@ -206,9 +207,9 @@ def test_the_first_metric_with_a_goal_decides_unless_one_is_named(
         ("log_loss", ("validation_log_loss", False), ("validation_accuracy", True)),
         ("validation_log_loss", ("validation_log_loss", False), ("validation_accuracy", True)),
     ):
-        found = objective_of(Toy, asked)
+        found = choose_objective(Toy, asked)
         assert (found.metric, found.maximize) == first
         assert (found.tie_metric, found.tie_maximize) == tie
     for asked in ("speed", "train_loss"):
         with pytest.raises(SpecError, match=r"accuracy \| log_loss; got"):
-            objective_of(Toy, asked)
+            choose_objective(Toy, asked)

@@ -8,7 +8,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from search_examples import CONDITIONAL, points, quick, space_of, spaces
 
-from orchestrator.search.surrogate.acquisition import candidates, expected_improvement, refined
+from orchestrator.search.surrogate.acquisition import (
+    candidates,
+    expected_improvement,
+    refine_candidates,
+)
 from orchestrator.space.space import Space
 
 
@@ -58,7 +62,9 @@ def test_local_search_finds_a_corner_and_never_loses_what_it_had() -> None:
         return -np.abs(p - target).sum(axis=1)
 
     start = candidates(space, rng.random((4, 3)), rng)
-    found = refined(space, start, value(start), value, elites=rng.random((4, 3)), rng=rng)[0]
+    found = refine_candidates(
+        space, start, value(start), value, elites=rng.random((4, 3)), rng=rng
+    )[0]
     assert value(found[None])[0] >= value(start).max()
     assert np.abs(found - target).max() < 0.1
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_examples import CONDITIONAL, quick, space_of
 
+from orchestrator.search.objective import WORST, Score
 from orchestrator.search.surrogate.advisor import BEST, BLOCK, MOST, Advisor
-from orchestrator.search.trial import WORST, Score
 from orchestrator.space.space import Space
 
 PLAIN = "a: {linear: [0, 1]}\nb: {log: [1e-4, 1]}"
@@ -140,8 +140,8 @@ def test_the_model_stays_small_however_many_results_there_are() -> None:
         advisor.start(point)
         advisor.enter(trial, 1, score(float(rng.random())))
         if trial % 7 == 0 and advisor.ready:
-            assert len(advisor._with_all_results().posterior) <= MOST + BLOCK
-    base = advisor._with_all_results()
+            assert len(advisor._fit_all_results().posterior) <= MOST + BLOCK
+    base = advisor._fit_all_results()
     scores = list(zip(advisor._loss, advisor._tie, strict=True))
     best = sorted(range(base.since), key=lambda i: (scores[i], i))[:BEST]
     assert set(best) <= set(base.results)

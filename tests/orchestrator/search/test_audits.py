@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from search_examples import search_of, session, spec_of
+from search_examples import make_search, session, spec_of
 
 from orchestrator.search.events import Event
-from orchestrator.search.search import AUDIT, Search, Trial
+from orchestrator.search.search import Search
 from orchestrator.search.simulate import simulate
-from orchestrator.search.trial import Status
+from orchestrator.search.trial import AUDIT, Status, Trial
 from pipelines.runs.spec import Spec
 
 
 def played(spec: Spec, budget: Event, *, workers: int = 1) -> Search:
-    search = search_of(spec)
+    search = make_search(spec)
     simulate(search, budget=budget, workers=workers, epoch_seconds=lambda _: 1.0)
     return search
 

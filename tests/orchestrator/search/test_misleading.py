@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from search_examples import session, spec_of
 
+from orchestrator.search.messages import Assignment
 from orchestrator.search.search import Search
 from orchestrator.search.simulate import simulate
-from orchestrator.search.trial import Assignment
-from orchestrator.space.space import Config
+from orchestrator.space.domains import Config
 
 pytestmark = pytest.mark.slow
 

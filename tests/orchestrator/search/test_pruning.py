@@ -14,8 +14,8 @@ from search_examples import quick
 from orchestrator.search.events import Kind
 from orchestrator.search.methods.hyperband import Hyperband
 from orchestrator.search.methods.pruning import Asha, Median, NoPruning, Promotion
+from orchestrator.search.objective import WORST, Score
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
-from orchestrator.search.trial import WORST, Score
 
 # ---------------------------------------------------------------------- rungs
 

@@ -13,7 +13,8 @@ from search_examples import CONDITIONAL, answer_of_another_process, quick, space
 
 from orchestrator.errors import SpecError
 from orchestrator.search.samplers import SAMPLERS, Grid, Random, Sampler, Sobol, make_sampler
-from orchestrator.space.space import Choice, Dimension, Integer, Parameter, Real, Space
+from orchestrator.space.domains import Choice, Integer, Real
+from orchestrator.space.space import Dimension, Parameter, Space
 
 DRAWING = [name for name in SAMPLERS if name != "none"]
 every_sampler = pytest.mark.parametrize("name", DRAWING)

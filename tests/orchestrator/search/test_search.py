@@ -19,19 +19,21 @@ from search_examples import (
     events,
     fed,
     lives,
+    make_search,
     play_out,
     quick,
     report_of,
-    search_of,
     session,
     spec_of,
     told,
 )
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation, Search
+from orchestrator.search.messages import Assignment, Failure, Observation
+from orchestrator.search.objective import WORST
+from orchestrator.search.search import Search
 from orchestrator.search.surrogate import advisor
-from orchestrator.search.trial import WORST, Assignment, Failure, Status
+from orchestrator.search.trial import Status
 from pipelines.runs.spec import Spec
 
 every_pruning = pytest.mark.parametrize(
@@ -68,8 +70,8 @@ class AnyRun(RuleBasedStateMachine):
         self.early.start()
         first = {"rate": 0.1, "width": 8, "kind": "a"}
         spec = spec_of(
-            pruning=pruning, sampler=sampler, given=[first] * given, eta=2, zooms=2, retries=1,
-            grid_levels=2, audit=audit,
+            pruning=pruning, sampler=sampler, initial_configs=[first] * given, eta=2, zooms=2,
+            retries=1, grid_levels=2, audit=audit,
         )  # fmt: skip
         self.play = Play(spec, seed=seed, budget=budget)
 
@@ -202,7 +204,7 @@ def test_replaying_any_beginning_of_a_log_gives_the_state_of_that_moment(pruning
     spec = spec_of(pruning=pruning)
     play = Play(spec, budget=session(trials=12))
     play_out(play, np.random.default_rng(0), workers=3, loss=curve, mishaps=0.05)
-    live = search_of(spec)
+    live = make_search(spec)
     for i, entry in enumerate(play.log):
         live.apply(entry)
         if i % 7 == 0:
@@ -215,7 +217,7 @@ def test_replaying_any_beginning_of_a_log_gives_the_state_of_that_moment(pruning
 
 def test_what_is_given_comes_first_then_the_sampler() -> None:
     given = [{"rate": 0.1, "width": 8, "kind": "a"}, {"rate": 0.5, "width": 16, "kind": "b"}]
-    play = after_start(spec_of(given=given), count=4)
+    play = after_start(spec_of(initial_configs=given), count=4)
     starts = events(play, Kind.START)
     assert [e.config for e in starts[:2]] == given
     assert [e.stage for e in starts] == ["given", "given", "coarse", "coarse"]
@@ -510,11 +512,11 @@ def test_no_trial_is_promoted_from_outside_the_best_third_but_on_the_last_call(
             stop[entry.trial] = entry.stop_epoch
         elif entry.kind is Kind.PROMOTE:
             rung = rungs[entry.start_epoch]
-            ranked = sorted(rung, key=lambda t: (rung[t], t))
-            within = ranked.index(entry.trial) < len(ranked) // 3
+            rank_epochs = sorted(rung, key=lambda t: (rung[t], t))
+            within = rank_epochs.index(entry.trial) < len(rank_epochs) // 3
             assert within or (started == 40 and "no new trials" in entry.reason)
-            assert entry.rank == ranked.index(entry.trial) + 1
-            assert entry.peers == len(ranked)
+            assert entry.rank == rank_epochs.index(entry.trial) + 1
+            assert entry.peers == len(rank_epochs)
             stop[entry.trial] = entry.stop_epoch
 
 

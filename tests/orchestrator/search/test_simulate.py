@@ -3,18 +3,18 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from search_examples import search_of, session, spec_of
+from search_examples import make_search, session, spec_of
 
-from orchestrator.search.simulate import Simulated, simulate
+from orchestrator.search.simulate import SimulationResult, simulate
 
 
 def simulated(
     *, trials: int | None = None, epochs: int | None = None, seconds: float | None = None,
     workers: int = 4, seed: int = 0, eta: int = 3, max_epochs: int = 27, pruning: str = "asha",
-) -> Simulated:  # fmt: skip
+) -> SimulationResult:  # fmt: skip
     spec = spec_of(max_epochs=max_epochs, eta=eta, pruning=pruning)
     return simulate(
-        search_of(spec, seed=seed),
+        make_search(spec, seed=seed),
         budget=session(trials=trials, epochs=epochs, seconds=seconds),
         workers=workers,
         epoch_seconds=lambda a: 1.0 + a.config["width"] / 64,
@@ -47,7 +47,7 @@ def test_more_workers_take_less_time() -> None:
 def test_one_worker_takes_as_long_as_all_epochs_together() -> None:
     spec = spec_of(pruning="none")
     found = simulate(
-        search_of(spec), budget=session(trials=7), workers=1, epoch_seconds=lambda config: 2.0
+        make_search(spec), budget=session(trials=7), workers=1, epoch_seconds=lambda config: 2.0
     )
     assert (found.epochs, found.seconds) == (7 * 9, 2.0 * 7 * 9)
     assert found.reached == {9: 7}

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_examples import CONDITIONAL, quick, space_of
 
-from orchestrator.search.zoom import BORDER, SHRINK, History, Zoom, fine_draw, zoom_in
-from orchestrator.space.space import Choice, Point, Space
+from orchestrator.search.zoom import BORDER, SHRINK, History, Zoom, draw_fine, zoom_in
+from orchestrator.space.domains import Choice, Point
+from orchestrator.space.space import Space
 
 SPACE = space_of(CONDITIONAL)
 SQUARE = space_of("x: {linear: [0, 1]}\ny: {linear: [0, 1]}")
@@ -118,7 +119,7 @@ def test_a_choice_that_three_quarters_of_the_elites_made_is_settled(options: lis
 def test_every_draw_from_a_settled_choice_is_that_choice(options: list[str], seed: int) -> None:
     space = space_of("kind: {choice: [a, b, c]}")
     made = zoom([space.point({"kind": options[0]})], space=space)
-    draw = fine_draw(space, made, seed=seed, trial=1, history=History(space))
+    draw = draw_fine(space, made, seed=seed, trial=1, history=History(space))
     assert space.config(draw.point) == {"kind": options[0]}
 
 
@@ -137,12 +138,12 @@ def test_every_draw_lies_in_its_box_and_says_where_it_comes_from(
     points: list[Point], seed: int, trial: int
 ) -> None:
     made = zoom(points)
-    draw = fine_draw(SPACE, made, seed=seed, trial=trial, history=History(SPACE))
+    draw = draw_fine(SPACE, made, seed=seed, trial=trial, history=History(SPACE))
     for d, u in zip(SPACE.dimensions, draw.point, strict=True):
         assert made.box[d.name][0] <= u <= made.box[d.name][1]
     assert (draw.stage, draw.zoom, draw.box, draw.parents) == ("fine", 1, made.box, made.parents)
     assert draw.reason
-    again = fine_draw(SPACE, made, seed=seed, trial=trial, history=History(SPACE))
+    again = draw_fine(SPACE, made, seed=seed, trial=trial, history=History(SPACE))
     assert np.array_equal(draw.point, again.point)
 
 
@@ -151,7 +152,7 @@ WHOLE = Zoom(number=1, box={"x": (0.0, 1.0), "y": (0.0, 1.0)}, parents=(0,))
 
 def drawn(history: History, count: int = 400, *, space: Space = SQUARE, box: Zoom = WHOLE):
     return [
-        fine_draw(space, box, seed=5, trial=trial, history=history).point for trial in range(count)
+        draw_fine(space, box, seed=5, trial=trial, history=history).point for trial in range(count)
     ]
 
 

@@ -89,7 +89,7 @@ def test_constraints_that_leave_nothing_are_an_error_and_not_an_endless_search()
 
 def test_given_configurations_keep_to_the_constraints_too() -> None:
     with pytest.raises(SpecError, match="breaks one of the constraints"):
-        spec_of("a: {int: [1, 9]}", constraints=["a < 5"], given=[{"a": 7}])
+        spec_of("a: {int: [1, 9]}", constraints=["a < 5"], initial_configs=[{"a": 7}])
 
 
 def test_what_another_space_knew_fits_where_it_makes_a_whole_configuration() -> None:

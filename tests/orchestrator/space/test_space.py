@@ -10,7 +10,8 @@ from scipy import stats
 from search_examples import CONDITIONAL, choices, integers, points, quick, reals, space_of, spaces
 
 from orchestrator.errors import SpecError
-from orchestrator.space.space import Choice, Fixed, Integer, Parameter, Real, Space
+from orchestrator.space.domains import Choice, Fixed, Integer, Real
+from orchestrator.space.space import Parameter, Space
 
 #: Of every statistical test in this file: it fails once in ten thousand draws of its seed.
 FALSE_ALARM = 1e-4

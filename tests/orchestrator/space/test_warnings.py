@@ -5,8 +5,8 @@ import re
 import pytest
 from search_examples import CONDITIONAL, space_of
 
-from orchestrator.space.warnings import warnings_for
-from pipelines.runs.specs import space_spec
+from orchestrator.space.warnings import find_warnings
+from pipelines.runs.specs import load_space_spec
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from pipelines.runs.specs import space_spec
     ],
 )  # fmt: skip
 def test_what_would_be_searched_badly_is_warned_of_once(text: str, told: list[str]) -> None:
-    found = warnings_for(space_of(text))
+    found = find_warnings(space_of(text))
     assert len(found) == len(told)
     for warning, pattern in zip(found, told, strict=True):
         assert "\n" not in warning
@@ -53,8 +53,8 @@ def test_what_would_be_searched_badly_is_warned_of_once(text: str, told: list[st
     ],
 )
 def test_what_is_searched_well_is_not_warned_of(text: str) -> None:
-    assert warnings_for(space_of(text)) == []
+    assert find_warnings(space_of(text)) == []
 
 
 def test_the_default_space_gives_no_warning() -> None:
-    assert warnings_for(space_spec(None, seed=0).parameters()) == []
+    assert find_warnings(load_space_spec(None, seed=0).parameters()) == []

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from search_examples import quick
 
-from orchestrator.runtime.worker import Held
-from orchestrator.search.trial import State
+from orchestrator.runtime.worker import Checkpoint
+from orchestrator.search.messages import State
 from orchestrator.store import checkpoints as states_module
-from orchestrator.store.checkpoints import States, from_tensors, to_tensors
+from orchestrator.store.checkpoints import CheckpointStore, from_tensors, to_tensors
 
 BUDGET = 10**9
 
 
-def held(epoch: int = 1, *, size: int = 1_000, fill: float = 0.0) -> Held:
-    return Held(epoch=epoch, state={"w": np.full(size, fill), "name": "é", "steps": 2**60})
+def held(epoch: int = 1, *, size: int = 1_000, fill: float = 0.0) -> Checkpoint:
+    return Checkpoint(epoch=epoch, state={"w": np.full(size, fill), "name": "é", "steps": 2**60})
 
 
 def files(folder: Path) -> list[str]:
@@ -62,9 +62,9 @@ def test_a_state_comes_back_to_the_last_bit_from_memory_and_from_disk(
     kept: dict[int, dict[str, Any]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        made = States(Path(folder), budget_bytes=BUDGET)
+        made = CheckpointStore(Path(folder), budget_bytes=BUDGET)
         for trial, state in kept.items():
-            made.put(trial, Held(epoch=trial + 1, state=state))
+            made.put(trial, Checkpoint(epoch=trial + 1, state=state))
         for _ in range(2):
             for trial, state in kept.items():
                 back = made.get(trial)
@@ -86,9 +86,9 @@ def test_a_state_comes_back_to_the_last_bit_from_memory_and_from_disk(
 def test_an_array_that_does_not_lie_in_one_piece_keeps_its_values(
     array: np.ndarray, tmp_path: Path
 ) -> None:
-    States(tmp_path, budget_bytes=BUDGET)
-    made = States(tmp_path, budget_bytes=BUDGET)
-    made.put(0, Held(epoch=1, state={"w": array}))
+    CheckpointStore(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
+    made.put(0, Checkpoint(epoch=1, state={"w": array}))
     made.flush()
     back = made.get(0)
     assert back is not None
@@ -98,9 +98,9 @@ def test_an_array_that_does_not_lie_in_one_piece_keeps_its_values(
 
 def test_numbers_that_numpy_made_are_kept_as_well(tmp_path: Path) -> None:
     """A trainer's own state easily holds a np.float32 or a np.int64 instead of a plain number."""
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     state = {"best": np.float32(0.25), "steps": np.int64(3), "done": np.bool_(True)}
-    made.put(0, Held(epoch=1, state=state))
+    made.put(0, Checkpoint(epoch=1, state=state))
     made.flush()
     back = made.get(0)
     assert back is not None and back.state == state
@@ -117,14 +117,14 @@ def test_tensors_and_the_rest_are_taken_apart_and_put_together() -> None:
 
 
 def test_states_survive_the_process(tmp_path: Path) -> None:
-    first = States(tmp_path, budget_bytes=BUDGET)
+    first = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in range(3):
         first.put(trial, held(trial + 1, fill=trial))
         first.flush()
     first.put(1, held(9, fill=9))
     first.flush()
     first.put(3, held(8))  # never on disk
-    again = States(tmp_path, budget_bytes=BUDGET)
+    again = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     back = [again.get(trial) for trial in range(4)]
     assert [b and b.epoch for b in back] == [1, 9, 3, None]
     assert back[1] is not None and back[1].state["w"][0] == 9
@@ -132,7 +132,7 @@ def test_states_survive_the_process(tmp_path: Path) -> None:
 
 
 def test_states_of_one_flush_share_a_file_and_nothing_new_makes_none(tmp_path: Path) -> None:
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     made.flush()
     assert files(tmp_path) == []
     for trial in range(5):
@@ -143,7 +143,7 @@ def test_states_of_one_flush_share_a_file_and_nothing_new_makes_none(tmp_path: P
 
 
 def test_a_file_goes_when_nobody_needs_it(tmp_path: Path) -> None:
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in (0, 1):
         made.put(trial, held())
     made.flush()
@@ -155,7 +155,7 @@ def test_a_file_goes_when_nobody_needs_it(tmp_path: Path) -> None:
 
 
 def test_a_file_of_which_little_is_needed_is_dissolved(tmp_path: Path) -> None:
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in range(10):
         made.put(trial, held(fill=trial))
     made.flush()
@@ -169,16 +169,16 @@ def test_a_file_of_which_little_is_needed_is_dissolved(tmp_path: Path) -> None:
     assert after != before and (tmp_path / after).stat().st_size < size / 3
     back = made.get(9)
     assert back is not None and back.state["w"][0] == 9
-    again = States(tmp_path, budget_bytes=BUDGET).get(9)
+    again = CheckpointStore(tmp_path, budget_bytes=BUDGET).get(9)
     assert again is not None and again.state["w"][0] == 9
 
 
 @pytest.mark.parametrize("state", [{"weights": np.zeros(2), "moments": np.zeros(2)}, {}])
 def test_a_file_that_is_needed_whole_is_left_alone(state: State, tmp_path: Path) -> None:
     """Even one of small states, where names and numbers outweigh the arrays, or of none."""
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in range(20):
-        made.put(trial, Held(epoch=1, state=state))
+        made.put(trial, Checkpoint(epoch=1, state=state))
     made.flush()
     (path,) = tmp_path.iterdir()
     written = path.stat().st_mtime_ns
@@ -188,7 +188,7 @@ def test_a_file_that_is_needed_whole_is_left_alone(state: State, tmp_path: Path)
 
 
 def test_small_files_stay_few_and_a_state_is_written_a_few_times_in_all(tmp_path: Path) -> None:
-    made, written, most = States(tmp_path, budget_bytes=BUDGET), 0, 0
+    made, written, most = CheckpointStore(tmp_path, budget_bytes=BUDGET), 0, 0
     for trial in range(64):
         made.put(trial, held(fill=trial))
         made.flush()
@@ -197,31 +197,31 @@ def test_small_files_stay_few_and_a_state_is_written_a_few_times_in_all(tmp_path
     (whole,) = tmp_path.iterdir()
     assert most <= np.log2(64)
     assert written <= (1 + np.log2(64)) * 1.1 * whole.stat().st_size  # 1.1: headers
-    again = States(tmp_path, budget_bytes=BUDGET)
+    again = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     kept = [one.state["w"][0] for t in range(64) if (one := again.get(t))]
     assert kept == list(range(64))
 
 
 def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".states-000000.safetensors.tmp").write_bytes(b"half")
-    States(tmp_path, budget_bytes=BUDGET)
+    CheckpointStore(tmp_path, budget_bytes=BUDGET)
     assert files(tmp_path) == []
 
 
 def test_an_earlier_state_stays_until_the_newer_one_is_on_disk(tmp_path: Path) -> None:
     """A driver that dies in between costs the epochs since the last flush, not all of them."""
-    first = States(tmp_path, budget_bytes=BUDGET)
+    first = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     first.put(0, held(9))
     first.flush()
     first.put(0, held(27))
-    back = States(tmp_path, budget_bytes=BUDGET).get(0)
+    back = CheckpointStore(tmp_path, budget_bytes=BUDGET).get(0)
     assert back is not None and back.epoch == 9
 
 
 def test_trim_lets_go_of_the_lowest_epochs_until_a_tenth_of_the_budget_is_used(
     tmp_path: Path,
 ) -> None:
-    made = States(tmp_path, budget_bytes=200_000)
+    made = CheckpointStore(tmp_path, budget_bytes=200_000)
     for trial, epoch in enumerate([3, 27, 1, 9]):
         made.put(trial, held(epoch, size=1_000))  # 8 kB each, and 20 kB may stay
         made.flush()
@@ -234,8 +234,8 @@ def test_trim_lets_go_of_the_lowest_epochs_until_a_tenth_of_the_budget_is_used(
 
 
 def test_the_latest_states_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states_module, "HANDY_BYTES", 3 * held(size=1_000).bytes)
-    made = States(tmp_path, budget_bytes=BUDGET)
+    monkeypatch.setattr(states_module, "MEMORY_CACHE_BYTES", 3 * held(size=1_000).bytes)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in range(5):
         made.put(trial, held(trial, size=1_000))
         made.flush()
@@ -251,8 +251,8 @@ def test_the_latest_states_need_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_damaged_file_is_a_state_that_is_missing_and_no_error(
     damage: str, reopened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(states_module, "HANDY_BYTES", 0)
-    made = States(tmp_path, budget_bytes=BUDGET)
+    monkeypatch.setattr(states_module, "MEMORY_CACHE_BYTES", 0)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     for trial in (0, 1):
         made.put(trial, held())
     made.flush()
@@ -263,7 +263,7 @@ def test_a_damaged_file_is_a_state_that_is_missing_and_no_error(
     else:
         path.write_bytes({"cut": whole[:-100], "empty": b"", "noise": b"\xff" * 500}[damage])
     if reopened:
-        made = States(tmp_path, budget_bytes=BUDGET)
+        made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     made.flush()
     assert made.get(0) is None and made.get(1) is None
     assert made.used_bytes == 0
@@ -286,7 +286,7 @@ def test_what_is_used_is_never_negative_and_nothing_when_nothing_is_kept(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made, known, broken = States(folder, budget_bytes=BUDGET), {}, False
+        made, known, broken = CheckpointStore(folder, budget_bytes=BUDGET), {}, False
         for number, (move, trial) in enumerate(moves):
             if move == "put":
                 made.put(trial, held(number + 1, size=100 * (trial + 1)))
@@ -298,7 +298,7 @@ def test_what_is_used_is_never_negative_and_nothing_when_nothing_is_kept(
                 made.flush()
             elif move == "reopen":
                 made.flush()
-                made = States(folder, budget_bytes=BUDGET)
+                made = CheckpointStore(folder, budget_bytes=BUDGET)
             elif move == "break":
                 for path in folder.glob("*.safetensors"):
                     path.write_bytes(b"")
@@ -314,7 +314,7 @@ def test_what_is_used_is_never_negative_and_nothing_when_nothing_is_kept(
 
 
 def test_what_is_kept_is_weighed_against_the_budget(tmp_path: Path) -> None:
-    made = States(tmp_path, budget_bytes=20_000)
+    made = CheckpointStore(tmp_path, budget_bytes=20_000)
     for trial in range(2):
         made.put(trial, held(size=1_000))  # 8 kB each
         assert not made.over_budget()
@@ -327,7 +327,7 @@ def test_what_is_kept_is_weighed_against_the_budget(tmp_path: Path) -> None:
 def test_a_crash_in_a_flush_leaves_the_states_that_were_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = States(tmp_path, budget_bytes=BUDGET)
+    made = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     made.put(0, held(3))
     made.flush()
     made.put(1, held(4))
@@ -335,10 +335,10 @@ def test_a_crash_in_a_flush_leaves_the_states_that_were_there(
     def die(path: Path) -> Any:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(states_module, "replacing", die)
+    monkeypatch.setattr(states_module, "atomic_write", die)
     with pytest.raises(OSError, match="no space"):
         made.flush()
     monkeypatch.undo()
-    again = States(tmp_path, budget_bytes=BUDGET)
+    again = CheckpointStore(tmp_path, budget_bytes=BUDGET)
     back = again.get(0)
     assert back is not None and back.epoch == 3 and again.get(1) is None

@@ -21,21 +21,23 @@ from hypothesis import strategies as st
 from search_examples import (
     curve,
     fed,
+    make_search,
+    make_tables,
     quick,
     report_of,
-    search_of,
     session,
     spec_of,
-    tables_of,
     told,
 )
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation
-from orchestrator.search.trial import Assignment, Failure, Status
+from orchestrator.search.messages import Assignment, Failure, Observation
+from orchestrator.search.trial import Status
 from orchestrator.store import log as log_module
-from orchestrator.store.log import Lock, Log, entries, read_table, replacing
+from orchestrator.store.files import atomic_write
+from orchestrator.store.lock import Lock
+from orchestrator.store.log import Log, read_entries, read_table
 from orchestrator.store.tables import Tables
 
 SPEC = spec_of(eta=2, coarse_share=0.5, zooms=1, retries=1)
@@ -52,11 +54,11 @@ class Driver:
     """
 
     def __init__(self, run: Path, *, budget: Event) -> None:
-        tables = tables_of(SPEC)
-        self.search = search_of(SPEC)
+        tables = make_tables(SPEC)
+        self.search = make_search(SPEC)
         self.log = Log(run, tables)
         self.seconds = 0.0
-        for seq, at_seconds, entry in entries(run, tables):
+        for seq, at_seconds, entry in read_entries(run, tables):
             self.log.restore(seq, at_seconds, entry)
             self.seconds = max(self.seconds, at_seconds)
             self.search.apply(entry)
@@ -160,7 +162,7 @@ def check_folder(run: Path, live: Driver) -> None:
 
 def check_restart(run: Path, live: Driver) -> None:
     """Whoever takes the run up now knows what the live one knows."""
-    again = fed(SPEC, (entry for _, _, entry in entries(run, tables_of(SPEC))))
+    again = fed(SPEC, (entry for _, _, entry in read_entries(run, make_tables(SPEC))))
     assert told(again) == told(live.search)
 
 
@@ -180,7 +182,7 @@ def test_a_log_in_many_parts_holds_all_that_happened_in_its_order(
         driver.log.append = lambda entry, at: (wanted.append(entry), append(entry, at))  # type: ignore[method-assign]
         driver.go_on(np.random.default_rng(rows), flush_every=flush_every)
         driver.log.flush(final=True)
-        read = list(entries(run, tables_of(SPEC)))
+        read = list(read_entries(run, make_tables(SPEC)))
         assert [seq for seq, _, _ in read] == list(range(len(read)))
         assert [entry for _, _, entry in read][1:] == wanted  # behind the session
         for table in ("events", "epochs"):
@@ -205,7 +207,7 @@ def test_the_schema_is_complete_from_the_first_part(tmp_path: Path) -> None:
         last = Event(kind=Kind.TEST, trial=0, metrics={"test_loss": 0.25}, reason="the end")
         driver.happened([last])
         driver.log.flush(final=True)
-    tables = tables_of(SPEC)
+    tables = make_tables(SPEC)
     for name, schema in (("events", tables.events), ("epochs", tables.epochs)):
         parts = sorted((tmp_path / name).glob("*.parquet"))
         assert len(parts) > 1
@@ -254,8 +256,8 @@ def test_what_a_crash_leaves_on_disk_is_all_that_had_happened_up_to_a_moment(
     with crash_before(rename):
         driver.go_on(np.random.default_rng(rename), flush_every=9)
     flushed.add(len(happened))  # the one it died in
-    Log(tmp_path, tables_of(SPEC))  # the next writer mends what it finds
-    found = [entry for _, _, entry in entries(tmp_path, tables_of(SPEC))][1:]
+    Log(tmp_path, make_tables(SPEC))  # the next writer mends what it finds
+    found = [entry for _, _, entry in read_entries(tmp_path, make_tables(SPEC))][1:]
     assert found == happened[: len(found)]
     assert len(found) in flushed
 
@@ -331,9 +333,9 @@ def test_staged_events_that_were_cut_short_are_an_error_that_names_the_file(tmp_
 def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path: Path) -> None:
     driver = Driver(tmp_path, budget=session(trials=2))
     driver.log.flush()
-    other: Tables = tables_of(spec_of("rate: 1"))
+    other: Tables = make_tables(spec_of("rate: 1"))
     with pytest.raises(RunError, match=r"part-00000\.parquet.*spec\.yaml"):
-        list(entries(tmp_path, other))
+        list(read_entries(tmp_path, other))
     part = tmp_path / "events" / "part-00000.parquet"
     table = pq.read_table(part)
     pq.write_table(table.replace_schema_metadata({"caviar_schema_version": "99"}), part)
@@ -344,7 +346,7 @@ def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path
 def test_a_table_without_parts_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="epochs: needs at least one part"):
         read_table(tmp_path / "epochs")
-    assert list(entries(tmp_path, tables_of(SPEC))) == []
+    assert list(read_entries(tmp_path, make_tables(SPEC))) == []
 
 
 # ---------------------------------------------------------------------- readers
@@ -369,7 +371,7 @@ def test_the_tables_can_be_read_while_they_are_written(
         "duckdb": lambda: duckdb.sql(f"select count(distinct seq) from '{glob}'").fetchall()[0][0],
         "polars": lambda: len(pl.read_parquet(glob)),
         "ours": lambda: read_table(tmp_path / "epochs").num_rows,
-        "log": lambda: sum(1 for _ in entries(tmp_path, tables_of(SPEC))),
+        "log": lambda: sum(1 for _ in read_entries(tmp_path, make_tables(SPEC))),
     }
     done = threading.Event()
 
@@ -405,9 +407,9 @@ def patient(read: Callable[[], int], tries: int) -> int:
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"old")
-    with contextlib.suppress(Crash), replacing(path) as file:
+    with contextlib.suppress(Crash), atomic_write(path) as file:
         file.write(b"new and unfinished")
         assert path.read_bytes() == b"old"
         raise Crash
@@ -431,7 +433,7 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
 
 def test_a_writer_that_was_killed_leaves_the_run_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from orchestrator.store.log import Lock\n"
+        "import sys, time; from pathlib import Path; from orchestrator.store.lock import Lock\n"
         "lock = Lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

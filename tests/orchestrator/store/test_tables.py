@@ -26,11 +26,12 @@ from search_examples import (
 from orchestrator.errors import SpecError
 from orchestrator.runtime.trainer import load_trainer
 from orchestrator.search.events import Event, Kind
-from orchestrator.search.search import Observation
-from orchestrator.search.trial import WORST, Objective, Report
-from orchestrator.space.space import Choice, Parameter, Real, Space, Value
+from orchestrator.search.messages import Observation, Report
+from orchestrator.search.objective import WORST, Objective
+from orchestrator.space.domains import Choice, Real, Value
+from orchestrator.space.space import Parameter, Space
 from orchestrator.store.tables import Tables
-from orchestrator.store.trials_table import Ledger
+from orchestrator.store.trials_table import TrialsTable
 
 
 def tables_for(space: Space, metrics: dict[str, type] | None = None) -> Tables:
@@ -207,7 +208,7 @@ def test_a_metric_cannot_take_the_place_of_one_of_the_logs_own_columns(
 
 def test_a_trials_row_adds_up_what_happened_to_it() -> None:
     space = Space([Parameter(name="rate", domain=Real(low=0.0, high=1.0))])
-    ledger = Ledger(tables_for(space))
+    ledger = TrialsTable(tables_for(space))
     start = Event(
         kind=Kind.START, trial=0, attempt=1, stage="fine", zoom=2, parents=(5, 6), seed=9,
         config={"rate": 0.5}, unit={"rate": 0.5}, stop_epoch=2, reason="drawn",

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from test_runs import searched
 
-from pipelines.data.intervals import resampled, wilson
+from pipelines.data.intervals import bootstrap_intervals, wilson_interval
 from pipelines.see.run import best, load
 
 
 def test_that_of_a_mean_is_the_normal_one() -> None:
     values = np.random.default_rng(1).standard_normal(2_000)
-    (ends,) = resampled(lambda out, y: {"mean": float(out.mean())}, values, values).values()
+    (ends,) = bootstrap_intervals(
+        lambda out, y: {"mean": float(out.mean())}, values, values
+    ).values()
     reach = 1.96 * values.std() / np.sqrt(len(values))
     assert ends == pytest.approx([values.mean() - reach, values.mean() + reach], abs=0.2 * reach)
 
@@ -24,7 +26,7 @@ def test_a_shares_interval_holds_the_truth_nineteen_times_of_twenty(
     share: float, rows: int
 ) -> None:
     seen = np.random.default_rng(0).binomial(rows, share, size=2_000) / rows
-    ends = {s: wilson(s, rows) for s in np.unique(seen)}
+    ends = {s: wilson_interval(s, rows) for s in np.unique(seen)}
     held = np.mean([ends[s][0] <= share <= ends[s][1] for s in seen])
     assert 0.92 < held <= 0.99
 

@@ -15,12 +15,12 @@ import pytest
 from test_runs import searched
 
 from orchestrator.errors import RunError
-from orchestrator.search.search import Incumbent
-from orchestrator.search.trial import WORST
-from pipelines.data.model import load_model, save_model, saved_best
+from orchestrator.search.objective import WORST
+from orchestrator.search.trial import Incumbent
+from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.preprocessing import apply, decode_target
 from pipelines.export import FORMATS, export
-from pipelines.see.run import Run, best, config_of, load
+from pipelines.see.run import Run, best, load, read_trial_config
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_optuna_reads_every_trial_with_its_values_states_and_scales(
         assert trial.intermediate_values == dict(
             zip(own["epoch"], own["validation_accuracy"], strict=True)
         )
-        config = config_of(known, int(row["trial"]))
+        config = read_trial_config(known, int(row["trial"]))
         for name, value in trial.params.items():
             expected = 1 - config[name[4:]] if name.startswith("1 - ") else config[name]
             assert value == expected
@@ -214,7 +214,7 @@ def test_a_new_best_model_takes_the_onnx_of_the_old_one_with_it(tmp_path: Path) 
         trainer="caviar.trainers:BatchNormClassifier",
         preprocessing=model.preprocessing,
     )
-    assert saved_best(folder / "best") == (99, 1)
+    assert read_best_identity(folder / "best") == (99, 1)
     assert not onnx.exists()
     export(folder, to="onnx")
     assert onnx.exists()

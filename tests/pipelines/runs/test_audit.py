@@ -16,9 +16,9 @@ from scipy.stats import binomtest, spearmanr
 from test_runs import check_tables, searched
 
 from orchestrator.errors import RunError
-from orchestrator.store.log import Lock
+from orchestrator.store.lock import Lock
 from orchestrator.search.trial import Status
-from pipelines.see.run import best, load, opened_spec, summary
+from pipelines.see.run import best, load, read_run_spec, summary
 from pipelines.runs.audit import (
     LEAST,
     AuditedRung,
@@ -27,14 +27,14 @@ from pipelines.runs.audit import (
     _places,
     _share_between,
     audit,
-    audit_lines,
-    audit_spec,
+    format_audit,
+    make_audit_spec,
 )
 from pipelines.cli import main
 from pipelines.runs.launch import train_again
-from pipelines.runs.execution import Crew
+from pipelines.runs.execution import ExecutionOptions
 
-INLINE = Crew(pool="inline")
+INLINE = ExecutionOptions(pool="inline")
 values = st.lists(st.integers(0, 9), min_size=3, max_size=30)
 
 
@@ -96,7 +96,7 @@ def test_an_audit_retraces_the_trial_it_repeats(audited: Path) -> None:
 
 
 def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
-    run, spec = load(audited), opened_spec(audited)
+    run, spec = load(audited), read_run_spec(audited)
     assert run.audit is not None
     found = audit(spec, run, run.audit)
     reached = run.audit.epochs.groupby("trial")["validation_accuracy"].max()
@@ -108,12 +108,12 @@ def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
     assert found.left_behind == run.trials["status"].isin(["PAUSED", "PRUNED"]).sum()
     assert found.saved == 50 * spec.max_epochs - len(run.epochs)
     assert [r.epoch for r in found.rungs] == list(spec.search.rungs[:-1])
-    lines = audit_lines(found)
+    lines = format_audit(found)
     assert f"{found.better} of {found.audits} came to beat the best model" in "\n".join(lines)
 
 
 def test_a_winner_that_was_left_behind_is_a_false_kill(audited: Path) -> None:
-    run, spec = load(audited), opened_spec(audited)
+    run, spec = load(audited), read_run_spec(audited)
     assert run.audit is not None
     epochs = run.audit.epochs.copy()
     winner = epochs["trial"].iloc[0]
@@ -136,7 +136,7 @@ def test_a_run_without_audits_gets_some_in_a_run_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = searched(tmp_path / "run", trials=30)
-    spec = opened_spec(folder)
+    spec = read_run_spec(folder)
 
     def typed(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["caviar", *words])
@@ -155,7 +155,7 @@ def test_a_run_without_audits_gets_some_in_a_run_of_its_own(
     assert json.loads(out)["audits"] == 4
     own = tmp_path / "run-audit"
     check_tables(own)
-    assert opened_spec(own).parent_run == str(folder)
+    assert read_run_spec(own).parent_run == str(folder)
     before = {p: p.stat().st_mtime_ns for p in own.rglob("*.parquet")}
     code, out, _ = typed("audit", str(folder))
     assert code == 0 and out.startswith("4 of the ")
@@ -176,7 +176,7 @@ def test_audits_of_another_run_say_nothing_of_this_one(
     spec.write_text(f"search: {{method: {method}}}")
     other = load(searched(tmp_path / "run", source, trials=8, seed=seed, spec_file=spec))
     with pytest.raises(RunError, match="got trials that it never had"):
-        audit(opened_spec(audited), load(audited), other)
+        audit(read_run_spec(audited), load(audited), other)
 
 
 def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_path: Path) -> None:
@@ -185,14 +185,14 @@ def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_pat
     assert run.audit is not None
     old = load(audited)
     assert old.audit is not None
-    own = audit_lines(audit(opened_spec(audited), old, old.audit))
-    assert audit_lines(audit(opened_spec(moved), run, old.audit)) == own
+    own = format_audit(audit(read_run_spec(audited), old, old.audit))
+    assert format_audit(audit(read_run_spec(moved), run, old.audit)) == own
 
 
 @pytest.fixture(scope="module")
 def ten(audited: Path) -> Path:
     """Ten audits of that search in a run of their own."""
-    chosen = audit_spec(opened_spec(audited), load(audited), epochs=LEAST * 27)
+    chosen = make_audit_spec(read_run_spec(audited), load(audited), epochs=LEAST * 27)
     result = train_again(chosen, out=audited.with_name("ten"), crew=INLINE)
     assert result is not None
     return result.folder
@@ -201,7 +201,7 @@ def ten(audited: Path) -> Path:
 def test_what_was_promoted_since_no_longer_counts_and_who_came_later_is_noted(
     audited: Path, ten: Path
 ) -> None:
-    run, spec, audits = load(audited), opened_spec(audited), load(ten)
+    run, spec, audits = load(audited), read_run_spec(audited), load(ten)
     whole = audit(spec, run, audits)
     assert not whole.grown and not whole.promoted
     trials = run.trials.copy()
@@ -209,10 +209,10 @@ def test_what_was_promoted_since_no_longer_counts_and_who_came_later_is_noted(
     trials.loc[first, "status"] = "COMPLETED"
     found = audit(spec, replace(run, trials=trials), audits)
     assert (found.audits, found.promoted) == (LEAST - 1, 1)
-    assert "note: 1 more do" in "\n".join(audit_lines(found))
+    assert "note: 1 more do" in "\n".join(format_audit(found))
     later = run.trials[first].assign(trial=99, seed=0)
     grown = audit(spec, replace(run, trials=pd.concat([run.trials, later])), audits)
-    assert grown.grown and "note: some trials were left behind after" in audit_lines(grown)[-1]
+    assert grown.grown and "note: some trials were left behind after" in format_audit(grown)[-1]
     nobody = replace(run, trials=run.trials.assign(status="COMPLETED"))
     with pytest.raises(RunError, match="no audit of a trial that is still left behind"):
         audit(spec, nobody, audits)
@@ -229,12 +229,12 @@ def test_with_equal_weights_the_interval_of_a_share_is_clopper_and_pearsons(
 
 
 def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audited: Path) -> None:
-    run, spec = load(audited), opened_spec(audited)
+    run, spec = load(audited), read_run_spec(audited)
     assert run.audit is not None
     few = audit(spec, run, run.audit)
     assert few.audits < LEAST and few.grace is None
     assert all(np.isnan([r.low, r.high, r.kept_low, r.kept_high]).all() for r in few.rungs)
-    told = audit_lines(few)[-1]
+    told = format_audit(few)[-1]
     assert told.startswith(f"too few audits to tell which grace period ({few.audits} of at least")
     assert "--total-epochs 540 --out FOLDER trains more" in told
 
@@ -246,15 +246,15 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
     assert _grace(rungs(0.95, 0.5, 0.95)) == 3
     assert _grace(rungs(0.95, 0.5)) is None
     many = replace(few, audits=50, rungs=rungs(0.95, 0.95), grace=1)
-    assert "speak for a grace period of 1 epoch:" in audit_lines(many)[-1]
-    unsure = audit_lines(replace(many, rungs=rungs(0.5), grace=None))[-1]
+    assert "speak for a grace period of 1 epoch:" in format_audit(many)[-1]
+    unsure = format_audit(replace(many, rungs=rungs(0.5), grace=None))[-1]
     assert unsure.startswith("the audits do not tell from which rung on")
     low = tuple(replace(r, kept_high=0.8) for r in rungs(0.5))
-    assert "a longer grace period" in audit_lines(replace(many, rungs=low, grace=None))[-1]
+    assert "a longer grace period" in format_audit(replace(many, rungs=low, grace=None))[-1]
 
 
 def test_of_ten_audits_on_figures_have_intervals(audited: Path, ten: Path) -> None:
-    found = audit(opened_spec(audited), load(audited), load(ten))
+    found = audit(read_run_spec(audited), load(audited), load(ten))
     assert found.audits == LEAST
     for r in found.rungs:
         assert r.low <= r.correlation <= r.high
@@ -293,12 +293,12 @@ def test_too_few_epochs_or_nobody_left_behind_is_said_before_anything_is_trained
     tmp_path: Path,
 ) -> None:
     folder = searched(tmp_path / "run", trials=8)
-    spec, run = opened_spec(folder), load(folder)
+    spec, run = read_run_spec(folder), load(folder)
     with pytest.raises(RunError, match="needs at least the 27 epochs of one trial"):
-        audit_spec(spec, run, epochs=26)
+        make_audit_spec(spec, run, epochs=26)
     nobody = replace(run, trials=run.trials.assign(status="COMPLETED"))
     with pytest.raises(RunError, match="trials that pruning left behind, found none"):
-        audit_spec(spec, nobody, epochs=100)
-    other = audit_spec(spec, run, epochs=54)
+        make_audit_spec(spec, nobody, epochs=100)
+    other = make_audit_spec(spec, run, epochs=54)
     with pytest.raises(RunError, match="holds another run"):
         train_again(other, out=folder, crew=INLINE)

@@ -13,7 +13,7 @@ from test_faults import started, wait_for_rows
 from test_runs import INLINE, check_tables
 
 import caviar
-from caviar import Added, Crew
+from caviar import Added, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.runtime.session import Session
 from pipelines.see.run import load
@@ -91,7 +91,7 @@ def test_on_ray_it_is_the_same_with_any_number_of_workers(
     whole: Path, workers: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    crew = Crew(workers=workers)
+    crew = ExecutionOptions(workers=workers)
     threads = Threads()
     caviar.search(
         "wine", out=folder, added=BUDGET, crew=crew, deterministic=True, watch=lambda *_: threads

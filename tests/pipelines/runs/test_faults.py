@@ -23,14 +23,14 @@ import pytest
 from test_runs import check_tables, values
 
 import caviar
-from caviar import Added, Crew
+from caviar import Added, ExecutionOptions
 from orchestrator.errors import RunError
 from pipelines.see.run import load, summary
 from pipelines.data.model import load_model
-from pipelines.runs.repair import replayed
+from pipelines.runs.repair import replay_run
 
 pytestmark = pytest.mark.faults
-INLINE = Crew(pool="inline")
+INLINE = ExecutionOptions(pool="inline")
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 
@@ -95,7 +95,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
     assert len(known) < total
     caviar.resume(folder, crew=INLINE)
     check_tables(folder)
-    assert replayed(folder).difference == ""
+    assert replay_run(folder).difference == ""
     run = load(folder)
     assert run.status == "finished"
     assert len(run.epochs) == total
@@ -134,7 +134,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     for table in (run.events, run.epochs):
         assert table.sort_values("seq")["at_seconds"].is_monotonic_increasing
     assert 2 <= run.events["at_seconds"].max() < 6
-    assert replayed(folder).difference == ""
+    assert replay_run(folder).difference == ""
 
 
 @pytest.mark.slow

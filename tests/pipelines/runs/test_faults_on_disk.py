@@ -13,7 +13,7 @@ from test_faults import started, wait_for_rows
 from test_runs import check_tables
 
 from pipelines.see.run import load
-from pipelines.runs.repair import replayed
+from pipelines.runs.repair import replay_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -75,7 +75,7 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_it_goes_on_where_ther
     assert run.status == "finished"
     assert len(run.epochs) == 900
     assert run.epochs.head(len(known))["validation_log_loss"].equals(known["validation_log_loss"])
-    assert replayed(folder).difference == ""
+    assert replay_run(folder).difference == ""
 
 
 def test_a_disk_without_any_room_is_said_and_nothing_is_left_behind(

@@ -20,7 +20,7 @@ from test_faults import started, wait_for_rows
 from test_runs import TOYS, check_tables, toy_spec
 
 from pipelines.see.run import load, summary
-from pipelines.runs.repair import replayed
+from pipelines.runs.repair import replay_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -47,7 +47,7 @@ def ends_well(process: subprocess.Popen[str], folder: Path, seconds: float = 120
     assert err == ""
     check_tables(folder)
     assert load(folder).status == "finished"
-    assert replayed(folder).difference == ""
+    assert replay_run(folder).difference == ""
 
 
 def test_workers_killed_in_a_row_cost_no_row(
@@ -208,7 +208,7 @@ def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -
 def test_on_ray_a_config_that_kills_its_worker_fails_after_its_retries(tmp_path: Path) -> None:
     space = {"floor": {"linear": [0, 1]}, "deadly": {"choice": [False, False, False, True]}}
     given = [{"floor": 0.5, "deadly": True}]
-    search = {"given": given, "retries": 1, "sampler": "random"}
+    search = {"initial_configs": given, "retries": 1, "sampler": "random"}
     spec = toy_spec(tmp_path, "KillsItsWorker", space=space, search=search)
     folder = tmp_path / "run"
     words = f"search wine --spec {spec} --trials 4 --workers 1 --out {folder} --json".split()

@@ -12,16 +12,16 @@ from scipy import stats
 from test_runs import check_tables, searched
 
 import caviar
-from caviar import Crew
+from caviar import ExecutionOptions
 from orchestrator.errors import RunError
-from orchestrator.store.log import Lock
-from pipelines.see.run import best, configs_by_rank, load, opened_spec
+from orchestrator.store.lock import Lock
+from pipelines.see.run import best, iterate_configs_by_rank, load, read_run_spec
 from pipelines.cli import main
-from pipelines.runs.finalists import _tied, finalists, finalists_lines, finalists_spec
+from pipelines.runs.finalists import _tied, finalists, format_finalists, make_finalists_spec
 from pipelines.runs.launch import train_again
-from pipelines.data.model import load_model, saved_best
+from pipelines.data.model import load_model, read_best_identity
 
-INLINE = Crew(pool="inline")
+INLINE = ExecutionOptions(pool="inline")
 LOSS = {"metric": "validation_log_loss", "maximize": False}
 
 
@@ -30,7 +30,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A search, and its finalists."""
     place = tmp_path_factory.mktemp("finalists")
     parent = searched(place / "run", trials=30)
-    spec = finalists_spec(opened_spec(parent), load(parent), top=3, seeds=4)
+    spec = make_finalists_spec(read_run_spec(parent), load(parent), top=3, seeds=4)
     assert train_again(spec, out=place / "again", crew=INLINE) is not None
     return parent, place / "again"
 
@@ -45,13 +45,13 @@ def test_each_of_the_best_is_trained_to_the_end_on_the_same_fresh_seeds(
     assert set(run.trials["status"]) <= {"COMPLETED", "DIVERGED"}
     assert run.trials["seed"].nunique() == 4
     assert not set(run.trials["seed"]) & set(old.trials["seed"])
-    tried = [c["learning_rate"] for c in list(configs_by_rank(old))[:3]]
+    tried = [c["learning_rate"] for c in list(iterate_configs_by_rank(old))[:3]]
     assert list(run.trials["config_learning_rate"]) == tried * 4
-    assert opened_spec(again).parent_run == str(parent)
+    assert read_run_spec(again).parent_run == str(parent)
 
 
 def test_they_see_the_split_of_the_search(pair: tuple[Path, Path]) -> None:
-    spec, again = (opened_spec(folder) for folder in pair)
+    spec, again = (read_run_spec(folder) for folder in pair)
     assert (spec.seed, spec.data) == (again.seed, again.data)
 
 
@@ -78,20 +78,20 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     place = winner.rank - 1
     assert top["trial"] % 3 == place
     assert top["validation"]["accuracy"] == reached[place::3].max()
-    assert saved_best(pair[1] / "best") == (top["trial"], top["epoch"])
+    assert read_best_identity(pair[1] / "best") == (top["trial"], top["epoch"])
     assert load_model(pair[1] / "best").trial == top["trial"]
     assert set(top["test"]) == {"accuracy", "log_loss"}
-    told = "\n".join(finalists_lines(run, load(pair[0]), finalists(run)))
+    told = "\n".join(format_finalists(run, load(pair[0]), finalists(run)))
     assert "in the search" in told and "the search said" in told and "on the test split" in told
 
 
 def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -> None:
     run = load(pair[1])
     beyond = [replace(f, low=0.9, high=1.02) for f in finalists(run)]
-    told = "\n".join(finalists_lines(run, None, beyond))
+    told = "\n".join(format_finalists(run, None, beyond))
     assert "0.9 to 1 " in told and "1.02" not in told
     loss = replace(run, session=run.session | {"objective": LOSS})
-    assert "0.9 to 1.02 " in "\n".join(finalists_lines(loss, None, beyond))
+    assert "0.9 to 1.02 " in "\n".join(format_finalists(loss, None, beyond))
 
 
 def test_one_seed_has_no_interval_and_json_says_null(
@@ -132,13 +132,13 @@ def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     parent, again = pair
-    spec = finalists_spec(opened_spec(parent), load(parent), top=3, seeds=4)
+    spec = make_finalists_spec(read_run_spec(parent), load(parent), top=3, seeds=4)
     assert train_again(spec, out=again, crew=INLINE) is None
-    other = finalists_spec(opened_spec(parent), load(parent), top=2, seeds=4)
+    other = make_finalists_spec(read_run_spec(parent), load(parent), top=2, seeds=4)
     with pytest.raises(RunError, match=rf"made of {parent} with --top 3 --seeds 4; give --out"):
         train_again(other, out=again, crew=INLINE)
-    given = (*spec.search.given[1:], spec.search.given[0])
-    grown = replace(spec, search=replace(spec.search, given=given))
+    given = (*spec.search.initial_configs[1:], spec.search.initial_configs[0])
+    grown = replace(spec, search=replace(spec.search, initial_configs=given))
     with pytest.raises(RunError, match="--top 3 --seeds 4, before that run went on; give --out"):
         train_again(grown, out=again, crew=INLINE)
     with pytest.raises(RunError, match="holds another run"):

@@ -11,7 +11,7 @@ import pytest
 from test_runs import check_tables, searched
 
 import caviar
-from caviar import Added, Crew
+from caviar import Added, ExecutionOptions
 from orchestrator.store import mirror
 from orchestrator.errors import RunError
 from orchestrator.store.mirror import Mirror, restore
@@ -21,8 +21,8 @@ from pipelines.data.model import load_model
 KNOWN = ["trial", "epoch", "validation_log_loss"]
 
 
-def mirrored(place: str | Path) -> Crew:
-    return Crew(pool="inline", mirror=str(place))
+def mirrored(place: str | Path) -> ExecutionOptions:
+    return ExecutionOptions(pool="inline", mirror=str(place))
 
 
 @pytest.mark.parametrize("as_uri", [True, False])
@@ -53,7 +53,7 @@ def test_a_copy_that_was_broken_off_between_two_files_is_still_a_run(
     folder, copy = searched(tmp_path / "run", trials=8), tmp_path / "copy"
     Mirror(folder, str(copy), failed=pytest.fail).close()
     old = (copy / behind / "part-00000.parquet").read_bytes()
-    caviar.resume(folder, added=Added(trials=8), crew=Crew(pool="inline"))
+    caviar.resume(folder, added=Added(trials=8), crew=ExecutionOptions(pool="inline"))
     Mirror(folder, str(copy), failed=pytest.fail).close()
     (copy / behind / "part-00000.parquet").write_bytes(old)
     again = tmp_path / "again"

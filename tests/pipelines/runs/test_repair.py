@@ -17,12 +17,13 @@ from test_runs import INLINE, check_tables, searched
 import caviar
 from caviar import Added
 from orchestrator.errors import RunError
-from orchestrator.store.log import entries
+from orchestrator.store.log import read_entries
 from orchestrator.search.replay import replay
-from orchestrator.search.search import Observation, Search
-from pipelines.see.run import load, opened_spec
-from pipelines.runs.repair import repair, replayed
-from pipelines.runs.specs import tables_of
+from orchestrator.search.messages import Observation
+from orchestrator.search.search import Search
+from pipelines.see.run import load, read_run_spec
+from pipelines.runs.repair import repair, replay_run
+from pipelines.runs.specs import make_tables
 
 METHODS = ["caviar", "asha", "hyperband", "median", "random"]
 
@@ -46,7 +47,7 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
     spec.write_text(f"search: {{method: {method}}}\n")
     folder = searched(tmp_path / "run", trials=25, spec_file=spec)
     caviar.resume(folder, added=Added(epochs=30), crew=INLINE)
-    found = replayed(folder)
+    found = replay_run(folder)
     assert found.difference == ""
     events = load(folder).events["kind"].value_counts()
     told = sum(events.get(kind, 0) for kind in ("session", "test", "end"))
@@ -54,8 +55,8 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
 
 
 def test_a_changed_report_leads_to_another_decision(run: Path) -> None:
-    spec = opened_spec(run)
-    rows = list(entries(run, tables_of(spec)))
+    spec = read_run_spec(run)
+    rows = list(read_entries(run, make_tables(spec)))
     place = next(i for i, (_, _, e) in enumerate(rows) if isinstance(e, Observation))
     seq, at, entry = rows[place]
     assert isinstance(entry, Observation)

@@ -15,17 +15,17 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score, log_loss
 
 import caviar
-from caviar import Added, Crew, InputError
+from caviar import Added, ExecutionOptions, InputError
 from orchestrator.errors import RunError
-from orchestrator.store.log import Lock
+from orchestrator.store.lock import Lock
 from orchestrator.runtime.pool import InlinePool
-from pipelines.see.run import load, placed, summary
+from pipelines.see.run import load, locate_best_values, summary
 from pipelines.cli import main
 from pipelines.data.datasets import read
 from pipelines.data.model import load_model
 from pipelines.data.splits import split
 
-INLINE = Crew(pool="inline")
+INLINE = ExecutionOptions(pool="inline")
 TOYS = str(Path(__file__).parents[2] / "toys")
 
 
@@ -331,7 +331,7 @@ def test_every_sampler_works_with_every_pruning(
 
 
 def test_configurations_given_in_the_spec_are_tried_first(tmp_path: Path, toys: None) -> None:
-    search = {"given": [{"floor": 0.125}, {"floor": 0.75}]}
+    search = {"initial_configs": [{"floor": 0.125}, {"floor": 0.75}]}
     spec = toy_spec(tmp_path, "Toy", search=search)
     trials = load(searched(tmp_path / "run", trials=6, spec_file=spec)).trials
     assert list(trials["stage"][:3]) == ["given", "given", "coarse"]
@@ -339,10 +339,10 @@ def test_configurations_given_in_the_spec_are_tried_first(tmp_path: Path, toys: 
 
 
 def test_a_value_on_the_border_of_its_range_is_warned_of(tmp_path: Path, toys: None) -> None:
-    search = {"given": [{"floor": 0.0}]}
+    search = {"initial_configs": [{"floor": 0.0}]}
     spec = toy_spec(tmp_path, "Toy", search=search)
     folder = searched(tmp_path / "run", trials=4, spec_file=spec)
-    found = placed(load(folder))
+    found = locate_best_values(load(folder))
     assert [(p.name, p.border) for p in found] == [("floor", "low")]
 
 

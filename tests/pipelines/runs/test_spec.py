@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_examples import CONDITIONAL, quick, spec_of
 
 from orchestrator.errors import SpecError
-from orchestrator.space.space import Integer, Real
+from orchestrator.space.domains import Integer, Real
 from pipelines.runs.spec import Spec, differences, dump_spec, load_spec, parse_yaml, read_yaml
 
 GOOD = """
@@ -95,8 +95,8 @@ def test_a_spec_that_was_dumped_loads_as_the_same_spec(content: dict[str, Any]) 
 
 def test_given_configs_survive_the_file() -> None:
     given = [{"rate": 0.1, "width": 8, "kind": "a"}, {"rate": 1e-4, "width": 64, "kind": "b"}]
-    spec = spec_of(given=given)
-    assert list(spec.search.given) == given
+    spec = spec_of(initial_configs=given)
+    assert list(spec.search.initial_configs) == given
     assert load_spec(parse_yaml(dump_spec(spec), source="test"), source="test") == spec
 
 
@@ -181,8 +181,8 @@ def test_a_state_budget_is_read_in_bytes(text: str, count: int) -> None:
         ("rungs:", "state_budget: 2 XB, rungs:", "search.state_budget"),
         ("rungs:", "state_budget: -1, rungs:", "search.state_budget"),
         ("rungs:", "explode_above: many, rungs:", "search.explode_above"),
-        ("rungs:", "given: [{rate: 7}], rungs:", "search.given: rate needs a value in log"),
-        ("rungs:", "given: [{}], rungs:", "search.given: needs a value for rate"),
+        ("rungs:", "given: [{rate: 7}], rungs:", "search.initial_configs: rate needs a value in log"),
+        ("rungs:", "given: [{}], rungs:", "search.initial_configs: needs a value for rate"),
         ("rungs:", "given: [{rate: .nan}], rungs:", "rate needs a value in log"),
         ("max_epochs: 9", "max_epochs: many", "max_epochs"),
         ("max_epochs: 9", "max_epochs: 0", "max_epochs"),

@@ -9,14 +9,14 @@ import yaml
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Added, Crew
+from caviar import Added, ExecutionOptions
 from orchestrator.errors import RunError, SpecError
-from pipelines.see.run import configs_by_rank, load, opened_spec
+from pipelines.see.run import iterate_configs_by_rank, load, read_run_spec
 
 
 def test_a_run_begins_with_what_was_best_in_another_of_other_data(tmp_path: Path) -> None:
     first = searched(tmp_path / "first")
-    best = list(configs_by_rank(load(first)))
+    best = list(iterate_configs_by_rank(load(first)))
     assert best[0] == caviar.summary(load(first))["best"]["config"]
 
     second = load(searched(tmp_path / "second", "breast_cancer", trials=20, like=[first]))
@@ -28,9 +28,9 @@ def test_a_run_begins_with_what_was_best_in_another_of_other_data(tmp_path: Path
 def test_the_other_run_is_not_needed_any_more(tmp_path: Path) -> None:
     first = searched(tmp_path / "first")
     second = searched(tmp_path / "second", trials=6, like=[first])
-    assert len(opened_spec(second).search.given) == 5
+    assert len(read_run_spec(second).search.initial_configs) == 5
     first.rename(tmp_path / "moved")
-    caviar.resume(second, added=Added(trials=3), crew=Crew(pool="inline"))
+    caviar.resume(second, added=Added(trials=3), crew=ExecutionOptions(pool="inline"))
     assert len(load(second).trials) == 9
 
 
@@ -54,7 +54,7 @@ def test_a_choice_of_several_kinds_is_found_again_as_its_values(
     space = {"floor": {"linear": [0, 1]}, "clip": {"choice": ["none", 1, 2.5]}}
     spec = toy_spec(tmp_path, "Toy", space=space)
     first = searched(tmp_path / "first", spec_file=spec)
-    tried = [config["clip"] for config in configs_by_rank(load(first))]
+    tried = [config["clip"] for config in iterate_configs_by_rank(load(first))]
     assert {"none", 1, 2.5} == set(tried)
     second = searched(tmp_path / "second", spec_file=spec, like=[first])
-    assert [c["clip"] for c in opened_spec(second).search.given] == tried[:5]
+    assert [c["clip"] for c in read_run_spec(second).search.initial_configs] == tried[:5]

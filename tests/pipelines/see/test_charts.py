@@ -14,18 +14,18 @@ import pytest
 from test_runs import searched
 
 from orchestrator.search.trial import Status
-from orchestrator.space.space import Choice, Integer, Real
+from orchestrator.space.domains import Choice, Integer, Real
 from pipelines.runs.spec import Spec
 from pipelines.see import charts
 from pipelines.see.importance import importance
-from pipelines.see.run import Run, best, load, opened_spec
+from pipelines.see.run import Run, best, load, read_run_spec
 from pipelines.see.views import boxes, progress, timeline
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Run]:
     folder = searched(tmp_path_factory.mktemp("charts") / "run", "digits", trials=60)
-    return opened_spec(folder), load(folder)
+    return read_run_spec(folder), load(folder)
 
 
 def all_charts(spec: Spec, run: Run) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
 
 def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, Run], tmp_path: Path) -> None:
     folders = [searched(tmp_path / str(seed), trials=8, seed=seed) for seed in range(3)]
-    runs = [(opened_spec(f), load(f)) for f in folders]
+    runs = [(read_run_spec(f), load(f)) for f in folders]
     low, high, mean = charts.over_each_other(runs)["data"]
     triples = list(zip(low["y"], mean["y"], high["y"], strict=True))
     assert triples and all(a - 1e-6 <= b <= c + 1e-6 for a, b, c in triples)

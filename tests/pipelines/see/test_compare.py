@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 from test_runs import searched
 
 from orchestrator.errors import RunError
-from pipelines.see.compare import compare, compare_lines
+from pipelines.see.compare import compare, format_comparison
 from pipelines.see.run import load, summary
 
 
@@ -58,7 +58,7 @@ def test_kinds_are_compared_seed_by_seed_whatever_the_order(folders: list[Path])
 def test_runs_without_a_seed_in_common_are_not_tested(folders: list[Path]) -> None:
     found = compare([folders[0], folders[4]])
     assert found.paired == []
-    lines = compare_lines(found)
+    lines = format_comparison(found)
     assert lines[-1].startswith("no paired test")
     assert any("differs in" in line for line in lines)
 

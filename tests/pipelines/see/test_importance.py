@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestRegressor
 from test_runs import TOYS, searched, toy_spec
 
 from pipelines.see.importance import _leaves, fanova, importance
-from pipelines.see.run import load, opened_spec
+from pipelines.see.run import load, read_run_spec
 
 
 def boxes(
@@ -78,15 +78,15 @@ def test_on_a_run_what_the_loss_hangs_on_is_red_and_the_rest_green(
     }
     spec = toy_spec(tmp_path, "Toy", space=space, search={"method": "random"})
     folder = searched(tmp_path / "run", trials=150, spec_file=spec)
-    alone, pairs = importance(opened_spec(folder), load(folder))
+    alone, pairs = importance(read_run_spec(folder), load(folder))
     assert alone[0].name == "floor"
     assert [found.colour for found in alone] == ["red", "green", "green"]
     assert alone[0].low <= alone[0].share <= alone[0].high
     assert pairs[0].share < 0.05
-    again, _ = importance(opened_spec(folder), load(folder))
+    again, _ = importance(read_run_spec(folder), load(folder))
     assert again == alone
 
 
 def test_a_dozen_trials_say_nothing(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", trials=9)
-    assert importance(opened_spec(folder), load(folder)) == ([], [])
+    assert importance(read_run_spec(folder), load(folder)) == ([], [])

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from test_runs import TOYS, searched, toy_spec
 
-from pipelines.see.formatting import figure
+from pipelines.see.formatting import format_number
 from pipelines.see.page import page, write_page
 from pipelines.see.run import best, load
 
@@ -72,7 +72,7 @@ def test_the_answer_comes_first_with_its_figures(run: Path) -> None:
             assert name in answer
     for split in ("validation", "test"):
         for name, value in top[split].items():
-            told_ends = re.findall(rf"{figure(value)} \(([\d.]+) to ([\d.]+)\)", answer)
+            told_ends = re.findall(rf"{format_number(value)} \(([\d.]+) to ([\d.]+)\)", answer)
             assert [*map(float, told_ends[0])] == pytest.approx(
                 top["intervals"][split][name], rel=1e-3
             )

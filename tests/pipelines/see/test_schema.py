@@ -7,18 +7,18 @@ from pathlib import Path
 from test_runs import searched
 
 from pipelines.see.run import load
-from pipelines.see.schema import schema_lines
+from pipelines.see.schema import format_schema
 
 PAGE = Path(__file__).parents[3] / "docs" / "schema.md"
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8").splitlines() == schema_lines()
+    assert PAGE.read_text(encoding="utf-8").splitlines() == format_schema()
 
 
 def test_every_column_of_a_run_stands_on_the_page(tmp_path: Path) -> None:
     run = load(searched(tmp_path / "run", trials=9))
-    told = {line.split(" | ")[0].removeprefix("| ") for line in schema_lines() if line[:2] == "| "}
+    told = {line.split(" | ")[0].removeprefix("| ") for line in format_schema() if line[:2] == "| "}
     prefixes = {name.partition("NAME")[0].partition("METRIC")[0] for name in told} - told
     assert prefixes == {"config_", "unit_", "train_", "validation_", "test_"}
     for frame in (run.events, run.epochs, run.trials):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpecError
-from pipelines.see.formatting import figure, seconds_of, told_seconds
+from pipelines.see.formatting import format_duration, format_number, parse_duration
 
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
@@ -45,12 +45,12 @@ def on_a_terminal(folder: Path, *words: str) -> str:
 @pytest.mark.slow
 def test_on_a_terminal_one_panel_refreshes_and_is_gone_at_the_end(tmp_path: Path) -> None:
     seen = on_a_terminal(tmp_path, *"search wine --pool inline --time 2s --out run".split())
-    panel, _, last_words = seen.rpartition("best by validation accuracy")
+    panel, _, closing_events = seen.rpartition("best by validation accuracy")
     for row in ("best", "stage", "trials", "workers", "time"):
         assert re.search(rf"│ {row} ", panel), row
     assert "left" in panel
-    assert last_words
-    assert "╭" not in last_words
+    assert closing_events
+    assert "╭" not in closing_events
 
 
 def test_into_a_pipe_go_plain_lines_without_colours(tmp_path: Path, caviar: Any) -> None:
@@ -76,14 +76,14 @@ def test_quiet_says_nothing_but_the_last_words(tmp_path: Path, caviar: Any) -> N
 @given(hours=st.integers(0, 99), minutes=st.integers(0, 59), seconds=st.integers(1, 59))
 def test_times_are_read_as_people_write_them(hours: int, minutes: int, seconds: int) -> None:
     whole = 3600 * hours + 60 * minutes + seconds
-    assert seconds_of(f"{whole}s") == seconds_of(str(whole)) == whole
-    assert seconds_of(f"{hours}h{minutes}m{seconds}s") == whole
+    assert parse_duration(f"{whole}s") == parse_duration(str(whole)) == whole
+    assert parse_duration(f"{hours}h{minutes}m{seconds}s") == whole
 
 
 @pytest.mark.parametrize("text", ["", "s", "soon", "-5s", "0s", "5x", "1h-5m", "5 s s", "nan"])
 def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(SpecError, match="60s, 10m or 2h"):
-        seconds_of(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
      (600, "10 min"), (3720, "1 h 2 min")],
 )  # fmt: skip
 def test_times_are_told_for_people(seconds: float, told: str) -> None:
-    assert told_seconds(seconds) == told
+    assert format_duration(seconds) == told
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_times_are_told_for_people(seconds: float, told: str) -> None:
      ("adam", "adam"), (float("nan"), "nan"), (float("inf"), "inf"), (0.0, "0")],
 )  # fmt: skip
 def test_numbers_are_told_in_four_digits(value: object, told: str) -> None:
-    assert figure(value) == told
+    assert format_number(value) == told

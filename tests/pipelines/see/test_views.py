@@ -13,7 +13,7 @@ from test_runs import TOYS, searched, toy_spec
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
 from pipelines.see.run import Run, best, load
-from pipelines.see.views import boxes, failures, funnel, progress, saved_epochs, timeline
+from pipelines.see.views import boxes, count_saved_epochs, failures, funnel, progress, timeline
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_pruning_has_saved_nothing_of_what_went_bad(
     assert found[ENDS].to_numpy().sum() == len(run.trials)
     assert found["bad"].sum() == run.trials["status"].isin(["DIVERGED", "FAILED"]).sum() > 0
     left = run.trials[run.trials["status"].isin(["PAUSED", "PRUNED"])]
-    assert saved_epochs(run, 9) == (9 - left["epochs"]).sum()
+    assert count_saved_epochs(run, 9) == (9 - left["epochs"]).sum()
 
 
 def test_median_stopping_has_a_funnel_too(tmp_path: Path) -> None:

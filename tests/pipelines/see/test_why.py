@@ -10,14 +10,14 @@ import pytest
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Added, Crew
+from caviar import Added, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.methods.pruning import Rungs
-from orchestrator.store.log import entries
-from pipelines.runs.specs import search_of, tables_of
-from pipelines.see.formatting import figure
-from pipelines.see.run import Run, load, opened_spec
+from orchestrator.store.log import read_entries
+from pipelines.runs.specs import make_search, make_tables
+from pipelines.see.formatting import format_number
+from pipelines.see.run import Run, load, read_run_spec
 from pipelines.see.why import why
 
 
@@ -51,7 +51,7 @@ def test_the_places_it_names_are_those_of_the_trials_results(run: Run) -> None:
     accuracies = [best[t] for t in by_place]
     assert accuracies == sorted(accuracies, reverse=True)
     for t in by_place:
-        assert f"its best validation accuracy is {figure(float(best[t]))} " in told[t]
+        assert f"its best validation accuracy is {format_number(float(best[t]))} " in told[t]
 
 
 def test_what_the_model_expected_is_said_where_it_had_a_say(run: Run) -> None:
@@ -60,28 +60,33 @@ def test_what_the_model_expected_is_said_where_it_had_a_say(run: Run) -> None:
     assert len(modelled)
     for trial in modelled:
         row = starts.loc[trial]
-        assert f"the model expected {figure(-row['expected'])} at the last epoch" in why(run, trial)
+        assert f"the model expected {format_number(-row['expected'])} at the last epoch" in why(
+            run, trial
+        )
 
 
 def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOYS)
     spec = toy_spec(
-        tmp_path, "Raising", space={"floor": {"linear": [0, 1]}}, search={"given": [{"floor": 0.1}]}
+        tmp_path,
+        "Raising",
+        space={"floor": {"linear": [0, 1]}},
+        search={"initial_configs": [{"floor": 0.1}]},
     )
     folder = caviar.search(
         "wine",
         out=tmp_path / "run",
         spec_file=spec,
         added=Added(trials=3),
-        crew=Crew(pool="inline"),
+        crew=ExecutionOptions(pool="inline"),
     ).folder
     assert "At epoch 1 it failed: " in why(load(folder), 0)
     assert "the second epoch is not for me" in why(load(folder), 0)
 
 
 def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(run: Run) -> None:
-    search = search_of(opened_spec(run.folder))
-    for _, _, entry in entries(run.folder, tables_of(opened_spec(run.folder))):
+    search = make_search(read_run_spec(run.folder))
+    for _, _, entry in read_entries(run.folder, make_tables(read_run_spec(run.folder))):
         search.apply(entry)
     waiting = run.trials.loc[run.trials["status"] == "PAUSED", "trial"]
     assert len(waiting)

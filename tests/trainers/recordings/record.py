@@ -219,7 +219,7 @@ def schedule_of(optimizer: Optimizer, settings: Settings) -> lr_scheduler.LRSche
             return lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
 
 
-def loss_of(p: Tensor, y: Tensor, outputs: int) -> Tensor:
+def compute_losses(p: Tensor, y: Tensor, outputs: int) -> Tensor:
     """Mean over the batch; half the square for regression, as ours."""
     if outputs == 1:
         return 0.5 * functional.mse_loss(p[:, 0], y)
@@ -248,7 +248,7 @@ class Run:
             shuffled = stream(SEED, "shuffle", epoch=epoch).permutation(case.rows)
             for rows in torch.from_numpy(shuffled).split(case.settings.batch_size):
                 optimizer.zero_grad()
-                loss = loss_of(self.net(features[rows]), targets[rows], case.outputs)
+                loss = compute_losses(self.net(features[rows]), targets[rows], case.outputs)
                 loss.backward()
                 optimizer.step()
                 self.losses.append(loss.item())

@@ -46,11 +46,11 @@ def test_five_epochs_a_saved_state_and_five_more_are_ten_bit_for_bit(
     data = data_for(outputs)
     through = after(10, trainer(config, data=data))
     halfway = after(5, trainer(config, data=data)).state()
-    resumed = trainer(config, data=data, seed=99)
-    resumed.load(through_flat_arrays(halfway))
-    assert digest(resumed.state()) == digest(halfway)
-    assert digest(after(5, resumed).state()) == digest(through.state())
-    assert resumed.epoch() == through.epoch()
+    restore_trainer = trainer(config, data=data, seed=99)
+    restore_trainer.load(through_flat_arrays(halfway))
+    assert digest(restore_trainer.state()) == digest(halfway)
+    assert digest(after(5, restore_trainer).state()) == digest(through.state())
+    assert restore_trainer.epoch() == through.epoch()
 
 
 @given(
@@ -165,9 +165,9 @@ def test_a_state_does_not_change_when_training_goes_on() -> None:
 def test_a_loaded_state_does_not_change_when_training_goes_on() -> None:
     state = after(1, trainer(data=blobs())).state()
     before = digest(state)
-    resumed = trainer(data=blobs())
-    resumed.load(state)
-    after(2, resumed)
+    restore_trainer = trainer(data=blobs())
+    restore_trainer.load(state)
+    after(2, restore_trainer)
     assert digest(state) == before
 
 
@@ -241,6 +241,6 @@ def test_a_state_without_a_key_is_an_error_that_names_it() -> None:
 
 def test_the_largest_seed_survives_a_state() -> None:
     seed = 2**63 - 1
-    resumed = trainer(data=blobs())
-    resumed.load(through_flat_arrays(trainer(data=blobs(), seed=seed).state()))
-    assert resumed.state()["trainer.seed"] == seed
+    restore_trainer = trainer(data=blobs())
+    restore_trainer.load(through_flat_arrays(trainer(data=blobs(), seed=seed).state()))
+    assert restore_trainer.state()["trainer.seed"] == seed

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.space.space import Choice, Point, Space
+from orchestrator.space.domains import Choice, Point
+from orchestrator.space.space import Space
 
 if TYPE_CHECKING:
     from orchestrator.search.samplers import Sampler
 
-__all__ = ["Usual"]
+__all__ = ["StartPoint"]
 
 
-class Usual:
+class StartPoint:
     """A sequence whose first point is the usual one; of the next, every second lies half way there.
 
     Args:
@@ -28,20 +29,20 @@ class Usual:
     """
 
     def __init__(self, sampler: Sampler, space: Space, *, most: int) -> None:
-        assert space.usual is not None
-        self.sampler, self._usual, self._most = sampler, space.usual, most
+        assert space.start_point is not None
+        self.sampler, self._start_point, self._most = sampler, space.start_point, most
         self._choices = np.array([isinstance(d.domain, Choice) for d in space.dimensions])
 
     def point(self, draw: int) -> Point | None:
         """The draw-th point (from 0)."""
         if draw == 0:
-            return self._usual
+            return self._start_point
         point = self.sampler.point(draw - 1)
         if point is None or not self.leans(draw):
             return point
         # half of the options' draws are the usual one, the others are drawn from all
-        option = np.where(point < 0.5, self._usual, 2 * point - 1)
-        return np.where(self._choices, option, (point + self._usual) / 2)
+        option = np.where(point < 0.5, self._start_point, 2 * point - 1)
+        return np.where(self._choices, option, (point + self._start_point) / 2)
 
     def leans(self, draw: int) -> bool:
         """Whether that point lies half way."""
