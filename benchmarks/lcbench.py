@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import SessionStarted
 from orchestrator.search.messages import Report
 from orchestrator.search.rungs import wide_rungs
 from orchestrator.search.search import Search
@@ -31,7 +32,7 @@ class Tuner:
         spec = SearchSpec(rungs=wide_rungs(max_epoch))
         parameters = Space(_parameter(p) for p in space)
         self._search = Search(parameters, spec, seed=seed, max_epochs=max_epoch)
-        self._search.apply(Event(kind=Kind.SESSION, budget_epochs=budget_epochs))
+        self._search.apply(SessionStarted(budget=Budget(epochs=budget_epochs)))
 
     def suggest(self) -> Any:
         """The next assignment, or None."""
@@ -61,8 +62,9 @@ class Tuner:
         )
 
     def best(self) -> str:
-        """The trial that the search takes for the best."""
-        return str(self._search.leader())
+        """The incumbent's trial: its model is what a run ships."""
+        incumbent = self._search.incumbent
+        return str(incumbent.trial if incumbent else None)
 
 
 def _parameter(p: Any) -> Parameter:

@@ -32,7 +32,7 @@ from benchmarks.idle import Empty
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.budget import Budget
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.messages import Assignment, Observation, Report
 from orchestrator.search.objective import Objective
 from orchestrator.search.search import Search
@@ -42,7 +42,7 @@ from orchestrator.space.space import Parameter, Space
 from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.log import Log
 from orchestrator.store.tables import Tables
-from pipelines.runs.launch import Added, ExecutionOptions, search
+from pipelines.runs.launch import ExecutionOptions, search
 from pipelines.see.run import load
 from pipelines.see.terminal import Silent
 
@@ -56,7 +56,7 @@ CORES = os.cpu_count() or 1
 
 def run(
     folder: Path, *, trainer: str = "Empty", burn: float | None = None, workers: int = 2,
-    added: Added, max_epochs: int = EPOCHS, **search_spec: Any,
+    added: Budget, max_epochs: int = EPOCHS, **search_spec: Any,
 ) -> Any:  # fmt: skip
     """A whole run of this program on a Ray cluster of its own."""
     space = {"rate": {"log": [1e-4, 1]}, "share": {"linear": [0, 1]}}
@@ -80,7 +80,7 @@ def run(
 def throughput(method: str, trials: int, **search_spec: Any) -> dict[str, float]:
     """Trials and epochs a second of a run with two workers, after start-up."""
     with tempfile.TemporaryDirectory() as name:
-        done = run(Path(name), added=Added(trials=trials), method=method, **search_spec)
+        done = run(Path(name), added=Budget(trials=trials), method=method, **search_spec)
         epochs = len(load(done.folder).epochs)
         files = sum(p.is_file() and "checkpoints" not in p.parts for p in done.folder.rglob("*"))
     seconds = done.ending.seconds
@@ -149,7 +149,7 @@ def utilisation(method: str, burn: float, workers: int, seconds: float) -> float
     with tempfile.TemporaryDirectory() as name:
         done = run(
             Path(name), trainer="Burning", burn=burn, workers=workers, max_epochs=27,
-            added=Added(seconds=seconds), method=method,
+            added=Budget(seconds=seconds), method=method,
         )  # fmt: skip
         inside = load(done.folder).epochs["processor_seconds"].sum()
     return float(inside / (workers * done.ending.seconds))
@@ -191,7 +191,10 @@ TABLES = Tables(
 def parquet(folder: Path, *, rows: int, each: int) -> dict[str, float]:
     """Rows of epochs a second that the log takes in and writes, so many with each flush."""
     log = Log(folder, TABLES)
-    log.append(Event(kind=Kind.START, trial=0, config={}, stop_epoch=rows, reason="a benchmark"), 0)
+    start = TrialStarted(
+        trial=0, stage="given", seed=0, config={}, stop_epoch=rows, reason="a benchmark"
+    )
+    log.append(start, 0)
     taken = written = 0.0
     for first in range(0, rows, each):
         reports = [
@@ -269,7 +272,7 @@ class Marks(Silent):
 
     def happened(self, entry: Any, at_seconds: float) -> None:
         """A mark at each so-many-th start."""
-        if isinstance(entry, Event) and entry.kind is Kind.START and not (
+        if isinstance(entry, TrialStarted) and not (
             (entry.trial or 0) + 1
         ) % self.every:  # fmt: skip
             self.seconds.append(time.perf_counter())
@@ -286,7 +289,7 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
         search=Search(SPACE, spec, seed=0, max_epochs=max_epochs),
         pool=pool, log=Log(folder, TABLES), states=states,
         budget=Budget(trials=trials), at_seconds=0.0, expected_epochs=np.inf,
-        session_event=Event(kind=Kind.SESSION, budget_trials=trials, reason="a benchmark"),
+        session_event=SessionStarted(budget=Budget(trials=trials), reason="a benchmark"),
         watcher=marks, save_best=lambda *_: None, closing_events=list,
     )  # fmt: skip
     began = time.process_time()

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from pipelines.runs.launch import Added, ExecutionOptions, search
+from pipelines.runs.launch import Budget, ExecutionOptions, search
 from pipelines.see.run import best, load
 
 METHODS = "caviar,asha,random"
@@ -34,7 +34,7 @@ def one_run(source: str, method: str, seed: int, seconds: float, workers: int) -
         done = search(
             source,
             out=out,
-            added=Added(seconds=seconds),
+            added=Budget(seconds=seconds),
             crew=ExecutionOptions(workers=workers),
             spec_file=spec,
             seed=seed,

@@ -20,7 +20,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import SessionStarted
 from orchestrator.search.messages import Assignment, Report
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.search import Search
@@ -59,7 +60,7 @@ def simulated(method: str, trials: int, workers: int) -> Scaled:
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     search = Search(SPACE, spec, seed=0, max_epochs=EPOCHS)
-    search.apply(Event(kind=Kind.SESSION, budget_trials=trials))
+    search.apply(SessionStarted(budget=Budget(trials=trials)))
     rng = np.random.default_rng(0)
     losses, paces = rng.random(2**16), rng.lognormal(0, 0.5, 2**16)
     queue: list[tuple[float, int, Assignment]] = []  # (when it ends, order, what)

@@ -53,7 +53,7 @@ def test_the_trainer_it_shows_trains(tmp_path: Path) -> None:
     run = caviar.search(
         "diabetes",
         out=tmp_path / "run",
-        added=caviar.Added(trials=20),
+        added=caviar.Budget(trials=20),
         crew=caviar.ExecutionOptions(pool="inline"),
         spec_file=tmp_path / "spec.yaml",
     )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestrator.errors import RunError
 from orchestrator.runtime.pool import Pool
 from orchestrator.runtime.worker import Checkpoint, Message
-from orchestrator.search.budget import Budget
-from orchestrator.search.events import Event, Kind
-from orchestrator.search.messages import Failure, Observation, Report, State
+from orchestrator.search.budget import Budget, remaining
+from orchestrator.search.events import (
+    Assigning,
+    EndDetails,
+    Event,
+    SessionEnded,
+    SessionStarted,
+    TrialEvent,
+    TrialRetried,
+)
+from orchestrator.search.messages import Entry, Failure, Observation, Report, State
 from orchestrator.search.search import Search
 from orchestrator.search.trial import ENDED, Incumbent, Status
 from orchestrator.store.checkpoints import CheckpointStore
@@ -24,7 +31,6 @@ __all__ = ["Session", "SessionResult", "Watcher"]
 
 WAIT_SECONDS = 0.1  #: for a message, before the clock and the stop flag are looked at again
 MAX_FAILURES_AT_START = 8  #: trials that may fail at the start, before the run is given up
-_TRAINS = (Kind.START, Kind.PROMOTE, Kind.RETRY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +77,12 @@ class Session:
         log: Log,
         states: CheckpointStore,
         budget: Budget,
-        session_event: Event,
+        session_event: SessionStarted,
         at_seconds: float,
         expected_epochs: float,
         watcher: Watcher,
         save_best: Callable[[Incumbent, State], None],
-        closing_events: Callable[[], list[Event]],
+        closing_events: Callable[[], Sequence[Event]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.search, self.pool, self.log, self.states = search, pool, log, states
@@ -99,7 +105,7 @@ class Session:
 
     def remaining_seconds(self) -> float:
         """Until the deadline; infinite without one."""
-        return self.budget.seconds - self.now()
+        return remaining(self.budget.seconds, self.now())
 
     def seconds_left(self) -> float | None:
         """Until the budget is used up, as far as one can tell; None before the first epoch.
@@ -108,11 +114,11 @@ class Session:
         (`expected_epochs`), is divided by the pace so far.
         """
         pace = (self.search.epochs - self._epochs_before) / max(self.now() - self._offset, 1e-9)
-        epochs = min(self.budget.epochs, self.expected_epochs)
+        epochs = min(remaining(self.budget.epochs, 0), self.expected_epochs)
         if epochs < math.inf and pace > 0:
             by_pace = max(epochs - self.search.epochs, 0) / pace
             return max(min(by_pace, self.remaining_seconds()), 0.0)
-        return max(self.remaining_seconds(), 0.0) if self.budget.seconds < math.inf else None
+        return max(self.remaining_seconds(), 0.0) if self.budget.seconds is not None else None
 
     def run(self) -> SessionResult:
         """Train until the budget is used up, nothing is left to do, or someone says stop."""
@@ -161,7 +167,7 @@ class Session:
         """Which budget is used up, in words, or nothing."""
         if self.remaining_seconds() <= 0:
             return f"the time is up ({self.budget.seconds:g} s)"
-        if self.search.epochs >= self.budget.epochs:
+        if remaining(self.budget.epochs, self.search.epochs) <= 0:
             return f"the epochs are used up ({self.budget.epochs:g})"
         return ""
 
@@ -170,11 +176,11 @@ class Session:
         while self.pool.free() > 0:
             events = self.search.suggest()
             self._happened(events)
-            if not events or events[-1].kind not in _TRAINS:
+            if not events or not isinstance(events[-1], Assigning):
                 return
             self._hand_out(events[-1])
 
-    def _hand_out(self, event: Event) -> None:
+    def _hand_out(self, event: Assigning) -> None:
         """To a worker: what a START, PROMOTE or RETRY asks for, with the last state there is."""
         assignment = self.search.assignment(event)
         self.pool.submit(assignment, self.states.get(assignment.trial))
@@ -187,7 +193,7 @@ class Session:
                 self._failure(message)
 
     def _report(self, report: Report) -> None:
-        if self.search.epochs >= self.budget.epochs:
+        if remaining(self.budget.epochs, self.search.epochs) <= 0:
             return  # one more than the budget: as if it were still in flight
         if not self.search.accepts(report):
             self.dropped += 1
@@ -219,10 +225,10 @@ class Session:
             self.dropped += 1
             return
         self._happened(events)
-        if events[-1].kind is Kind.RETRY:
+        if isinstance(events[-1], TrialRetried):
             self._hand_out(events[-1])
 
-    def _happened(self, entries: list[Event] | list[Observation], *, apply: bool = False) -> None:
+    def _happened(self, entries: Sequence[Entry], *, apply: bool = False) -> None:
         """Log what the search has decided, and let go of states that nobody will ask for."""
         for entry in entries:
             if apply:
@@ -230,7 +236,7 @@ class Session:
             at_seconds = self.now()
             self.log.append(entry, at_seconds)
             self.watcher.happened(entry, at_seconds)
-            if isinstance(entry, Event) and entry.trial is not None:
+            if isinstance(entry, TrialEvent):
                 status = self.search.trials[entry.trial].status
                 if status in ENDED:
                     self.states.drop(entry.trial)
@@ -242,7 +248,7 @@ class Session:
         self.watcher.tick(self)
 
     def _all_failed(self) -> bool:
-        return 0 < self.search.begun == self.search.counts[Status.FAILED]
+        return 0 < self.search.started == self.search.counts[Status.FAILED]
 
     def _flush(self, *, final: bool = False) -> None:
         """States and the best model before the rows that speak of them.
@@ -272,9 +278,8 @@ class Session:
         if status == "finished":
             self.states.trim()
         self._flush()
-        details = {"dropped_reports": self.dropped, "worker_seconds": self.worker_seconds}
-        reason = f"{status}: {reason}"
-        ended = Event(kind=Kind.END, reason=reason, details=json.dumps(details))
+        details = EndDetails(dropped_reports=self.dropped, worker_seconds=self.worker_seconds)
+        ended = SessionEnded(status=status, reason=reason, details=details)
         self._happened([ended], apply=True)
         try:
             self._happened(self._closing_events(), apply=True)

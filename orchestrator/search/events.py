@@ -1,70 +1,276 @@
-"""What happened in a run, as values: each event is one row of the events table.
+"""What happens in a run, as values: each event is one row of the events table.
 
-The search's whole state is what its events and the epochs' reports add up to; so resuming is
-applying them again. Each decision says why in words (`reason`) and in numbers.
+The state of a search is the sum of its events and of the epochs' reports, so a run is resumed by
+applying them again. Every decision says why, in words (`reason`) and in numbers (`Comparison`,
+`Forecast`). There is one class for each kind of event; each holds what its kind needs and no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
+from orchestrator.search.budget import Budget
+from orchestrator.search.objective import Objective
 from orchestrator.space.domains import Config
 
-__all__ = ["Box", "Event", "Kind"]
+__all__ = [
+    "EVENT_TYPES",
+    "Assigning",
+    "AssignmentEnded",
+    "Box",
+    "Comparison",
+    "EndDetails",
+    "Event",
+    "Forecast",
+    "Interval",
+    "Kind",
+    "ModelTested",
+    "SessionDetails",
+    "SessionEnded",
+    "SessionStarted",
+    "TrialCompleted",
+    "TrialDiverged",
+    "TrialEvent",
+    "TrialFailed",
+    "TrialPaused",
+    "TrialPromoted",
+    "TrialPruned",
+    "TrialRetried",
+    "TrialStarted",
+    "TrialStopped",
+    "ZoomedIn",
+]
 
 
 class Kind(StrEnum):
-    """What an event says; those that move a trial stand in `trial.TRANSITIONS`."""
+    """The kinds of events, as the column `kind` names them."""
 
-    SESSION = "session"  #: a driver takes the run up: its budget, workers, versions
-    ZOOM = "zoom"  #: the fine stage draws from a new box
-    START = "start"  #: a new trial, and its first assignment
-    PROMOTE = "promote"  #: a paused trial goes on
-    RETRY = "retry"  #: an assignment is given out again
+    SESSION = "session"
+    ZOOM = "zoom"
+    START = "start"
+    PROMOTE = "promote"
+    RETRY = "retry"
     PAUSE = "pause"
     COMPLETE = "complete"
     DIVERGE = "diverge"
     FAIL = "fail"
     PRUNE = "prune"
-    STOP = "stop"  #: the session ended in the middle of the trial's assignment
-    TEST = "test"  #: the best model on the test split; read by nobody who decides
-    END = "end"  #: the session ended, and why
+    STOP = "stop"
+    TEST = "test"
+    END = "end"
 
 
-#: dimension -> (low, high) in the unit cube; one that is not named is as wide as the cube
+#: Dimension -> (low, high) in the unit cube; a dimension that is not named has its whole range.
 Box = Mapping[str, tuple[float, float]]
+#: Low and high end of a confidence interval.
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A trial's place among the trials that reached the same rung. Losses: smaller is better."""
+
+    rung: int | None = None  #: the epoch of the rung
+    rank: int | None = None  #: the trial's place there, from 1
+    peers: int | None = None  #: number of trials with a value there, this one included
+    cutoff: float | None = None  #: the loss that had to be reached; None if no loss was fixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """The loss that the surrogate model expects of a trial at its last epoch."""
+
+    expected: float  #: median
+    low: float  #: one standard deviation of the model's scale better
+    high: float  #: one standard deviation worse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDetails:
+    """Where and with what a session runs. Fields that a log does not have take the default."""
+
+    workers: int = 0
+    pool: str = ""  #: ray | inline
+    address: str | None = None  #: address of a Ray cluster; None for one of this machine
+    host: str = ""
+    process: int = 0
+    python: str = ""
+    platform: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)  #: package -> version
+    objective: Objective | None = None
+    method: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)  #: part of the data -> number of rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndDetails:
+    """What a session's driver counted."""
+
+    dropped_reports: int = 0  #: reports of attempts that had been given up
+    worker_seconds: float | None = None  #: sum over all workers of the time they were up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened. Only what its kind needs is set."""
+    """What all events have in common."""
 
-    kind: Kind
-    reason: str = ""  #: in words, for a person
-    trial: int | None = None
-    attempt: int | None = None
-    stage: str | None = None  #: coarse | fine | given | audit
-    zoom: int | None = None  #: 1, 2, …: the box the trial was drawn from
-    parents: tuple[int, ...] | None = None  #: who made that box; of an audit: whom it repeats
+    kind: ClassVar[Kind]
+    reason: str = ""  #: why, in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    """A driver takes the run up; from here on this budget holds."""
+
+    kind: ClassVar[Kind] = Kind.SESSION
+    budget: Budget = field(default_factory=Budget)  #: of the run in all, over all its sessions
+    details: SessionDetails = field(default_factory=SessionDetails)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    """The session is over."""
+
+    kind: ClassVar[Kind] = Kind.END
+    status: str = ""  #: finished | interrupted | failed
+    details: EndDetails = field(default_factory=EndDetails)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoomedIn(Event):
+    """The fine stage draws from a new box."""
+
+    kind: ClassVar[Kind] = Kind.ZOOM
+    zoom: int  #: the box's number, from 1
+    box: Box
+    parents: tuple[int, ...] = ()  #: the trials that the box lies around
+    stage: str = "fine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEvent(Event):
+    """What all events of one trial have in common."""
+
+    trial: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigning(TrialEvent):
+    """A trial gets an assignment: a worker trains epochs start_epoch + 1 … stop_epoch."""
+
+    attempt: int = 1  #: number of the trial's assignment, from 1; a fence against late reports
+    start_epoch: int = 0
+    stop_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted(Assigning):
+    """A new trial, with its first assignment."""
+
+    kind: ClassVar[Kind] = Kind.START
+    stage: str  #: coarse | fine | given | audit
+    config: Config
+    unit: Mapping[str, float] | None = None  #: coordinates of the active dimensions, in [0, 1]
+    seed: int  #: seed of the trial's own random numbers, the same in every attempt
+    zoom: int | None = None  #: number of the box that the trial was drawn from
     box: Box | None = None
-    config: Config | None = None
-    unit: Mapping[str, float] | None = None  #: the coordinates of the active dimensions
-    seed: int | None = None
-    start_epoch: int | None = None
-    stop_epoch: int | None = None
+    parents: tuple[int, ...] | None = None  #: trials that made the box; or the audited trial
+    forecast: Forecast | None = None  #: None where no model proposed the trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPromoted(Assigning):
+    """A paused trial goes on to the next rung."""
+
+    kind: ClassVar[Kind] = Kind.PROMOTE
+    value: float | None = None  #: the trial's loss in the rung it leaves
+    comparison: Comparison = field(default_factory=Comparison)
+    forecast: Forecast | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRetried(Assigning):
+    """The present assignment is handed out again."""
+
+    kind: ClassVar[Kind] = Kind.RETRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentEnded(TrialEvent):
+    """What became of a trial whose assignment has ended."""
+
+    attempt: int | None = None
+    epoch: int | None = None  #: the trial's last epoch
+    value: float | None = None  #: the loss that the decision was about
+    comparison: Comparison = field(default_factory=Comparison)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPaused(AssignmentEnded):
+    """The trial waits in its rung and may be promoted."""
+
+    kind: ClassVar[Kind] = Kind.PAUSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCompleted(AssignmentEnded):
+    """The trial has trained all its epochs."""
+
+    kind: ClassVar[Kind] = Kind.COMPLETE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialDiverged(AssignmentEnded):
+    """A metric was not finite, or the training loss exploded."""
+
+    kind: ClassVar[Kind] = Kind.DIVERGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPruned(AssignmentEnded):
+    """The trial is given up, by a rule or because its checkpoint needed room."""
+
+    kind: ClassVar[Kind] = Kind.PRUNE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFailed(TrialEvent):
+    """The trainer raised, or the trial's workers died too often."""
+
+    kind: ClassVar[Kind] = Kind.FAIL
+    attempt: int | None = None
+    epoch: int | None = None  #: the last epoch reported
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStopped(TrialEvent):
+    """The session ended in the middle of the trial's assignment."""
+
+    kind: ClassVar[Kind] = Kind.STOP
+    epoch: int | None = None  #: the last epoch reported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTested(TrialEvent):
+    """The shipped model's metrics on the test split, which no decision has seen."""
+
+    kind: ClassVar[Kind] = Kind.TEST
     epoch: int | None = None
-    value: float | None = None  #: the loss the decision was about (smaller is better)
-    rung: int | None = None  #: the epoch of the rung it was compared in
-    rank: int | None = None  #: its place there, from 1
-    peers: int | None = None  #: how many had a value there, itself included
-    cutoff: float | None = None  #: the loss that had to be reached
-    expected: float | None = None  #: the loss that the model expects at the last epoch: its median,
-    expected_low: float | None = None  #: … and a standard deviation of the model's below
-    expected_high: float | None = None  #: … and above it
-    budget_seconds: float | None = None  #: of the run in all, as is the rest of the budget
-    budget_trials: int | None = None
-    budget_epochs: int | None = None
-    metrics: Mapping[str, float] | None = None  #: test_…, of a TEST event
-    details: str | None = None  #: JSON: versions and workers, or a failure's traceback
+    metrics: Mapping[str, float] = field(default_factory=dict)  #: test_… -> value
+    #: validation | test -> metric without prefix -> its 95 % interval
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+
+
+#: The class of each kind of event.
+EVENT_TYPES: dict[Kind, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        SessionStarted, SessionEnded, ZoomedIn, TrialStarted, TrialPromoted, TrialRetried,
+        TrialPaused, TrialCompleted, TrialDiverged, TrialPruned, TrialFailed, TrialStopped,
+        ModelTested,
+    )
+}  # fmt: skip

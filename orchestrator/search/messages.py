@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from orchestrator.search.events import Event
 from orchestrator.search.objective import WORST, Score
 from orchestrator.space.domains import Config
 
-__all__ = ["Assignment", "Failure", "Observation", "Report", "State"]
+__all__ = ["Assignment", "Entry", "Failure", "Observation", "Report", "State"]
 
 
 #: A trial at the end of an epoch: flat, no pickles. Owned by the trainer, opaque to everyone else.
@@ -72,3 +73,7 @@ class Observation:
 
     report: Report
     at_seconds: float  #: seconds since the run began, without the breaks between sessions
+
+
+#: One row of a run's log.
+Entry = Event | Observation

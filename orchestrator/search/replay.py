@@ -1,7 +1,7 @@
 """Deciding again: a run's log tells what was known when, so each decision can be taken once more.
 
-Reports, failures and the budget are taken from the log, as the search was told them; what it
-decides on them now is compared with what the log says it decided then.
+Reports, failures and the budget are taken from the log, as the search received them; what the
+search decides on them now is compared with what the log says it decided then.
 """
 
 from __future__ import annotations
@@ -9,117 +9,153 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
-from orchestrator.search.events import Event, Kind
-from orchestrator.search.messages import Failure, Observation
+from orchestrator.errors import InvalidEntry
+from orchestrator.search.events import (
+    Event,
+    ModelTested,
+    SessionEnded,
+    SessionStarted,
+    TrialFailed,
+    TrialPruned,
+    TrialRetried,
+    TrialStopped,
+)
+from orchestrator.search.messages import Entry, Failure, Observation
 from orchestrator.search.search import Search
 from orchestrator.search.trial import Status
+from orchestrator.search.validation import find_broken_invariants
 
 __all__ = ["ReplayResult", "replay"]
 
-#: Another processor rounds the last digits of a model's expectations otherwise.
-CLOSE = 1e-6
+#: Relative difference of two numbers that count as equal: another processor rounds the last digits
+#: of a model's forecasts otherwise.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayResult:
-    """What came of deciding again."""
+    """The outcome of deciding again."""
 
-    decisions: int  #: that are the same
-    given: int  #: events that no decision of the search's: sessions, failures, full disks
-    difference: str  #: the first one, in words; empty if there is none
+    decisions: int  #: number of decisions that are the same
+    given: int  #: number of events that no decision produced: sessions, failures, evictions
+    difference: str  #: the first difference, in words; empty if there is none
 
 
-def replay(
-    search: Search, entries: Iterable[tuple[int, float, Event | Observation]]
-) -> ReplayResult:
+class _Difference(Exception):  # noqa: N818 # a finding, not an error
+    """The log and the search disagree; the message says where."""
+
+
+@dataclass(slots=True)
+class _Replay:
+    search: Search
+    decisions: int = 0
+    given: int = 0
+
+    def run(self, entries: Iterable[tuple[int, float, Entry]]) -> None:
+        due: deque[Event] = deque()  # decided now, and expected next in the log
+        for seq, _, entry in entries:
+            if isinstance(entry, Observation):
+                if due:
+                    raise _Difference(f"at {seq} {_name(due[0])} was decided now, and not then")
+                due.extend(self._observe(seq, entry))
+                continue
+            if not due:
+                decided = _decide_again(self.search, entry)
+                if decided is None:
+                    self.search.apply(entry, seq=seq)
+                    self.given += 1
+                    continue
+                due.extend(decided)
+            if not due:
+                raise _Difference(f"at {seq} {_name(entry)} was decided then, and nothing now")
+            _compare(seq, due.popleft(), entry)
+            self.decisions += 1
+
+    def _observe(self, seq: int, entry: Observation) -> list[Event]:
+        decided = self.search.observe(entry.report, entry.at_seconds)
+        if decided is None:
+            r = entry.report
+            raise _Difference(f"at {seq} the report of trial {r.trial}, epoch {r.epoch} is unasked")
+        return decided
+
+
+def replay(search: Search, entries: Iterable[tuple[int, float, Entry]]) -> ReplayResult:
     """Take the decisions of a run again.
 
     Args:
-        search: A fresh one, made as the run's was; it is used up.
+        search: A fresh search, made as the run's was; it is used up.
         entries: The log, as `orchestrator.store.log.read_entries` reads it.
     """
-    decisions = given = 0
-    due: deque[Event] = deque()  # decided now, and to be met in the log
-
-    def found(difference: str) -> ReplayResult:
-        return ReplayResult(decisions=decisions, given=given, difference=difference)
-
-    for seq, _, entry in entries:
-        if isinstance(entry, Observation):
-            if due:
-                return found(f"at {seq} {_told(due[0])} was decided now, and not then")
-            decided = search.observe(entry.report, entry.at_seconds)
-            if decided is None:
-                r = entry.report
-                return found(f"at {seq} the report of trial {r.trial}, epoch {r.epoch} is unasked")
-            due.extend(decided)
-            continue
-        if not due:
-            told = _asked(search, entry)
-            if told is None:
-                search.apply(entry)
-                given += 1
-                continue
-            due.extend(told)
-        if not due:
-            return found(f"at {seq} {_told(entry)} was decided then, and nothing now")
-        now = due.popleft()
-        if name := _first_difference(now, entry):
-            return found(
-                f"at {seq} the log says {_told(entry)} with {name} = {getattr(entry, name)!r}; "
-                f"now it is {_told(now)} with {getattr(now, name)!r}"
-            )
-        decisions += 1
-    return found("")
+    again, difference = _Replay(search), ""
+    try:
+        again.run(entries)
+        difference = "; ".join(find_broken_invariants(search))
+    except (_Difference, InvalidEntry) as e:
+        difference = str(e)
+    return ReplayResult(decisions=again.decisions, given=again.given, difference=difference)
 
 
-def _asked(search: Search, entry: Event) -> list[Event] | None:
-    """What the search answers to the question that the event answered; None if there was none."""
-    assert entry.trial is None or entry.kind is Kind.START or entry.trial in search.trials
-    match entry.kind:
-        case Kind.SESSION | Kind.END | Kind.TEST:
+def _decide_again(search: Search, entry: Event) -> list[Event] | None:
+    """What the search decides where the log has this event; None if it was no decision."""
+    match entry:
+        case SessionStarted() | SessionEnded() | ModelTested():
             return None
-        case Kind.PRUNE:  # the states' budget, which the log does not tell
+        case TrialPruned():  # the checkpoints' budget, which the log does not tell
             return None
-        case Kind.STOP:
+        case TrialStopped():
             return search.stop(entry.reason)
-        case Kind.FAIL | Kind.RETRY if _running(search, entry):
-            lost = entry.kind is Kind.RETRY
-            failure = Failure(
-                trial=entry.trial or 0,
-                attempt=search.trials[entry.trial or 0].attempt,
-                kind="lost" if lost else "raised",
-                message=entry.reason.rsplit("; try ", 1)[0] if lost else entry.reason,
-                traceback=entry.details or "",
-            )
-            return search.fail(failure) or []
+        case TrialFailed() if _is_running(search, entry.trial):
+            return _fail(search, entry.trial, "raised", entry.reason, entry.traceback or "")
+        case TrialRetried() if _is_running(search, entry.trial):
+            message = entry.reason.rsplit("; try ", 1)[0]
+            return _fail(search, entry.trial, "lost", message, "")
         case _:
             return search.suggest()
 
 
-def _running(search: Search, entry: Event) -> bool:
-    return entry.trial is not None and search.trials[entry.trial].status is Status.RUNNING
-
-
-def _first_difference(now: Event, then: Event) -> str:
-    """The first field that is not the same; empty if all are."""
-    names = (f.name for f in fields(Event))
-    return next(
-        (n for n in names if not _equal_within_rounding(getattr(now, n), getattr(then, n))), ""
+def _fail(search: Search, trial: int, kind: Any, message: str, traceback: str) -> list[Event]:
+    failure = Failure(
+        trial=trial,
+        attempt=search.trials[trial].attempt,
+        kind=kind,
+        message=message,
+        traceback=traceback,
     )
+    return search.fail(failure) or []
 
 
-def _equal_within_rounding(a: object, b: object) -> bool:
+def _is_running(search: Search, trial: int) -> bool:
+    return trial in search.trials and search.trials[trial].status is Status.RUNNING
+
+
+def _compare(seq: int, now: Event, then: Event) -> None:
+    if type(now) is not type(then):
+        raise _Difference(f"at {seq} the log says {_name(then)}; now it is {_name(now)}")
+    for field in fields(then):
+        a, b = getattr(now, field.name), getattr(then, field.name)
+        if not _equal_within_rounding(a, b):
+            raise _Difference(
+                f"at {seq} the log says {_name(then)} with {field.name} = {b!r}; "
+                f"now it is {_name(now)} with {a!r}"
+            )
+
+
+def _equal_within_rounding(a: Any, b: Any) -> bool:
+    if is_dataclass(a) and type(a) is type(b):
+        names = (f.name for f in fields(a))
+        return all(_equal_within_rounding(getattr(a, n), getattr(b, n)) for n in names)
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_equal_within_rounding(a[k], b[k]) for k in a)
     if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) or a == b
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or a == b
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_equal_within_rounding, a, b))
-    return a == b
+    return bool(a == b)
 
 
-def _told(event: Event) -> str:
-    return event.kind.value + (f" of trial {event.trial}" if event.trial is not None else "")
+def _name(event: Event) -> str:
+    trial = getattr(event, "trial", None)
+    return event.kind.value + (f" of trial {trial}" if trial is not None else "")

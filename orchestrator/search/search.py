@@ -1,143 +1,162 @@
 """The search: a pure state machine that decides what is trained next.
 
-No Ray, no clock, no files, no global random numbers. Reports and failures go in, events come out,
-and `apply` is the only method that changes anything. So resuming a run is applying its log, and
-replaying one is deciding again and comparing.
-
-The three parts it puts together stand in files of their own: the coarse stage (coarse.py), pruning
-(pruning.py) and the fine stage (fine.py).
+Reports and failures go in, events come out. Nothing in here, or in what it imports, knows Ray, a
+clock, a file or a global random number (a test computes the list). The package's docstring says how
+the parts play together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
 
 import numpy as np
 
-from orchestrator.errors import SpecError
-from orchestrator.search.draws import Draw, draw_coarse
-from orchestrator.search.events import Event, Kind
-from orchestrator.search.messages import Assignment, Failure, Observation, Report
-from orchestrator.search.methods.hyperband import Hyperband
-from orchestrator.search.methods.pruning import Asha, Median, NoPruning, Promotion, Pruner, Verdict
-from orchestrator.search.methods.shares import Shares
-from orchestrator.search.objective import WORST, Score
+from orchestrator.errors import InvalidEntry
+from orchestrator.search.budget import Budget, Cycle
+from orchestrator.search.draws import Draw
+from orchestrator.search.events import (
+    Assigning,
+    AssignmentEnded,
+    Event,
+    Kind,
+    ModelTested,
+    SessionEnded,
+    SessionStarted,
+    TrialCompleted,
+    TrialDiverged,
+    TrialEvent,
+    TrialFailed,
+    TrialPaused,
+    TrialPromoted,
+    TrialPruned,
+    TrialRetried,
+    TrialStarted,
+    TrialStopped,
+    ZoomedIn,
+)
+from orchestrator.search.fine_stage import FineStage
+from orchestrator.search.messages import Assignment, Entry, Failure, Observation, Report
+from orchestrator.search.methods import Setup, make_method
+from orchestrator.search.objective import WORST
+from orchestrator.search.pruning.base import Promotion, Verdict
 from orchestrator.search.random_streams import derive_trial_seed
-from orchestrator.search.samplers import make_sampler
-from orchestrator.search.spec import PRUNINGS, SearchSpec
-from orchestrator.search.surrogate.advisor import Advisor, Forecast
-from orchestrator.search.trial import AUDIT, LEFT_BEHIND, TRANSITIONS, Incumbent, Status, Trial
-from orchestrator.search.zoom import ELITES, History, Zoom, draw_by_model, draw_fine, zoom_in
+from orchestrator.search.spec import SearchSpec
+from orchestrator.search.trial import (
+    AUDIT,
+    LEFT_BEHIND,
+    TRANSITIONS,
+    Incumbent,
+    Status,
+    Trial,
+)
+from orchestrator.search.validation import find_broken_invariants, find_problem
+from orchestrator.search.zoom import Zoom
 from orchestrator.space.domains import Point
 from orchestrator.space.space import Space
 
 __all__ = ["Search"]
 
-LAST_CALL = 0.9  #: of the budget: from here on, who waits is trained on rather than new ones begun
+#: Share of the budget after which no trial is started; paused ones are promoted instead.
+LAST_CALL = 0.9
+
+_ENDED = {cls.kind: cls for cls in (TrialPaused, TrialPruned, TrialCompleted, TrialDiverged)}
 
 
 class Search:
-    """Decides; see the module's docstring. Smaller scores are better throughout."""
+    """Decides what is trained next. Smaller scores are better throughout.
 
-    def __init__(
-        self,
-        space: Space,
-        spec: SearchSpec,
-        *,
-        seed: int,
-        max_epochs: int,
-    ) -> None:
-        self.space = space
-        self.spec = spec
-        self.seed = seed
-        self.max_epochs = max_epochs
+    Args:
+        space: The hyperparameters.
+        spec: How the space is searched; `spec.method` names the search method.
+        seed: All random numbers follow from it.
+        max_epochs: No trial is trained longer.
+    """
+
+    def __init__(self, space: Space, spec: SearchSpec, *, seed: int, max_epochs: int) -> None:
+        self.space, self.spec, self.seed, self.max_epochs = space, spec, seed, max_epochs
+        self.method = make_method(Setup(space=space, spec=spec, seed=seed, max_epochs=max_epochs))
+        self.fine_stage = FineStage(space, spec)
         self.trials: dict[int, Trial] = {}
         self.incumbent: Incumbent | None = None
-        self.epochs = 0  #: reported, over all trials
-        self.audit_epochs = 0  #: those of audits among them
-        self.zoom: Zoom | None = None
-        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)  #: audits left out
-        self._given = [space.check(c, source="given") for c in spec.initial_configs]
-        self._advisor = (
-            Advisor(space, seed=seed, max_epochs=max_epochs) if spec.method == "caviar" else None
-        )
-        self._sampler = make_sampler(
-            spec.sampler,
-            space,
-            seed=seed,
-            grid_levels=spec.grid_levels,
-            start_points=self._advisor.beginning if self._advisor else 0,
-        )
-        self._pruner = _make_pruner(spec, self._advisor)
-        self._history = History(space)
-        self._drawn = {"given": 0, "coarse": 0, "fine": 0, AUDIT: 0}
+        self.budget = Budget()  #: of the run in all, as the last session's start says
+        self.epochs = 0  #: reported epochs of all trials
+        self.audit_epochs = 0  #: reported epochs of audits, a part of `epochs`
+        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)  #: trials by status, no audits
+        self._initial_configs = [
+            space.check(config, source="initial_configs") for config in spec.initial_configs
+        ]
+        self._draws: Counter[str] = Counter()  # trials by the stage that they come from
         self._audited: set[int] = set()  # trials that were trained again, to the end
-        self._interrupted: dict[int, None] = {}  # in order
-        self._budget = Event(kind=Kind.SESSION)
-        self._cycle = _Cycle()
-        self._zooms = 0
-        self._zoom_answered = False  # whether the present box has had a result
+        self._interrupted: dict[int, None] = {}  # trials that a session's end stopped, in order
+        self._cycle = Cycle()
         self._at_seconds = 0.0
-        self._turns = 0
+        self._turns = 0  # assignments handed out so far
 
     # ------------------------------------------------------------------ deciding
 
     def suggest(self) -> list[Event]:
-        """What to train next: the last event names it; nothing if nothing is to be trained now."""
-        return self._decided(self._suggest())
+        """Decide what to train next.
+
+        Returns:
+            The events; the last one is an `Assigning` if there is something to train now.
+        """
+        return self._apply_all(self._suggest())
 
     def observe(self, report: Report, at_seconds: float) -> list[Event] | None:
         """Take a report in and decide what becomes of its trial.
 
         Returns:
-            The events, or None for a report that changes nothing: of an earlier attempt, or of an
-            epoch already known.
+            The events, or None for a report that changes nothing: a report of an earlier attempt,
+            or of an epoch that was reported before.
         """
         if not self.accepts(report):
             return None
         self.apply(Observation(report=report, at_seconds=at_seconds))
-        return self._decided(self._ended(self.trials[report.trial])) if report.last else []
+        if not report.last:
+            return []
+        trial = self.trials[report.trial]
+        return self._apply_all([_end_assignment(trial, self._judge(trial))])
 
     def fail(self, failure: Failure) -> list[Event] | None:
-        """An assignment ended without its last report: again elsewhere, or failed."""
+        """An assignment ended without its last report: hand it out again, or fail the trial.
+
+        Returns:
+            The events, or None for a failure of an attempt that was given up before.
+        """
         trial = self.trials.get(failure.trial)
         if trial is None or trial.status is not Status.RUNNING or failure.attempt != trial.attempt:
             return None
-        if failure.kind == "lost" and trial.retries < self.spec.retries:
-            told = f"{failure.message}; try {trial.retries + 2} of {self.spec.retries + 1}"
-            return self._decided([self._retry(trial, told)])
-        times = f", {trial.retries + 1} times" if failure.kind == "lost" else ""
-        return self._decided(
-            [
-                Event(
-                    kind=Kind.FAIL,
-                    trial=trial.id,
-                    attempt=trial.attempt,
-                    epoch=trial.epoch,
-                    reason=failure.message + times,
-                    details=failure.traceback or None,
-                )
-            ]
+        lost = failure.kind == "lost"
+        if lost and trial.retries < self.spec.retries:
+            tries = f"try {trial.retries + 2} of {self.spec.retries + 1}"
+            return self._apply_all([_retry(trial, f"{failure.message}; {tries}")])
+        times = f", {trial.retries + 1} times" if lost else ""
+        failed = TrialFailed(
+            trial=trial.id,
+            attempt=trial.attempt,
+            epoch=trial.epoch,
+            reason=failure.message + times,
+            traceback=failure.traceback or None,
         )
+        return self._apply_all([failed])
 
     def stop(self, reason: str) -> list[Event]:
-        """The session ends: whatever runs is stopped, to go on in the next one."""
-        running = sorted(
-            (t for t in self.trials.values() if t.status is Status.RUNNING), key=lambda t: t.turn
-        )
-        return self._decided(
-            Event(kind=Kind.STOP, trial=t.id, epoch=t.epoch, reason=reason) for t in running
+        """The session ends: stop all running trials, to go on with in the next session."""
+        running = (t for t in self.trials.values() if t.status is Status.RUNNING)
+        return self._apply_all(
+            TrialStopped(trial=t.id, epoch=t.epoch, reason=reason)
+            for t in sorted(running, key=lambda t: t.turn)
         )
 
     def evict(self, among: Container[int], reason: str) -> list[Event]:
-        """Give up the least promising trial that waits, of those whose state takes up room."""
-        trial = self._pruner.least_promising(among)
+        """Give up the least promising waiting trial among those whose checkpoints take up room."""
+        trial = self.method.leave_behind(among)
         if trial is None:
             return []
         epoch = self.trials[trial].epoch
-        return self._decided([Event(kind=Kind.PRUNE, trial=trial, epoch=epoch, reason=reason)])
+        return self._apply_all([TrialPruned(trial=trial, epoch=epoch, reason=reason)])
 
     # ------------------------------------------------------------------ asking
 
@@ -151,9 +170,8 @@ class Search:
             and report.epoch == trial.epoch + 1
         )
 
-    def assignment(self, event: Event) -> Assignment:
-        """What a worker is to do after a START, PROMOTE or RETRY."""
-        assert event.trial is not None
+    def assignment(self, event: Assigning) -> Assignment:
+        """What a worker is to do after a trial was started, promoted or retried."""
         trial = self.trials[event.trial]
         return Assignment(
             trial=trial.id,
@@ -169,85 +187,73 @@ class Search:
         )
 
     def progress(self) -> float:
-        """The share that is used up of what was last added to the budget.
-
-        Of several budgets, the one that ends first counts.
-        """
-        begun = _share(self.begun, self._cycle.trials, self._budget.budget_trials)
-        return max(begun, self._used())
+        """Share of what was last added to the budget that is used; the largest of its limits."""
+        return max(self._cycle.share_of_trials(self.started, self.budget), self._used())
 
     @property
-    def begun(self) -> int:
-        """How many trials have begun, audits left out."""
-        return len(self.trials) - self._drawn[AUDIT]
+    def started(self) -> int:
+        """Number of trials started so far, audits left out."""
+        return len(self.trials) - self._draws[AUDIT]
 
-    def leader(self) -> int | None:
-        """The trial to bet on: the model's, where there is one, else the incumbent's."""
-        if self._advisor and self._advisor.ready:
-            return self._advisor.leader()
-        return self.incumbent.trial if self.incumbent else None
+    @property
+    def zoom(self) -> Zoom | None:
+        """The present box; None in the coarse stage."""
+        return self.fine_stage.zoom
+
+    def choose_model(self) -> Incumbent | None:
+        """The result whose model is shipped."""
+        return self.method.choose_model(self.trials.values(), self.incumbent)
 
     def settled(self) -> bool:
-        """Whether all trials of the budget have begun and none would be trained on."""
+        """Whether all trials of the budget have been started and none would be trained on."""
         return (
             self._all_started()
             and not self._interrupted
             and all(t.status is not Status.RUNNING for t in self.trials.values())
-            and self._pruner.promotion(last_call=False) is None
-            and self._to_the_end() is None
-            and self._left_behind() is None
+            and self.method.promote(last_call=False) is None
+            and self._promote_to_the_end() is None
+            and self._choose_audit() is None
         )
 
-    @property
-    def budget(self) -> Event:
-        """The session event whose budget holds."""
-        return self._budget
+    def validate(self) -> None:
+        """Check all that must hold between two decisions; costs O(trials).
+
+        Raises:
+            AssertionError: What does not hold; that is a bug of ours.
+        """
+        broken = find_broken_invariants(self)
+        assert not broken, "; ".join(broken)
 
     # ------------------------------------------------------------------ the only mutator
 
-    def apply(self, entry: Event | Observation) -> None:
-        """Change the state by what happened. Nothing else does."""
-        if isinstance(entry, Observation):
-            self._apply_report(entry.report)
-            self._at_seconds = entry.at_seconds
-            return
-        match entry.kind:
-            case Kind.SESSION:
-                self._apply_session(entry)
-            case Kind.ZOOM:
-                assert entry.zoom is not None and entry.box is not None
-                self.zoom = Zoom(
-                    number=entry.zoom, box=entry.box, parents=tuple(entry.parents or ())
-                )
-                self._zooms, self._zoom_answered = entry.zoom, False
-            case Kind.START:
-                self._apply_start(entry)
-            case Kind.END | Kind.TEST:
-                pass
-            case _:
-                self._apply_move(entry)
+    def apply(self, entry: Entry, *, seq: int | None = None) -> None:
+        """Change the state by what happened. No other method changes anything.
 
-    def _apply_session(self, event: Event) -> None:
-        """A budget that was added is searched from coarse to fine again."""
-        old, self._budget = self._budget, event
-        if _limits(old) != _limits(event):
-            self._cycle = _Cycle(
-                trials=self.begun,
-                epochs=self.epochs,
-                at_seconds=self._at_seconds,
-                zooms=self._zooms,
-            )
-            self.zoom = None
+        Args:
+            entry: The next entry of the run's log.
+            seq: Its number in the log, for the message.
 
-    def _apply_report(self, report: Report) -> None:
+        Raises:
+            InvalidEntry: If the entry does not follow from those before it; nothing is changed.
+        """
+        if problem := find_problem(self, entry):
+            number = entry.report.trial if isinstance(entry, Observation) else None
+            number = entry.trial if isinstance(entry, TrialEvent) else number
+            trial = self.trials.get(number) if number is not None else None
+            story = trial.story if trial else ""
+            raise InvalidEntry(problem, trial=number, story=story, seq=seq)
+        self._APPLY[type(entry)](self, entry)
+
+    def _apply_report(self, entry: Observation) -> None:
+        report, self._at_seconds = entry.report, entry.at_seconds
         trial = self.trials[report.trial]
         self.epochs += 1
         trial.epoch, trial.score, trial.cause = report.epoch, report.score, report.cause
         trial.slowest_seconds = max(trial.slowest_seconds, report.seconds)
-        if self.zoom is not None and trial.zoom == self.zoom.number and not report.cause:
-            self._zoom_answered = True
         if report.score < trial.best:
-            trial.best, trial.best_epoch = report.score, report.epoch
+            trial.best, trial.best_epoch, trial.best_order = report.score, report.epoch, self.epochs
+        if not report.cause:
+            self.fine_stage.observe(trial)
         if trial.is_audit:
             self.audit_epochs += 1
             return
@@ -255,146 +261,233 @@ class Search:
             self.incumbent = Incumbent(score=report.score, trial=trial.id, epoch=report.epoch)
         if report.last:
             bad = bool(report.cause)
-            self._enter(trial, WORST if bad else report.score)
-            if trial.start_epoch == 0 or bad:
-                self._history.add(trial.point, bad=bad)
+            self.method.learn(trial, WORST if bad else report.score, bad=bad)
 
-    def _apply_start(self, event: Event) -> None:
-        assert event.trial is not None and event.config is not None
-        assert event.stop_epoch is not None and event.seed is not None
-        stage = event.stage or "given"
+    def _apply_session(self, event: SessionStarted) -> None:
+        """A budget that was added is searched from coarse to fine again."""
+        old, self.budget = self.budget, event.budget
+        if old != event.budget:
+            self._cycle = Cycle(
+                seconds=self._at_seconds,
+                trials=self.started,
+                epochs=self.epochs,
+                zooms=self.fine_stage.zooms,
+            )
+            self.fine_stage.restart()
+
+    def _apply_zoom(self, event: ZoomedIn) -> None:
+        self.fine_stage.enter(event)
+
+    def _apply_start(self, event: TrialStarted) -> None:
         trial = self.trials[event.trial] = Trial(
             id=event.trial,
             config=event.config,
             point=self._point(event),
             seed=event.seed,
-            stage=stage,
+            stage=event.stage,
             zoom=event.zoom,
-            parents=tuple(event.parents or ()),
+            parents=event.parents or (),
             stop_epoch=event.stop_epoch,
+            history=[event.kind],
         )
-        self._drawn[stage] += 1
-        if self._advisor:  # by number: audits too
-            self._advisor.start(trial.point)
-        self._hand_out(trial)
+        self._draws[event.stage] += 1
+        self.method.start(trial)
         if trial.is_audit:
             self._audited.update(trial.parents)
         else:
             self.counts[TRANSITIONS[None, event.kind]] += 1
+        self._take_turn(trial)
 
-    def _point(self, event: Event) -> Point:
-        if event.unit is None:  # written by hand
-            return self.space.point(event.config or {})
+    def _point(self, event: TrialStarted) -> Point:
+        if event.unit is None:  # a log that was written by hand
+            return self.space.point(event.config)
         return np.array([event.unit.get(d.name, math.nan) for d in self.space.dimensions])
 
-    def _apply_move(self, event: Event) -> None:
-        assert event.trial is not None
+    def _apply_promotion(self, event: TrialPromoted) -> None:
         trial = self.trials[event.trial]
-        target = TRANSITIONS.get((trial.status, event.kind))
-        assert target is not None, f"trial {trial.id} is {trial.status}, got {event.kind}"
+        self.method.release(trial)
+        self._move(trial, event)
+        trial.start_epoch, trial.stop_epoch = trial.epoch, event.stop_epoch
+        trial.attempt, trial.retries = event.attempt, 0
+        self._take_turn(trial)
+
+    def _apply_retry(self, event: TrialRetried) -> None:
+        trial = self.trials[event.trial]
+        self._interrupted.pop(trial.id, None)
+        trial.retries += trial.status is Status.RUNNING
+        self._move(trial, event)
+        trial.attempt = event.attempt
+        if not trial.is_audit:
+            self.method.retry(trial)
+
+    def _apply_stop(self, event: TrialStopped) -> None:
+        trial = self.trials[event.trial]
+        self._move(trial, event)
+        self._interrupted[trial.id] = None
+        self.method.suspend(trial)
+
+    def _apply_failure(self, event: TrialFailed) -> None:
+        trial = self.trials[event.trial]
+        self._move(trial, event)
+        if not trial.is_audit:
+            self.method.learn(trial, WORST, bad=True)
+
+    def _apply_end(self, event: AssignmentEnded) -> None:
+        self._move(self.trials[event.trial], event)
+
+    def _apply_pruning(self, event: TrialPruned) -> None:
+        self.method.release(self.trials[event.trial])
+        self._move(self.trials[event.trial], event)
+
+    def _move(self, trial: Trial, event: TrialEvent) -> None:
+        """Give the trial the status that the event leads to."""
+        target = TRANSITIONS[trial.status, event.kind]
         if not trial.is_audit:
             self.counts[trial.status] -= 1
             self.counts[target] += 1
-        was, trial.status = trial.status, target
-        match event.kind:
-            case Kind.PROMOTE:
-                assert event.stop_epoch is not None
-                self._pruner.leave(trial.id, trial.epoch)
-                trial.start_epoch, trial.stop_epoch = trial.epoch, event.stop_epoch
-                trial.attempt, trial.retries = trial.attempt + 1, 0
-                self._hand_out(trial)
-            case Kind.RETRY:
-                self._interrupted.pop(trial.id, None)
-                trial.attempt += 1
-                trial.retries += was is Status.RUNNING
-                if self._advisor and not trial.is_audit:
-                    self._advisor.run(trial.id)
-            case Kind.STOP:
-                self._interrupted[trial.id] = None
-                if self._advisor:
-                    self._advisor.rest(trial.id)
-            case Kind.FAIL if not trial.is_audit:
-                self._enter(trial, WORST)
-                self._history.add(trial.point, bad=True)
-            case Kind.PRUNE:
-                self._pruner.leave(trial.id, trial.epoch)
-            case _:
-                pass
+        trial.status = target
+        trial.history.append(event.kind)
 
-    def _hand_out(self, trial: Trial) -> None:
-        """Its assignment, up to stop_epoch, is under way."""
+    def _take_turn(self, trial: Trial) -> None:
+        """The trial's assignment, up to stop_epoch, is under way."""
         self._turns += 1
         trial.turn = self._turns
-        if trial.is_audit:
-            return
-        self._pruner.spend(trial.start_epoch, trial.stop_epoch, self.progress())
-        if self._advisor:
-            self._advisor.run(trial.id)
+        if not trial.is_audit:
+            self.method.assign(trial, self.progress())
 
-    def _enter(self, trial: Trial, score: Score) -> None:
-        """Its assignment is over: the score goes to the rung, and to the model."""
-        self._pruner.enter(trial.id, trial.stop_epoch, score)
-        if self._advisor:
-            self._advisor.rest(trial.id)
-            self._advisor.enter(trial.id, trial.stop_epoch, score)
+    def _ignore(self, event: Event) -> None:
+        """The event says something to people; no decision depends on it."""
+
+    _APPLY: dict[type[Entry], Callable[..., None]] = {  # noqa: RUF012 # never written to
+        Observation: _apply_report,
+        SessionStarted: _apply_session,
+        SessionEnded: _ignore,
+        ZoomedIn: _apply_zoom,
+        TrialStarted: _apply_start,
+        TrialPromoted: _apply_promotion,
+        TrialRetried: _apply_retry,
+        TrialPaused: _apply_end,
+        TrialCompleted: _apply_end,
+        TrialDiverged: _apply_end,
+        TrialPruned: _apply_pruning,
+        TrialFailed: _apply_failure,
+        TrialStopped: _apply_stop,
+        ModelTested: _ignore,
+    }
 
     # ------------------------------------------------------------------ how it decides
 
-    def _decided(self, events: Iterable[Event]) -> list[Event]:
-        """Apply the events one by one as they are decided, and hand them out."""
-        decided = []
+    def _apply_all(self, events: Iterable[Event]) -> list[Event]:
+        """Apply events one by one as they are decided, and return them."""
+        applied = []
         for event in events:
             self.apply(event)
-            decided.append(event)
-        return decided
+            applied.append(event)
+        return applied
 
     def _suggest(self) -> Iterable[Event]:
         if self._interrupted:
             trial = self.trials[next(iter(self._interrupted))]
-            yield self._retry(trial, "goes on where the last session stopped")
+            yield _retry(trial, "goes on where the last session stopped")
             return
         if not self.spec.audit or self._used() < 1:
-            begun = self._turns
-            yield from self._searched()
-            if self._turns > begun:
+            turns = self._turns
+            yield from self._search()
+            if self._turns > turns:
                 return
-        left = self._left_behind()
+        left = self._choose_audit()
         if left is not None:
             yield self._audit(left)
 
-    def _searched(self) -> Iterable[Event]:
-        promotion = self._pruner.promotion(last_call=self._used() >= LAST_CALL)
+    def _search(self) -> Iterable[Event]:
+        promotion = self.method.promote(last_call=self._used() >= LAST_CALL)
         if promotion is not None:
             yield self._promote(promotion)
             return
         if not self._all_started():
-            zoomed = self._zoom_due()
-            if zoomed is not None:
-                yield zoomed
-            draw = self._draw()
-            if draw is not None:
-                yield self._start(draw)
+            zoom = self._propose_zoom()
+            if zoom is not None:
+                yield zoom
+            start = self._start()
+            if start is not None:
+                yield start
                 return
-        promotion = self._to_the_end()
+        promotion = self._promote_to_the_end()
         if promotion is not None:
             yield self._promote(promotion)
 
     def _used(self) -> float:
-        """The share used of the time or the epochs, without what is kept for audits.
-
-        Towards its end, from LAST_CALL on, who waits goes before new trials.
-        """
-        b, c = self._budget, self._cycle
-        used = max(
-            _share(self.epochs, c.epochs, b.budget_epochs),
-            _share(self._at_seconds, c.at_seconds, b.budget_seconds),
+        """Share used of the epochs or the time, without the part that is kept for audits."""
+        work = self._cycle.share_of_work(
+            epochs=self.epochs, seconds=self._at_seconds, budget=self.budget
         )
-        return used / (1 - self.spec.audit)
+        return work / (1 - self.spec.audit)
 
-    def _left_behind(self) -> Trial | None:
-        """Whom to audit next: one that pruning left behind, by lot, while the share lasts."""
+    def _all_started(self) -> bool:
+        return self.budget.trials is not None and self.started >= self.budget.trials
+
+    def _promote_to_the_end(self) -> Promotion | None:
+        """Where no new trials are to come: the best trains all its epochs, if none has yet."""
+        if self.counts[Status.COMPLETED] or self.counts[Status.RUNNING]:
+            return None
+        return self.method.promote(last_call=True)
+
+    def _propose_zoom(self) -> ZoomedIn | None:
+        return self.fine_stage.propose_zoom(
+            self.trials.values(),
+            progress=self.progress(),
+            cycle=self._cycle,
+            exhausted=self.method.exhausted(self._draws["coarse"]),
+        )
+
+    def _start(self) -> TrialStarted | None:
+        """A new trial: an initial configuration while there are some, then the method's."""
+        number = self._draws["given"]
+        if number < len(self._initial_configs):
+            return self._start_initial(number)
+        draw = self.method.propose(
+            len(self.trials), coarse_draws=self._draws["coarse"], zoom=self.fine_stage.zoom
+        )
+        return None if draw is None else self._start_drawn(draw)
+
+    def _start_initial(self, number: int) -> TrialStarted:
+        trial, seeds = len(self.trials), self.spec.initial_seeds
+        config = self._initial_configs[number]
+        return TrialStarted(
+            trial=trial,
+            stage="given",
+            config=config,
+            unit=self._unit(self.space.point(config)),
+            seed=seeds[number] if number < len(seeds) else derive_trial_seed(self.seed, trial),
+            stop_epoch=self.method.first_stop(trial),
+            reason="given in the spec",
+        )
+
+    def _start_drawn(self, draw: Draw) -> TrialStarted:
+        trial, config = len(self.trials), self.space.config(draw.point)
+        return TrialStarted(
+            trial=trial,
+            stage=draw.stage,
+            config=config,
+            unit=self._unit(self.space.point(config)),
+            seed=derive_trial_seed(self.seed, trial),
+            zoom=draw.zoom.number if draw.zoom else None,
+            box=draw.zoom.box if draw.zoom else None,
+            parents=draw.zoom.parents if draw.zoom else None,
+            stop_epoch=self.method.first_stop(trial),
+            forecast=draw.forecast,
+            reason=draw.reason,
+        )
+
+    def _unit(self, point: Point) -> dict[str, float]:
+        """A point's coordinates by dimension; what is not active is left out."""
+        pairs = zip(self.space.dimensions, point.tolist(), strict=True)
+        return {d.name: u for d, u in pairs if not math.isnan(u)}
+
+    def _choose_audit(self) -> Trial | None:
+        """The next trial to audit: one that pruning left behind, by lot, while the share lasts."""
         share = self.spec.audit / (1 - self.spec.audit)
-        planned = (self._drawn[AUDIT] + 1) * self.max_epochs
+        planned = (self._draws[AUDIT] + 1) * self.max_epochs
         if planned > share * (self.epochs - self.audit_epochs):
             return None
         left = (
@@ -402,206 +495,57 @@ class Search:
         )
         return min(left, key=lambda t: t.seed, default=None)  # the seeds are random numbers
 
-    def _to_the_end(self) -> Promotion | None:
-        """Where no new trials are to come: the best trains all its epochs, if none has yet."""
-        if self.counts[Status.COMPLETED] or self.counts[Status.RUNNING]:
-            return None
-        return self._pruner.promotion(last_call=True)
-
-    def _all_started(self) -> bool:
-        most = self._budget.budget_trials
-        return most is not None and self.begun >= most
-
-    def _zoom_due(self) -> Event | None:
-        """A new box, when its share of the budget begins and there is something to go by."""
-        done = self._zooms - self._cycle.zooms
-        if done >= self.spec.zooms:
-            return None
-        due = self.spec.coarse_share + done * (1 - self.spec.coarse_share) / self.spec.zooms
-        grid_done = self._sampler.point(self._drawn["coarse"]) is None
-        if self.progress() < due and not (grid_done and self.zoom is None):
-            return None
-        if self.zoom is not None and not self._zoom_answered:
-            return None  # a box is not narrowed again before anything has come back from it
-        rank_epochs = sorted(
-            (t for t in self.trials.values() if t.best[0] < math.inf and not t.is_audit),
-            key=lambda t: (t.best, t.id),
-        )
-        elites = rank_epochs[: min(ELITES, len(rank_epochs) // 4)]
-        if not elites:
-            return None
-        zoom = zoom_in(
-            self.space,
-            points=[t.point for t in elites],
-            trials=[t.id for t in elites],
-            number=self._zooms + 1,
-            previous=self.zoom.box if self.zoom else {},
-        )
-        return Event(
-            kind=Kind.ZOOM,
-            stage="fine",
-            zoom=zoom.number,
-            parents=zoom.parents,
-            box=zoom.box,
-            reason=f"zoom {zoom.number}: the best {len(elites)} of {len(rank_epochs)} trials, "
-            f"{self.progress():.0%} of the budget used",
-        )
-
-    def _draw(self) -> Draw | None:
-        if self._drawn["given"] < len(self._given):
-            config = self._given[self._drawn["given"]]
-            return Draw(point=self.space.point(config), stage="given", reason="given in the spec")
-        trial = len(self.trials)
-        draw = None
-        if self._advisor and self._advisor.ready:
-            forecast = self._advisor.propose(trial)
-            draw = forecast and draw_by_model(self.zoom, forecast)
-        elif self.zoom is not None:
-            draw = draw_fine(
-                self.space, self.zoom, seed=self.seed, trial=trial, history=self._history
-            )
-        return draw or draw_coarse(self._sampler, self._drawn["coarse"])
-
-    def _start(self, draw: Draw) -> Event:
-        trial = len(self.trials)
-        if draw.stage == "given":
-            config, seed = self._given[self._drawn["given"]], self._initial_seed(trial)
-        else:
-            config, seed = self.space.config(draw.point), derive_trial_seed(self.seed, trial)
-        event = Event(
-            kind=Kind.START,
-            trial=trial,
-            attempt=1,
-            stage=draw.stage,
-            zoom=draw.zoom,
-            parents=draw.parents,
-            box=draw.box,
-            config=config,
-            unit=self._unit(self.space.point(config)),
-            seed=seed,
-            start_epoch=0,
-            stop_epoch=self._pruner.first_stop(trial),
-            reason=draw.reason,
-        )
-        return _expecting(event, draw.forecast)
-
-    def _initial_seed(self, trial: int) -> int:
-        seeds, draw = self.spec.initial_seeds, self._drawn["given"]
-        return seeds[draw] if draw < len(seeds) else derive_trial_seed(self.seed, trial)
-
-    def _unit(self, point: Point) -> dict[str, float]:
-        """A point's coordinates by dimension; what is not active is left out."""
-        pairs = zip(self.space.dimensions, point.tolist(), strict=True)
-        return {d.name: u for d, u in pairs if not math.isnan(u)}
-
-    def _audit(self, left: Trial) -> Event:
-        """Train it once more, with its own seed: the same epochs, and those it was not given."""
-        return Event(
-            kind=Kind.START,
+    def _audit(self, left: Trial) -> TrialStarted:
+        """Train a trial once more, to the end; with its own seed, so its first epochs repeat."""
+        return TrialStarted(
             trial=len(self.trials),
-            attempt=1,
             stage=AUDIT,
             parents=(left.id,),
             config=left.config,
             unit=self._unit(left.point),
             seed=left.seed,
-            start_epoch=0,
             stop_epoch=self.max_epochs,
             reason=f"to see what would have become of trial {left.id}, which was left behind "
             f"after epoch {left.epoch}",
         )
 
-    def _promote(self, promotion: Promotion) -> Event:
+    def _promote(self, promotion: Promotion) -> TrialPromoted:
         trial = self.trials[promotion.trial]
-        event = Event(
-            kind=Kind.PROMOTE,
+        return TrialPromoted(
             trial=trial.id,
             attempt=trial.attempt + 1,
             start_epoch=promotion.start_epoch,
             stop_epoch=promotion.stop_epoch,
-            reason=promotion.reason,
             value=trial.score[0],
-            rung=promotion.start_epoch,
-            rank=promotion.rank,
-            peers=promotion.peers,
-            cutoff=promotion.cutoff,
-        )
-        return _expecting(event, promotion.forecast)
-
-    def _retry(self, trial: Trial, reason: str) -> Event:
-        return Event(
-            kind=Kind.RETRY,
-            trial=trial.id,
-            attempt=trial.attempt + 1,
-            start_epoch=trial.epoch,
-            stop_epoch=trial.stop_epoch,
-            reason=reason,
+            comparison=promotion.comparison,
+            forecast=promotion.forecast,
+            reason=promotion.reason,
         )
 
-    def _ended(self, trial: Trial) -> Iterable[Event]:
+    def _judge(self, trial: Trial) -> Verdict:
         if trial.cause:
-            verdict = Verdict(kind=Kind.DIVERGE, reason=f"epoch {trial.epoch}: {trial.cause}")
-        elif trial.is_audit:
-            verdict = Verdict(kind=Kind.COMPLETE, reason="an audit, trained all its epochs")
-        else:
-            verdict = self._pruner.verdict(trial.id, trial.epoch, trial.score)
-        yield Event(
-            kind=verdict.kind,
-            trial=trial.id,
-            attempt=trial.attempt,
-            epoch=trial.epoch,
-            value=None if trial.cause else trial.score[0],
-            reason=verdict.reason,
-            rung=verdict.rung,
-            rank=verdict.rank,
-            peers=verdict.peers,
-            cutoff=verdict.cutoff,
-        )
+            return Verdict(kind=Kind.DIVERGE, reason=f"epoch {trial.epoch}: {trial.cause}")
+        if trial.is_audit:
+            return Verdict(kind=Kind.COMPLETE, reason="an audit, trained all its epochs")
+        return self.method.judge(trial)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cycle:
-    """What had been used up when the present budget began."""
-
-    trials: int = 0
-    epochs: int = 0
-    at_seconds: float = 0.0
-    zooms: int = 0
-
-
-def _share(used: float, before: float, limit: float | None) -> float:
-    return (used - before) / (limit - before) if limit is not None and limit > before else 0.0
-
-
-def _expecting(event: Event, forecast: Forecast | None) -> Event:
-    """The event with what the model expects, where it had a say."""
-    if forecast is None:
-        return event
-    return replace(
-        event,
-        expected=forecast.expected,
-        expected_low=forecast.low,
-        expected_high=forecast.high,
+def _end_assignment(trial: Trial, verdict: Verdict) -> AssignmentEnded:
+    return _ENDED[verdict.kind](
+        trial=trial.id,
+        attempt=trial.attempt,
+        epoch=trial.epoch,
+        value=None if trial.cause else trial.score[0],
+        comparison=verdict.comparison,
+        reason=verdict.reason,
     )
 
 
-def _make_pruner(spec: SearchSpec, advisor: Advisor | None) -> Pruner:
-    match spec.pruning:
-        case "shares" if advisor:
-            return Shares(rungs=spec.rungs, advisor=advisor)
-        case "asha":
-            return Asha(rungs=spec.rungs, eta=spec.eta)
-        case "hyperband":
-            return Hyperband(rungs=spec.rungs, eta=spec.eta)
-        case "median":
-            return Median(max_epochs=spec.rungs[-1])
-        case "none":
-            return NoPruning(max_epochs=spec.rungs[-1])
-    raise SpecError(
-        f"search.pruning needs one of {' | '.join(PRUNINGS)} "
-        f"(shares with method: caviar alone), got {spec.pruning!r}"
+def _retry(trial: Trial, reason: str) -> TrialRetried:
+    return TrialRetried(
+        trial=trial.id,
+        attempt=trial.attempt + 1,
+        start_epoch=trial.epoch,
+        stop_epoch=trial.stop_epoch,
+        reason=reason,
     )
-
-
-def _limits(session: Event) -> tuple[float | None, ...]:
-    return session.budget_seconds, session.budget_trials, session.budget_epochs

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget, remaining
+from orchestrator.search.events import Assigning, SessionStarted
 from orchestrator.search.messages import Assignment, Report
 from orchestrator.search.random_streams import Purpose
 from orchestrator.search.search import Search
@@ -20,43 +21,42 @@ __all__ = ["SimulationResult", "simulate", "synthetic_loss"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """What a simulated search came to."""
+    """What a simulated search did."""
 
     trials: int
     epochs: int
-    seconds: float  #: virtual
-    reached: dict[int, int]  #: epoch -> how many trials were trained up to it
+    seconds: float  #: virtual time at the end
+    reached: dict[int, int]  #: epoch -> number of trials that were trained up to it
 
 
 def simulate(
     search: Search,
     *,
-    budget: Event,
+    budget: Budget,
     workers: int,
     epoch_seconds: Callable[[Assignment], float],
     loss: Callable[[Assignment, int], float] | None = None,
 ) -> SimulationResult:
-    """Run a search against made-up workers, ties in time first come, first served.
+    """Run a search against simulated workers; of two that finish at once, the older is first.
 
     Args:
-        search: A fresh one; it is used up.
-        budget: The session event that names the budget.
-        workers: How many work side by side.
-        epoch_seconds: What an epoch of an assignment costs.
-        loss: Of an assignment after an epoch; made up unless given.
+        search: A fresh search; it is used up.
+        budget: What the search may use.
+        workers: Number of workers side by side.
+        epoch_seconds: The duration of one epoch of an assignment.
+        loss: The loss of an assignment after an epoch; `synthetic_loss` unless given.
     """
     loss = loss or synthetic_loss
-    search.apply(budget)
+    search.apply(SessionStarted(budget=budget))
     order = itertools.count()
     queue: list[tuple[float, int, Assignment, int]] = []  # (when, order, assignment, epoch)
     reached: Counter[int] = Counter()
-    limit = budget.budget_epochs or float("inf")
-    deadline = budget.budget_seconds or float("inf")
+    deadline = remaining(budget.seconds, 0.0)
     now, free = 0.0, workers
-    while search.epochs < limit:
+    while remaining(budget.epochs, search.epochs) > 0:
         while free:
             events = search.suggest()
-            if not events or events[-1].kind not in (Kind.START, Kind.PROMOTE):
+            if not events or not isinstance(events[-1], Assigning):
                 break
             free -= 1
             a = search.assignment(events[-1])

@@ -3,50 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from orchestrator.space.domains import Config
 
-__all__ = [
-    "METHODS",
-    "PRUNINGS",
-    "SAMPLERS",
-    "Method",
-    "MethodName",
-    "PruningName",
-    "SamplerName",
-    "SearchSpec",
-]
-
-MethodName = Literal[
-    "caviar", "asha", "hyperband", "median", "random", "sobol", "grid", "finalists", "audit"
-]
-SamplerName = Literal["sobol", "random", "grid", "none"]
-PruningName = Literal["shares", "asha", "hyperband", "median", "none"]
-SAMPLERS, PRUNINGS = get_args(SamplerName), get_args(PruningName)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """What a search method is made of."""
-
-    sampler: SamplerName
-    pruning: PruningName
-    zooms: int = 0
-
-
-#: By name; what stands beside `method` in a spec goes over what the method says.
-METHODS: dict[MethodName, Method] = {
-    "caviar": Method(sampler="sobol", pruning="shares", zooms=2),  # and a model: advisor.py
-    "asha": Method(sampler="random", pruning="asha"),
-    "hyperband": Method(sampler="random", pruning="hyperband"),
-    "median": Method(sampler="random", pruning="median"),
-    "random": Method(sampler="random", pruning="none"),
-    "sobol": Method(sampler="sobol", pruning="none"),
-    "grid": Method(sampler="grid", pruning="none"),
-    "finalists": Method(sampler="none", pruning="none"),  # the given ones, by their means
-    "audit": Method(sampler="none", pruning="none"),  # those that another run left behind
-}
+__all__ = ["SearchSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

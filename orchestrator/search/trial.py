@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.search.events import Kind
@@ -67,10 +67,27 @@ class Trial:
     status: Status = Status.RUNNING
     epoch: int = 0  #: the last epoch reported
     best: Score = WORST
-    best_epoch: int = 0
+    best_epoch: int = 0  #: the first epoch with the best score; 0 before there is one
+    best_order: int = 0  #: number of reports that the search had taken in when the best came in
     score: Score = WORST  #: of the last epoch
     cause: str = ""  #: why the worker ended the assignment early
     slowest_seconds: float = 0.0  #: duration of the slowest epoch so far
+    history: list[Kind] = field(default_factory=list)  #: kinds of the trial's events, in order
+
+    @property
+    def assignment_over(self) -> bool:
+        """Whether the present assignment has had its last report."""
+        return self.epoch == self.stop_epoch or bool(self.cause)
+
+    @property
+    def story(self) -> str:
+        """What the log has said of the trial so far, in one line."""
+        events = " ".join(self.history)
+        cause = f", {self.cause}" if self.cause else ""
+        return (
+            f"{events}; {self.status}, attempt {self.attempt} trains epochs "
+            f"{self.start_epoch + 1} to {self.stop_epoch}, {self.epoch} reported{cause}"
+        )
 
     @property
     def is_audit(self) -> bool:

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from orchestrator.errors import SpecError
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.events import EVENT_TYPES, Event, Kind, ModelTested, TrialStarted
 from orchestrator.search.messages import Observation, Report
 from orchestrator.search.objective import WORST, Objective
 from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice, Config, Fixed, Integer, Real, Value
 from orchestrator.space.space import Dimension, Space
+from orchestrator.store.event_rows import EVENT_COLUMN_NAMES, flatten_event, rebuild_event
 
 __all__ = ["SCHEMA_VERSION", "Column", "Tables", "read_config"]
 
@@ -73,9 +74,8 @@ _EVENT_COLUMNS = {
     ),
 }
 _BOX = {"box": Column(pa.string(), "JSON: dimension to [low, high], in the unit cube")}
-assert _EVENT_COLUMNS.keys() | {"box", "config", "unit", "metrics"} == {
-    f.name for f in fields(Event)
-}
+_COLUMNS_OF_FIELDS = {f.name for cls in EVENT_TYPES.values() for f in fields(cls)}
+assert _EVENT_COLUMNS.keys() | _BOX.keys() <= EVENT_COLUMN_NAMES | _COLUMNS_OF_FIELDS
 
 _EPOCH_COLUMNS = {
     "trial": Column(pa.int64(), "from 0"),
@@ -151,32 +151,29 @@ class Tables:
 
     def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
         """An event as a row."""
-        row: dict[str, Any] = {name: getattr(event, name) for name in _EVENT_COLUMNS}
-        row["seq"], row["at_seconds"] = seq, at_seconds
-        row["kind"] = event.kind.value
-        row["box"] = None if event.box is None else json.dumps(event.box)
-        row |= event.metrics or {}
-        row |= self.config_columns(event.config or {})
-        row |= {f"unit_{name}": u for name, u in (event.unit or {}).items()}
+        row = {"seq": seq, "at_seconds": at_seconds, **flatten_event(event)}
+        if isinstance(event, TrialStarted):
+            row |= self.config_columns(event.config)
+            row |= {f"unit_{name}": u for name, u in (event.unit or {}).items()}
+        elif isinstance(event, ModelTested):
+            row |= event.metrics
         return row
 
     def event(self, row: Mapping[str, Any]) -> Event:
-        """The event in a row; the way back of `event_row`."""
-        plain = {name: row[name] for name in _EVENT_COLUMNS if name not in ("kind", "parents")}
-        tests = {name: row[name] for name in self._tested() if row[name] is not None}
-        config = self.read_trial_config(row)
-        units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
-        return Event(
-            kind=Kind(row["kind"]),
-            parents=None if row["parents"] is None else tuple(row["parents"]),
-            box=None
-            if row["box"] is None
-            else {name: (low, high) for name, (low, high) in json.loads(row["box"]).items()},
-            config=config or None,
-            unit={name: u for name, u in units.items() if u is not None} if config else None,
-            metrics=tests or None,
-            **plain,
-        )
+        """The event in a row; the way back of `event_row`.
+
+        Raises:
+            RunError: If the row holds no whole event.
+        """
+        wide: dict[str, Any] = {}
+        if row["kind"] == Kind.START:
+            units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
+            wide["config"] = self.read_trial_config(row)
+            wide["unit"] = {name: u for name, u in units.items() if u is not None}
+        elif row["kind"] == Kind.TEST:
+            metrics = {name: row[name] for name in self._tested()}
+            wide["metrics"] = {name: v for name, v in metrics.items() if v is not None}
+        return rebuild_event(row, **wide)
 
     def epoch_row(self, seq: int, observation: Observation) -> dict[str, Any]:
         """A report as a row."""

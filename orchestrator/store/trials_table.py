@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.search.events import Event, Kind
-from orchestrator.search.messages import Observation, Report
+from orchestrator.search.events import Assigning, ModelTested, TrialEvent, TrialStarted
+from orchestrator.search.messages import Entry, Observation, Report
 from orchestrator.search.objective import WORST, Score
 from orchestrator.search.trial import TRANSITIONS, Status
 from orchestrator.store.tables import Tables
 
 __all__ = ["PART_IDS", "TrialsTable"]
 
-PART_IDS = 10_000  #: trials in one part of the table
+PART_IDS = 10_000  #: number of trials in one part of the table
 
 
 @dataclass(slots=True, kw_only=True)
-class _Entry:
-    start: Event
+class _Row:
+    start: TrialStarted
     status: Status
     attempts: int
     reason: str
@@ -35,78 +35,77 @@ class _Entry:
 
 
 class TrialsTable:
-    """The trials table while it grows; remembers which parts have changed."""
+    """The rows while the run goes on; remembers which parts of the table have changed."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._entries: dict[int, _Entry] = {}
-        self.changed: set[int] = set()  #: numbers of parts that differ from what was last taken
+        self._rows: dict[int, _Row] = {}
+        self.changed: set[int] = set()  #: numbers of the parts that differ from what was written
 
-    def apply(self, entry: Event | Observation, at_seconds: float) -> None:
-        """Take in what happened, in the order in which it did."""
+    def apply(self, entry: Entry, at_seconds: float) -> None:
+        """Take in the next entry of the log."""
         if isinstance(entry, Observation):
-            self._report(entry.report, at_seconds)
-        elif entry.trial is not None:
-            self._event(entry, at_seconds)
+            self._apply_report(entry.report, at_seconds)
+        elif isinstance(entry, TrialEvent):
+            self._apply_event(entry, at_seconds)
 
     def rows(self, part: int) -> list[dict[str, Any]]:
         """The rows of one part, by trial."""
         ids = range(part * PART_IDS, (part + 1) * PART_IDS)
-        return [self._row(self._entries[i]) for i in ids if i in self._entries]
+        return [self._flatten(self._rows[i]) for i in ids if i in self._rows]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._rows)
 
-    def _report(self, report: Report, at_seconds: float) -> None:
-        entry = self._entries[report.trial]
-        entry.epochs = report.epoch
-        entry.seconds += report.seconds
-        entry.ended_at_seconds = at_seconds
-        if report.score < entry.score:
-            entry.best = report
+    def _apply_report(self, report: Report, at_seconds: float) -> None:
+        row = self._rows[report.trial]
+        row.epochs = report.epoch
+        row.seconds += report.seconds
+        row.ended_at_seconds = at_seconds
+        if report.score < row.score:
+            row.best = report
         self.changed.add(report.trial // PART_IDS)
 
-    def _event(self, event: Event, at_seconds: float) -> None:
-        assert event.trial is not None
+    def _apply_event(self, event: TrialEvent, at_seconds: float) -> None:
         self.changed.add(event.trial // PART_IDS)
-        if event.kind is Kind.START:
-            self._entries[event.trial] = _Entry(
+        if isinstance(event, TrialStarted):
+            self._rows[event.trial] = _Row(
                 start=event,
-                status=TRANSITIONS[None, Kind.START],
+                status=TRANSITIONS[None, event.kind],
                 attempts=1,
                 reason=event.reason,
                 started_at_seconds=at_seconds,
                 ended_at_seconds=at_seconds,
             )
             return
-        entry = self._entries[event.trial]
-        if event.kind is Kind.TEST:
-            entry.tests = dict(event.metrics or {})
+        row = self._rows[event.trial]
+        if isinstance(event, ModelTested):
+            row.tests = dict(event.metrics)
             return
-        entry.status = TRANSITIONS[entry.status, event.kind]
-        entry.reason = event.reason
-        entry.ended_at_seconds = at_seconds
-        if event.kind in (Kind.PROMOTE, Kind.RETRY):
-            entry.attempts = event.attempt or entry.attempts
+        row.status = TRANSITIONS[row.status, event.kind]
+        row.reason = event.reason
+        row.ended_at_seconds = at_seconds
+        if isinstance(event, Assigning):
+            row.attempts = event.attempt
 
-    def _row(self, entry: _Entry) -> dict[str, Any]:
-        start, best = entry.start, entry.best
+    def _flatten(self, row: _Row) -> dict[str, Any]:
+        start, best = row.start, row.best
         return {
             "trial": start.trial,
-            "status": entry.status.value,
+            "status": row.status.value,
             "stage": start.stage,
             "zoom": start.zoom,
             "parents": start.parents,
             "seed": start.seed,
-            "attempts": entry.attempts,
-            "epochs": entry.epochs,
+            "attempts": row.attempts,
+            "epochs": row.epochs,
             "best_epoch": best.epoch if best else None,
-            "started_at_seconds": entry.started_at_seconds,
-            "ended_at_seconds": entry.ended_at_seconds,
-            "epoch_seconds": entry.seconds,
-            "reason": entry.reason,
+            "started_at_seconds": row.started_at_seconds,
+            "ended_at_seconds": row.ended_at_seconds,
+            "epoch_seconds": row.seconds,
+            "reason": row.reason,
             **(best.metrics if best else {}),
-            **(entry.tests or {}),
-            **self._tables.config_columns(start.config or {}),
+            **(row.tests or {}),
+            **self._tables.config_columns(start.config),
             **{f"unit_{name}": u for name, u in (start.unit or {}).items()},
         }

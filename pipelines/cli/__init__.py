@@ -20,7 +20,7 @@ from orchestrator.errors import CaviarError, RunError, SpecError
 
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Watcher
-    from orchestrator.search.budget import Added
+    from orchestrator.search.budget import Budget
     from orchestrator.search.objective import Objective, Score
     from pipelines.runs.execution import ExecutionOptions
     from pipelines.runs.launch import MakeWatcher, Result
@@ -495,13 +495,13 @@ def _told(error: CaviarError) -> int:
     return error.exit_code
 
 
-def _added(time: str | None, trials: int | None, epochs: int | None) -> Added:
-    from orchestrator.search.budget import Added
+def _added(time: str | None, trials: int | None, epochs: int | None) -> Budget:
+    from orchestrator.search.budget import Budget
     from pipelines.see.formatting import parse_duration
 
     seconds = None if time is None else parse_duration(time)
     _at_least(1, trials=trials, total_epochs=epochs)
-    return Added(seconds=seconds, trials=trials, epochs=epochs)
+    return Budget(seconds=seconds, trials=trials, epochs=epochs)
 
 
 def _crew(

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from orchestrator.search.events import Interval
+
 __all__ = ["bootstrap_intervals", "wilson_interval"]
 
 SURE = 0.95
@@ -24,7 +26,7 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
 
 def bootstrap_intervals(
     figures: Figures, outputs: np.ndarray, y: np.ndarray
-) -> dict[str, list[float]]:
+) -> dict[str, Interval]:
     """Of each figure, by drawing the rows again (the percentile bootstrap, Efron 1979).
 
     Args:
@@ -35,7 +37,9 @@ def bootstrap_intervals(
     rows = np.random.default_rng(0).integers(len(y), size=(RESAMPLES, len(y)))
     drawn = pd.DataFrame([figures(outputs[i], y[i]) for i in rows])
     ends = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2], axis=0)
-    found = {str(name): [float(v) for v in own] for name, own in zip(drawn, ends.T, strict=True)}
+    found = {
+        str(name): (float(own[0]), float(own[1])) for name, own in zip(drawn, ends.T, strict=True)
+    }
     if "accuracy" in found:
-        found["accuracy"] = [*wilson_interval(figures(outputs, y)["accuracy"], len(y))]
+        found["accuracy"] = wilson_interval(figures(outputs, y)["accuracy"], len(y))
     return found

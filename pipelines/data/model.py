@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from orchestrator.errors import RunError
+from orchestrator.search.events import Interval
 from orchestrator.search.messages import State
 from orchestrator.search.trial import Incumbent
 from orchestrator.space.domains import Config
@@ -122,7 +123,7 @@ class Model:
         """Accuracy and log_loss, or rmse, mae and r2 in the target's own unit."""
         return self._figures(self._raw(x), y)
 
-    def intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
+    def intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, Interval]:
         """The low and the high end of each of its figures' 95 % interval."""
         return bootstrap_intervals(self._figures, self._raw(x), y)
 

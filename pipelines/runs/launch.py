@@ -22,9 +22,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from orchestrator.search.budget import Added, Budget, budget_of
-from orchestrator.errors import CaviarError, PoolError, RunError
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget, extend_budget, remaining
+from orchestrator.errors import CaviarError, InvalidEntry, PoolError, RunError
+from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
 from orchestrator.runtime.ordered_pool import OrderedPool
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log, read_entries
@@ -82,7 +82,7 @@ def search(
     source: str,
     *,
     out: str | Path | None = None,
-    added: Added | None = None,
+    added: Budget | None = None,
     crew: ExecutionOptions | None = None,
     watch: MakeWatcher | None = None,
     **typed: Any,
@@ -109,7 +109,7 @@ def search(
 def resume(
     folder: str | Path,
     *,
-    added: Added | None = None,
+    added: Budget | None = None,
     crew: ExecutionOptions | None = None,
     watch: MakeWatcher | None = None,
 ) -> Result:
@@ -142,21 +142,21 @@ def train_again(
         _check_same_given(out, spec)
         if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
             return None
-    added = Added(trials=len(spec.search.initial_configs))
+    added = Budget(trials=len(spec.search.initial_configs))
     return _with_workers(
-        out, crew, Added() if known else added, watch, lambda: (spec, prepared(spec))
+        out, crew, Budget() if known else added, watch, lambda: (spec, prepared(spec))
     )
 
 
 def _with_workers(
     folder: Path,
     crew: ExecutionOptions | None,
-    added: Added | None,
+    added: Budget | None,
     watch: MakeWatcher | None,
     read: Callable[[], tuple[Spec, Prepared]],
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
-    crew, added = crew or ExecutionOptions(), added or Added()
+    crew, added = crew or ExecutionOptions(), added or Budget()
     workers = Workers(crew)
     try:
         spec, data = read()
@@ -199,28 +199,30 @@ class Run:
         self._log = Log(folder, tables)
         try:
             for seq, at_seconds, entry in read_entries(folder, tables):
-                self.search.apply(entry)
+                self.search.apply(entry, seq=seq)
                 self._log.restore(seq, at_seconds, entry)
                 self.at_seconds = max(self.at_seconds, at_seconds)
-        except (AssertionError, KeyError) as e:
+        except InvalidEntry as e:
             raise RunError(
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
-                f"missing; put them back, or `caviar repair {shlex.quote(str(folder))}`"
+                f"missing: {e}; put them back, or `caviar repair {shlex.quote(str(folder))}`"
             ) from e
         self._states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
         self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
 
     def train(
         self,
-        added: Added,
+        added: Budget,
         crew: ExecutionOptions,
         watcher: Watcher,
         make_pool: Callable[[Job], Pool],
     ) -> SessionResult:
         """One session: until its budget is used up, or someone says stop."""
-        budget = budget_of(self.search, self.at_seconds, added)
+        budget = extend_budget(
+            self.search.budget, added, self._used(), used_up=self._budget_used_up()
+        )
         deterministic = self.spec.search.deterministic
-        if deterministic and budget.seconds < math.inf:
+        if deterministic and budget.seconds is not None:
             raise RunError(
                 f"{self.folder}: a deterministic run needs --trials or --total-epochs and no "
                 f"--time: what can be trained in {budget.seconds:g} s depends on the machine"
@@ -248,34 +250,47 @@ class Run:
             typed = shlex.quote(str(self.folder))
             raise PoolError(f"{e}; `caviar resume {typed}` goes on from what it has") from e
 
-    def _make_session_event(self, budget: Budget, crew: ExecutionOptions, workers: int) -> Event:
-        limits = budget.limits()
+    def _used(self) -> Budget:
+        """What all sessions so far have used."""
+        return Budget(
+            seconds=self.at_seconds, trials=self.search.started, epochs=self.search.epochs
+        )
+
+    def _budget_used_up(self) -> bool:
+        b, search = self.search.budget, self.search
+        return (
+            remaining(b.seconds, self.at_seconds) <= 0
+            or remaining(b.epochs, search.epochs) <= 0
+            or (b.trials is not None and search.settled())
+        )
+
+    def _make_session_event(
+        self, budget: Budget, crew: ExecutionOptions, workers: int
+    ) -> SessionStarted:
+        rows = self.data.data
         versions = ("caviar", "numpy", "ray", "pyarrow")
-        details = {
-            "workers": workers,
-            "pool": crew.pool,
-            "address": crew.address,
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "versions": {name: importlib.metadata.version(name) for name in versions},
-            "objective": asdict(self.job.objective),
-            "method": self.spec.search.method,
-            "rows": {
-                "train": len(self.data.data.y_train),
-                "validation": len(self.data.data.y_validation),
+        details = SessionDetails(
+            workers=workers,
+            pool=crew.pool,
+            address=crew.address,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            versions={name: importlib.metadata.version(name) for name in versions},
+            objective=self.job.objective,
+            method=self.spec.search.method,
+            rows={
+                "train": len(rows.y_train),
+                "validation": len(rows.y_validation),
                 "test": len(self.data.y_test),
             },
-        }
-        told = ", ".join(f"{limit:g} {name}" for name, limit in limits.items())
-        return Event(
-            kind=Kind.SESSION,
-            reason=f"a session of {workers} workers, budget in all: {told}",
-            budget_seconds=limits.get("seconds"),
-            budget_trials=int(limits["trials"]) if "trials" in limits else None,
-            budget_epochs=int(limits["epochs"]) if "epochs" in limits else None,
-            details=json.dumps(details),
+        )
+        limits = ", ".join(f"{limit:g} {name}" for name, limit in budget.limits().items())
+        return SessionStarted(
+            reason=f"a session of {workers} workers, budget in all: {limits}",
+            budget=budget,
+            details=details,
         )
 
     @contextlib.contextmanager
@@ -296,17 +311,9 @@ class Run:
             preprocessing=self.data.preprocessing,
         )
 
-    def _chosen(self) -> Incumbent | None:
-        """The incumbent; of finalists the best of those with the best mean."""
-        if self.spec.search.method != "finalists" or self.search.incumbent is None:
-            return self.search.incumbent
-        row = rank_epochs(load(self.folder)).iloc[0]
-        score = self.job.objective.score(dict(row))
-        return Incumbent(score=score, trial=int(row["trial"]), epoch=int(row["epoch"]))
-
-    def _closing_events(self) -> list[Event]:
+    def _closing_events(self) -> list[ModelTested]:
         """The best model's figures on the test split, which has chosen nothing."""
-        best = self._chosen()
+        best = self.search.choose_model()
         if best is None:
             return []
         trial = self.search.trials[best.trial]
@@ -325,13 +332,12 @@ class Run:
             "test": model.intervals(data.x_test, data.y_test),
         }
         return [
-            Event(
-                kind=Kind.TEST,
+            ModelTested(
                 trial=best.trial,
                 epoch=best.epoch,
                 metrics={f"test_{name}": value for name, value in figures.items()},
-                reason=f"the best model on {len(data.x_test)} rows nobody has chosen by",
-                details=json.dumps({"intervals": intervals}),
+                reason=f"the best model on {len(data.x_test)} rows that chose nothing",
+                intervals=intervals,
             )
         ]
 
@@ -409,13 +415,13 @@ def choose_folder(source: str) -> Path:
 
 
 def _expected_epochs(spec: Spec, budget: Budget) -> float:
-    """What a budget of trials will come to in epochs, by simulating it; infinite without one."""
-    if budget.trials == float("inf"):
-        return budget.trials
-    trials = min(int(budget.trials), SIMULATED_TRIALS)
+    """The epochs that a budget of trials will need, by simulating it; infinite without one."""
+    if budget.trials is None:
+        return math.inf
+    trials = min(budget.trials, SIMULATED_TRIALS)
     found = simulate(
         make_search(spec),
-        budget=Event(kind=Kind.SESSION, budget_trials=trials),
+        budget=Budget(trials=trials),
         workers=1,
         epoch_seconds=lambda _: 1.0,
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from orchestrator.search.budget import DEFAULT_SECONDS, Added
+from orchestrator.search.budget import DEFAULT_SECONDS, Budget
 from orchestrator.errors import SpecError
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.simulate import SimulationResult, simulate
 from pipelines.runs.spec import Spec
 from orchestrator.search.random_streams import derive_trial_seed
@@ -39,16 +39,16 @@ class Cost:
 def measure_cost(spec: Spec, job: Job) -> Cost:
     """Train one epoch of some configurations, drawn as the search would draw them."""
     search = make_search(spec)
-    search.apply(Event(kind=Kind.SESSION))
+    search.apply(SessionStarted())
     seconds: list[float] = []
     sizes: list[int] = []
     begin = time.perf_counter()
     with threadpool_limits(limits=1):  # as in a worker
         while len(seconds) < SAMPLES and time.perf_counter() - begin < SAMPLE_SECONDS:
             events = search.suggest()
-            if not events:
+            if not events or not isinstance(events[-1], TrialStarted):
                 break
-            config = events[-1].config or {}
+            config = events[-1].config
             try:
                 trainer = job.make(config, derive_trial_seed(spec.seed, len(seconds)))
                 start = time.perf_counter()
@@ -60,7 +60,7 @@ def measure_cost(spec: Spec, job: Job) -> Cost:
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
-def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[SimulationResult, float]:
+def expected(spec: Spec, added: Budget, cost: Cost, *, workers: int) -> tuple[SimulationResult, float]:
     """A simulated run under this budget, and by how much its counts are to be multiplied.
 
     Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
@@ -73,11 +73,10 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
         added.seconds * workers / mean / 2 if added.seconds else np.inf,
     ]
     scale = max(min(limits) / MOST_SIMULATED, 1.0)
-    budget = Event(
-        kind=Kind.SESSION,
-        budget_seconds=added.seconds / scale if added.seconds else None,
-        budget_trials=max(int(added.trials / scale), 1) if added.trials else None,
-        budget_epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
+    budget = Budget(
+        seconds=added.seconds / scale if added.seconds else None,
+        trials=max(int(added.trials / scale), 1) if added.trials else None,
+        epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
     )
     search = make_search(spec)
     sampled = cost.epoch_seconds or (1.0,)
@@ -90,10 +89,10 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
     return found, scale
 
 
-def format_plan(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers: int) -> list[str]:
+def format_plan(spec: Spec, data: Prepared, added: Budget, cost: Cost, *, workers: int) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
-    if added.seconds is added.trials is added.epochs is None:
-        added = Added(seconds=DEFAULT_SECONDS)
+    if added.unlimited:
+        added = Budget(seconds=DEFAULT_SECONDS)
     found, scale = expected(spec, added, cost, workers=workers)
     trials, epochs = round(found.trials * scale), round(found.epochs * scale)
     each = sorted(cost.epoch_seconds)
@@ -128,7 +127,7 @@ def _rule(spec: Spec) -> str:
     return rules[spec.search.pruning] if len(spec.search.rungs) > 1 else "no pruning"
 
 
-def _budget(added: Added) -> str:
+def _budget(added: Budget) -> str:
     told = [
         format_duration(added.seconds) if added.seconds else "",
         f"{added.trials} trials" if added.trials else "",

@@ -15,13 +15,14 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from orchestrator.search.events import Event, Kind
+from orchestrator.errors import InvalidEntry
+from orchestrator.search.events import Kind, SessionDetails, SessionStarted, TrialStarted
 from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
 from orchestrator.store.lock import Lock
 from orchestrator.store.files import reporting_write_errors
 from orchestrator.search.replay import ReplayResult, replay
-from orchestrator.search.salvage import REASON, Entry, salvage
-from orchestrator.search.messages import Observation
+from orchestrator.search.salvage import REASON, salvage
+from orchestrator.search.messages import Entry, Observation
 from pipelines.runs.spec import Spec
 from orchestrator.store.tables import Tables
 from pipelines.see.run import read_run_spec
@@ -83,11 +84,9 @@ def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
     """Whether every entry of the log follows from those before it."""
     search = make_search(spec)
     try:
-        for _, _, entry in read_entries(run, tables):
-            if isinstance(entry, Observation) and not search.accepts(entry.report):
-                return False
-            search.apply(entry)
-    except (AssertionError, KeyError):
+        for seq, _, entry in read_entries(run, tables):
+            search.apply(entry, seq=seq)
+    except InvalidEntry:
         return False
     return True
 
@@ -101,8 +100,8 @@ def _write(
     folder.mkdir(exist_ok=True)
     log = Log(folder, tables)
     if not any(row["kind"] == Kind.SESSION for row in rows["events"]):
-        details = json.dumps({"workers": 0, "objective": asdict(tables.objective)})
-        log.append(Event(kind=Kind.SESSION, reason=REASON, details=details), 0.0)
+        details = SessionDetails(objective=tables.objective)
+        log.append(SessionStarted(reason=REASON, details=details), 0.0)
     trials: set[int] = set()
     count = 0
     for at_seconds, entry in salvage(
@@ -127,21 +126,19 @@ def _in_order(
     return [(at_seconds, entry) for _, at_seconds, entry in read]
 
 
-def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, Event]:
+def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, TrialStarted]:
     """How trials began, by the table that is derived from the events."""
     dimensions = [d.name for d in tables.space.dimensions]
     return {
-        row["trial"]: Event(
-            kind=Kind.START,
+        row["trial"]: TrialStarted(
             trial=row["trial"],
-            attempt=1,
             stage=row["stage"],
             zoom=row["zoom"],
             parents=None if row["parents"] is None else tuple(row["parents"]),
             config=tables.read_trial_config(row),
             unit={n: row[f"unit_{n}"] for n in dimensions if row[f"unit_{n}"] is not None},
             seed=row["seed"],
-            start_epoch=0,
+            stop_epoch=1,  # salvage knows the true one
         )
         for row in trials
     }

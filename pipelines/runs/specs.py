@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RunError, SpecError
-from orchestrator.search.samplers import Random
+from orchestrator.search.samplers.random import Random
 from orchestrator.search.search import Search
 from pipelines.runs.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.store.tables import Tables

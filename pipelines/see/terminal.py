@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.events import Event, Kind, ModelTested, TrialEvent
 from orchestrator.search.messages import Observation
 from orchestrator.search.objective import Objective, Score
 from orchestrator.search.search import Search
@@ -68,8 +68,9 @@ class Lines:
                     at_seconds, f"best {self._objective} {value}: trial {r.trial}, epoch {r.epoch}"
                 )
         elif entry.kind in _TOLD:
-            whose = f"trial {entry.trial} " if entry.trial is not None else ""
-            tests = ", ".join(f"{k} {format_number(v)}" for k, v in (entry.metrics or {}).items())
+            whose = f"trial {entry.trial} " if isinstance(entry, TrialEvent) else ""
+            metrics = entry.metrics if isinstance(entry, ModelTested) else {}
+            tests = ", ".join(f"{k} {format_number(v)}" for k, v in metrics.items())
             words = [entry.kind.value, entry.reason, tests]
             self._say(at_seconds, whose + ": ".join(word for word in words if word))
 
@@ -163,9 +164,9 @@ def _counts(search: Search) -> str:
         Status.PRUNED, Status.DIVERGED, Status.FAILED,
     )  # fmt: skip
     fates = ", ".join(f"{search.counts[s]} {s.lower()}" for s in shown if search.counts[s])
-    audits = len(search.trials) - search.begun
+    audits = len(search.trials) - search.started
     told = f", {audits} audits" if audits else ""
-    return f"{search.begun} ({fates}){told}, {search.epochs} epochs"
+    return f"{search.started} ({fates}){told}, {search.epochs} epochs"
 
 
 def _left(session: Session) -> str:

@@ -17,7 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from orchestrator.runtime.trainer import Job
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import Assigning, Event, Kind, SessionStarted, TrialEvent
 from orchestrator.search.messages import Assignment, Failure, Observation, Report
 from orchestrator.search.objective import WORST, Objective
 from orchestrator.search.search import Search
@@ -79,14 +80,10 @@ def make_search(spec: Spec, *, seed: int = 0) -> Search:
     return Search(spec.parameters(), spec.search, seed=seed, max_epochs=spec.max_epochs)
 
 
-def session(*, trials: int | None = None, epochs: int | None = None, seconds: float | None = None):
-    return Event(
-        kind=Kind.SESSION,
-        reason="a session",
-        budget_trials=trials,
-        budget_epochs=epochs,
-        budget_seconds=seconds,
-    )
+def session(
+    *, trials: int | None = None, epochs: int | None = None, seconds: float | None = None
+) -> Budget:
+    return Budget(trials=trials, epochs=epochs, seconds=seconds)
 
 
 def fed(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Search:
@@ -146,7 +143,7 @@ def lives(log: Iterable[Event | Observation]) -> dict[int, str]:
     """Each trial's moves as a word, a letter an event."""
     words: dict[int, str] = {}
     for entry in log:
-        if isinstance(entry, Event) and entry.trial is not None and entry.kind in _LETTERS:
+        if isinstance(entry, TrialEvent) and entry.kind in _LETTERS:
             words[entry.trial] = words.get(entry.trial, "") + _LETTERS[entry.kind]
     return words
 
@@ -162,7 +159,7 @@ class Play:
     Every method checks what must hold whatever happens. `log` is all that was applied, in order.
     """
 
-    def __init__(self, spec: Spec, *, seed: int = 0, budget: Event) -> None:
+    def __init__(self, spec: Spec, *, seed: int = 0, budget: Budget) -> None:
         self.spec, self.seed = spec, seed
         self.search = make_search(spec, seed=seed)
         self.log: list[Event | Observation] = []
@@ -171,7 +168,7 @@ class Play:
         self.old: list[Report] = []  # reports that may come once more
         self.lost: dict[int, int] = {}  # of the present assignment
         self.seconds = 0.0
-        self._take([budget], apply=True)
+        self._take([SessionStarted(budget=budget, reason="a session")], apply=True)
 
     # -- what may happen
 
@@ -180,9 +177,9 @@ class Play:
         before = len(self.search.trials)
         events = self.search.suggest()
         self._take(events)
-        most = self.search.budget.budget_trials
+        most = self.search.budget.trials
         assert most is None or len(self.search.trials) <= max(most, before)
-        if not events or events[-1].kind is Kind.ZOOM:
+        if not events or not isinstance(events[-1], Assigning):
             return False
         last = events[-1]
         if last.kind is Kind.PROMOTE:
@@ -206,6 +203,7 @@ class Play:
         if report.last:
             del self.out[trial]
             assert len(events) == 1
+            self.search.validate()
             if report.cause:
                 assert events[0].kind is Kind.DIVERGE
         else:
@@ -244,7 +242,7 @@ class Play:
         self._take(events)
         assert [e.trial for e in events] == [] if not waiting else events[0].trial in waiting
 
-    def resume(self, budget: Event | None = None) -> None:
+    def resume(self, budget: Budget | None = None) -> None:
         """The session ends, and another one goes on from the log alone."""
         self._take(self.search.stop("stopped by hand"))
         stopped = [t for t, word in lives(self.log).items() if word.endswith("x")]
@@ -252,22 +250,20 @@ class Play:
         again = fed(self.spec, self.log, seed=self.seed)
         assert told(again) == told(self.search)
         self.search, self.out = again, {}
-        self._take([budget or self.search.budget], apply=True)
+        budget = budget or self.search.budget
+        self._take([SessionStarted(budget=budget, reason="a session")], apply=True)
         for _ in stopped:  # these first
             assert self.suggest()
         assert self.out.keys() == set(stopped)
 
     def check(self) -> None:
-        """What holds at any time."""
+        """What holds at any time: the search's own invariants, and those of the play."""
+        self.search.validate()
         for trial, word in lives(self.log).items():
             assert LIFE.fullmatch(word), (trial, word)
         running = {t.id for t in self.search.trials.values() if t.status is Status.RUNNING}
         assert running == self.out.keys()
-        assert sum(self.search.counts.values()) == len(self.search.trials)
-        for status, count in self.search.counts.items():
-            assert count == sum(t.status is status for t in self.search.trials.values())
         assert all(e.reason for e in self.log if isinstance(e, Event))
-        assert sorted(self.search.trials) == list(range(len(self.search.trials)))
 
     def check_replay(self) -> None:
         """What was applied is all there is to know: a fresh search says the same and goes on so."""
@@ -314,7 +310,7 @@ def play_out(
     for _ in range(steps):
         while len(play.out) < workers and play.suggest():
             pass
-        limit = play.search.budget.budget_epochs
+        limit = play.search.budget.epochs
         if not play.out or (limit is not None and play.search.epochs >= limit):
             break
         trial = int(rng.choice(sorted(play.out)))

@@ -1,1 +1,45 @@
-"""Search methods: which configuration is tried next, and which trial goes on."""
+"""Search methods: which configuration is tried next, and which trial goes on.
+
+One file a method, one row in `METHODS`; `base.Method` says what a method is told and asked.
+"""
+
+from __future__ import annotations
+
+from orchestrator.errors import SpecError
+from orchestrator.search.methods.asha import AshaMethod
+from orchestrator.search.methods.audit import AuditMethod
+from orchestrator.search.methods.base import Method, Setup
+from orchestrator.search.methods.caviar import CaviarMethod
+from orchestrator.search.methods.finalists import FinalistsMethod
+from orchestrator.search.methods.grid import GridMethod
+from orchestrator.search.methods.hyperband import HyperbandMethod
+from orchestrator.search.methods.median import MedianMethod
+from orchestrator.search.methods.random import RandomMethod
+from orchestrator.search.methods.sobol import SobolMethod
+
+__all__ = ["METHODS", "Method", "Setup", "make_method"]
+
+#: Name in a spec -> class. What stands beside `method` in a spec overrules the class's parts.
+METHODS: dict[str, type[Method]] = {
+    "caviar": CaviarMethod,
+    "asha": AshaMethod,
+    "hyperband": HyperbandMethod,
+    "median": MedianMethod,
+    "random": RandomMethod,
+    "sobol": SobolMethod,
+    "grid": GridMethod,
+    "finalists": FinalistsMethod,
+    "audit": AuditMethod,
+}
+
+
+def make_method(setup: Setup) -> Method:
+    """The method that the spec names, with nothing known.
+
+    Raises:
+        SpecError: If there is no such method, or one of its parts cannot be built.
+    """
+    name = setup.spec.method
+    if name not in METHODS:
+        raise SpecError(f"search.method needs one of {' | '.join(METHODS)}, got {name!r}")
+    return METHODS[name](setup)

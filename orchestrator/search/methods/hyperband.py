@@ -1,71 +1,14 @@
-"""Hyperband: brackets of successive halving, from many short trials to a few long ones.
-
-Li et al. 2018, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18,
-arXiv:1603.06560, Algorithm 1: bracket s = s_max … 0 begins ceil((s_max + 1) eta^s / (s + 1)) trials
-with max_epochs / eta^s epochs each, and then all brackets come again. Each bracket promotes
-asynchronously, as Li et al. 2020 (arXiv:1810.05934, section 3) has it: nobody waits for a bracket
-to fill. Rungs are whole epochs, multiplied up, not divided down.
-"""
+"""Method hyperband: random configurations in brackets of successive halving."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from orchestrator.search.methods.base import Method
 
-from orchestrator.search.methods.pruning import Asha, Promotion, Verdict
-from orchestrator.search.objective import Score
-
-__all__ = ["Hyperband"]
+__all__ = ["HyperbandMethod"]
 
 
-class Hyperband:
-    """A `Pruner`. Which bracket a trial belongs to follows from its id alone."""
+class HyperbandMethod(Method):
+    """Li et al. 2018, JMLR 18, arXiv:1603.06560; the brackets stand in pruning/hyperband.py."""
 
-    def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
-        most = len(rungs) - 1
-        #: how many trials each bracket begins, the one with the shortest first
-        self.sizes = tuple(-(-(most + 1) * eta**s // (s + 1)) for s in range(most, -1, -1))
-        self._brackets = [Asha(rungs=rungs[i:], eta=eta) for i in range(len(rungs))]
-
-    def bracket(self, trial: int) -> int:
-        """The place of a trial's bracket, 0 for the one with the shortest trials."""
-        place = trial % sum(self.sizes)
-        bracket = 0
-        while place >= self.sizes[bracket]:
-            place -= self.sizes[bracket]
-            bracket += 1
-        return bracket
-
-    def first_stop(self, trial: int) -> int:
-        """The first rung of its bracket."""
-        return self._of(trial).first_stop(trial)
-
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """What is spent is not counted."""
-
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """Into the rung of its bracket."""
-        self._of(trial).enter(trial, epoch, score)
-
-    def leave(self, trial: int, epoch: int) -> None:
-        """Out of those who wait there."""
-        self._of(trial).leave(trial, epoch)
-
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """Complete in the last rung, else wait."""
-        return self._of(trial).verdict(trial, epoch, score)
-
-    def promotion(self, *, last_call: bool) -> Promotion | None:
-        """Of the first bracket that has someone to promote."""
-        for call in (False, True) if last_call else (False,):
-            for bracket in self._brackets:
-                if (promotion := bracket.promotion(last_call=call)) is not None:
-                    return promotion
-        return None
-
-    def least_promising(self, among: Container[int]) -> int | None:
-        """Of the first bracket that has someone waiting."""
-        found = (b.least_promising(among) for b in self._brackets)
-        return next((trial for trial in found if trial is not None), None)
-
-    def _of(self, trial: int) -> Asha:
-        return self._brackets[self.bracket(trial)]
+    default_sampler = "random"
+    default_pruning = "hyperband"

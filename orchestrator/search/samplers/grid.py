@@ -24,14 +24,18 @@ class Grid:
         self._walk = self._combinations({})
         self._points: list[Point] = []
 
-    def point(self, draw: int) -> Point | None:
-        """The draw-th combination, or None after the last one."""
-        while draw >= len(self._points):
+    def point(self, number: int) -> Point | None:
+        """The combination of this number, or None after the last one."""
+        while number >= len(self._points):
             point = next(self._walk, None)
             if point is None:
                 return None
             self._points.append(point)
-        return self._points[draw]
+        return self._points[number]
+
+    def describe(self, number: int) -> str:
+        """The number of the draw, and the name of the sequence."""
+        return f"draw {number + 1} of the grid sequence"
 
     def _combinations(self, config: Config) -> Iterator[Point]:
         """All that these values can be completed to, the names that come last changing fastest."""

@@ -15,12 +15,16 @@ __all__ = ["Random"]
 
 
 class Random:
-    """Uniform in the cube, any draw at any time."""
+    """Uniform in the cube, any point at any time."""
 
     def __init__(self, space: Space, *, seed: int) -> None:
         self._dimensions = len(space)
         self._seed = seed
 
-    def point(self, draw: int) -> Point:
-        """The draw-th point; the sequence never ends."""
-        return uniform(self._seed, draw, Purpose.SAMPLE, self._dimensions)
+    def point(self, number: int) -> Point:
+        """The point of this number; the sequence never ends."""
+        return uniform(self._seed, number, Purpose.SAMPLE, self._dimensions)
+
+    def describe(self, number: int) -> str:
+        """The number of the draw, and the name of the sequence."""
+        return f"draw {number + 1} of the random sequence"

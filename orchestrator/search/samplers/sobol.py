@@ -25,11 +25,15 @@ class Sobol:
         self._engine = qmc.Sobol(len(space), scramble=True, rng=rng) if len(space) else None
         self._points = np.empty((0, len(space)))
 
-    def point(self, draw: int) -> Point:
-        """The draw-th point; the sequence never ends."""
+    def point(self, number: int) -> Point:
+        """The point of this number; the sequence never ends."""
         if self._engine is None:
             return np.empty(0)
-        while draw >= len(self._points):
+        while number >= len(self._points):
             self._points = np.concatenate([self._points, self._engine.random(_BLOCK)])
-        point: Point = self._points[draw]
+        point: Point = self._points[number]
         return point
+
+    def describe(self, number: int) -> str:
+        """The number of the draw, and the name of the sequence."""
+        return f"draw {number + 1} of the sobol sequence"

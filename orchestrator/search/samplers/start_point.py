@@ -1,4 +1,4 @@
-"""Begin with what usually works: where a spec says so, the first points are there and around it.
+"""Begin with values that usually work: the first points of a search lie there and around it.
 
 Hvarfner, Stoll, Souza, Lindauer, Hutter & Nardi 2022, "πBO", arXiv:2204.11051, let such a belief
 weigh less and less in a search; here it places the first few points, and the results weigh it.
@@ -6,44 +6,47 @@ weigh less and less in a search; here it places the first few points, and the re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from orchestrator.search.samplers.base import Sampler
 from orchestrator.space.domains import Choice, Point
 from orchestrator.space.space import Space
-
-if TYPE_CHECKING:
-    from orchestrator.search.samplers import Sampler
 
 __all__ = ["StartPoint"]
 
 
 class StartPoint:
-    """A sequence whose first point is the usual one; of the next, every second lies half way there.
+    """A sequence that begins at the start point; every second of the next lies half way to it.
 
     Args:
         sampler: The sequence itself.
-        space: Some of its parameters have a usual value.
-        most: Points that lean to it; from there on it is the sequence alone.
+        space: The space; at least one of its parameters has a `start_at`.
+        count: Number of points that lean to the start point; the rest are the sampler's own.
     """
 
-    def __init__(self, sampler: Sampler, space: Space, *, most: int) -> None:
+    def __init__(self, sampler: Sampler, space: Space, *, count: int) -> None:
         assert space.start_point is not None
-        self.sampler, self._start_point, self._most = sampler, space.start_point, most
+        self._sampler, self._start_point, self._count = sampler, space.start_point, count
         self._choices = np.array([isinstance(d.domain, Choice) for d in space.dimensions])
 
-    def point(self, draw: int) -> Point | None:
-        """The draw-th point (from 0)."""
-        if draw == 0:
+    def point(self, number: int) -> Point | None:
+        """The point of this number, from 0."""
+        if number == 0:
             return self._start_point
-        point = self.sampler.point(draw - 1)
-        if point is None or not self.leans(draw):
+        point = self._sampler.point(number - 1)
+        if point is None or not self._leans(number):
             return point
-        # half of the options' draws are the usual one, the others are drawn from all
+        # half of a choice's draws take the start option, the others are drawn from all options
         option = np.where(point < 0.5, self._start_point, 2 * point - 1)
         return np.where(self._choices, option, (point + self._start_point) / 2)
 
-    def leans(self, draw: int) -> bool:
-        """Whether that point lies half way."""
-        return draw < self._most and draw % 2 == 1
+    def describe(self, number: int) -> str:
+        """Where the point comes from, in words."""
+        if number == 0:
+            return "the values that usually work"
+        half_way = " half way to the values that usually work" if self._leans(number) else ""
+        return f"{self._sampler.describe(number - 1)}{half_way}"
+
+    def _leans(self, number: int) -> bool:
+        """Whether the point of this number lies half way to the start point."""
+        return number < self._count and number % 2 == 1

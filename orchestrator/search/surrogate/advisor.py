@@ -1,11 +1,11 @@
-"""What the results so far advise: where to look next, and who is worth training on.
+"""What the results so far advise: where to look next, and which trial is worth training on.
 
-The search tells it what starts, what runs and what came out; it keeps these in the order in which
-they were told, and all that it answers is a pure function of them (and of the seed). So a resumed
-run gets the same advice, whoever asked for what before.
+The search method tells the advisor which trials start, which ones run and which results came in.
+The advisor keeps these in that order, and every answer is a pure function of them and of the seed.
+So a resumed run gets the same advice, however often and in which order it was asked before.
 
-Its cost does not grow with the number of trials: the model holds at most `MOST + BLOCK` results,
-and its hyperparameters are fitted again each time there are two fifths more.
+The cost of an answer does not grow with the number of trials: the model holds at most
+`MOST + BLOCK` results, and its hyperparameters are fitted again when there are two fifths more.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import math
 from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from orchestrator.search.events import Forecast
 from orchestrator.search.objective import WORST, Score
 from orchestrator.search.random_streams import Purpose, stream
 from orchestrator.search.surrogate.acquisition import (
@@ -31,34 +32,28 @@ from orchestrator.search.surrogate.gaussian_process import Array, Columns, Poste
 from orchestrator.space.domains import Choice, Point
 from orchestrator.space.space import Space
 
-__all__ = ["Advisor", "Forecast"]
+__all__ = ["Advisor", "Proposal"]
 
-BEGINNING = 12  #: results before the model speaks, or as many as there are dimensions and 2
-MOST = 240  #: results in the model: the best two thirds of these, and a random rest
+BEGINNING = 12  #: results before the model is asked, or the number of dimensions plus 2 if larger
+MOST = 240  #: results in the model: the best `BEST` of all, and a random part of the others
 BEST = 160
 BLOCK = 60  #: results taken in one by one before the choice is made again
-GROWTH = 1.4  #: of the number of results, until the hyperparameters are fitted again
-FIRST_STEPS, STEPS = 30, 5  #: of L-BFGS-B in the first fit, and in each later one
+GROWTH = 1.4  #: growth of the number of results until the hyperparameters are fitted again
+FIRST_STEPS, STEPS = 30, 5  #: steps of L-BFGS-B in the first fit, and in each later one
 SOFT = 1.0  #: added to (loss - best) / (median - best) before the logarithm is taken
-ELITES = 8  #: of the trials, to look around
-CLOSE = 16  #: candidates whose improvement is worked out: those where it may be largest
-NOISE_ALLOWANCE = (
-    2.0  #: standard deviations of the noise that the best may owe to it; more is an outlier
-)
-LEADERS = 64  #: results of which the model says who leads
-HUGE = 1e100  #: losses beyond it count as this much
-PENDING = 64  #: running trials that the model thinks of, the latest ones
+ELITES = 8  #: best trials around which candidates are drawn
+CLOSE = 16  #: candidates whose improvement is computed exactly: those where it may be largest
+#: The best result may owe this many standard deviations of the noise to chance; more is an outlier.
+NOISE_ALLOWANCE = 2.0
+MAX_LOSS = 1e100  #: larger losses count as this much
+PENDING = 64  #: running trials that the model takes into account, the latest ones
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """A point, and what the model thinks of it: a loss at the last epoch."""
+class Proposal(NamedTuple):
+    """A point to try, and the loss that the model expects there."""
 
     point: Point
-    expected: float  #: the median
-    low: float  #: a standard deviation better (of the model's scale)
-    high: float  #: and one worse
-    improvement: float  #: expected, on the model's scale: standard deviations of all results
+    forecast: Forecast
 
 
 P = ParamSpec("P")
@@ -82,7 +77,10 @@ def _threads() -> ThreadpoolController:
 
 
 class Advisor:
-    """See the module's docstring. Losses: smaller is better; inf for what went bad."""
+    """Keeps the results and answers from a Gaussian process; see the module's docstring.
+
+    Losses: smaller is better; the loss of a trial that went bad is inf.
+    """
 
     def __init__(self, space: Space, *, seed: int, max_epochs: int) -> None:
         self._space = space
@@ -102,25 +100,25 @@ class Advisor:
         self._base: _Base | None = None
         self._view: _View | None = None
 
-    # ------------------------------------------------------------------ what it is told
+    # ------------------------------------------------------------------ what happened
 
-    def start(self, point: Point) -> None:
+    def add_trial(self, point: Point) -> None:
         """The next trial begins, at this point (NaN where inactive)."""
         self._points.append(point)
         self._tried.add(point.tobytes())
 
-    def run(self, trial: int) -> None:
+    def mark_running(self, trial: int) -> None:
         """A trial is being trained."""
         self._running[trial] = None
         self._view = None
 
-    def rest(self, trial: int) -> None:
-        """It is not trained any more."""
+    def mark_idle(self, trial: int) -> None:
+        """A trial is not being trained any more."""
         self._running.pop(trial, None)
         self._view = None
 
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """What came out at the end of an assignment; WORST if it went bad."""
+    def add_result(self, trial: int, epoch: int, score: Score) -> None:
+        """A trial's assignment has ended with this score; WORST if the trial went bad."""
         insort(self._ranked, (score, len(self._trial)))
         self._trial.append(trial)
         self._epoch.append(epoch)
@@ -128,26 +126,26 @@ class Advisor:
         self._tie.append(score[1])
         self._view = None
 
-    # ------------------------------------------------------------------ what it is asked
+    # ------------------------------------------------------------------ advice
 
     @property
     def beginning(self) -> int:
-        """How many trials begin before the model is asked."""
+        """Number of trials that begin before the model is asked."""
         return max(BEGINNING, len(self._space) + 2)
 
     @property
     def ready(self) -> bool:
-        """Whether there is enough to go by: half of the first trials are back, not all alike."""
+        """Whether there are enough results: half of the first trials are back, one is sound."""
         enough = len(self._trial) >= self.beginning // 2 and len(self._points) >= self.beginning
         return enough and len(self._space) > 0 and self._ranked[0][0] < WORST
 
     @_on_one_thread
-    def propose(self, draw: int) -> Forecast | None:
+    def propose(self, draw: int) -> Proposal | None:
         """A point whose result at the last epoch is expected to improve most on the best so far.
 
         None where every point that was thought of breaks a constraint.
         """
-        view = self._seen()
+        view = self._current_view()
         rng = stream(self._seed, draw, Purpose.PROPOSE)
 
         def worth(points: Array) -> Array:
@@ -161,43 +159,26 @@ class Advisor:
         found = found[self._space.allowed(found)]
         new = (p for p in found if p.tobytes() not in self._tried)
         point = next(new, found[0] if len(found) else None)
-        return None if point is None else self._forecast(view, point)
+        return None if point is None else Proposal(point, self._forecast(view, point))
 
     @_on_one_thread
     def choose(self, trials: Sequence[int]) -> tuple[int, Forecast]:
         """The place of the trial expected to improve most on the best, trained to the end."""
-        view = self._seen()
+        view = self._current_view()
         x = self._inputs(np.array([self._points[t] for t in trials]))
         place = int(np.argmax(view.improvements(x, allowed=np.ones(len(x)))))
         return place, self._forecast(view, self._points[trials[place]])
 
-    @_on_one_thread
-    def leader(self) -> int:
-        """The trial with the best result, by what the model takes the results for without noise.
-
-        The best of many noisy values is one that was lucky: the model knows its neighbours.
-        """
-        best = [i for score, i in self._ranked[:LEADERS] if score < WORST]
-        mean, _ = self._seen().posterior.mean(*self._at(best))
-        return self._trial[best[int(np.argmin(mean))]]
-
-    # ------------------------------------------------------------------ how it knows
+    # ------------------------------------------------------------------ the model
 
     def _forecast(self, view: _View, point: Point) -> Forecast:
         x = self._inputs(point[None])
         mean, across = view.posterior.mean(x, _END)
         deviation = view.posterior.deviation(across)
-        improvement = expected_improvement(mean, deviation, view.best)
         low, middle, high = view.scale.losses(mean[0] + deviation[0] * np.array([-1.0, 0.0, 1.0]))
-        return Forecast(
-            point=point,
-            expected=float(middle),
-            low=float(low),
-            high=float(high),
-            improvement=float(improvement[0]),
-        )
+        return Forecast(expected=float(middle), low=float(low), high=float(high))
 
-    def _seen(self) -> _View:
+    def _current_view(self) -> _View:
         """The model with all results and all that runs."""
         if self._view is None:
             base = self._fit_all_results()
@@ -228,20 +209,20 @@ class Advisor:
         n = len(self._trial)
         base = self._base
         while (due := self._next_fit()) <= n:
-            chosen = self._chosen(due)
-            x, t = self._at(chosen)
+            chosen = self._select_results(due)
+            x, t = self._model_inputs(chosen)
             y, _ = self._objective(chosen)
             steps = STEPS if self._fitted else FIRST_STEPS
             self._theta = fit(self._columns, x, t, y, start=self._theta, steps=steps)
             self._fitted, base = due, None
         since = n - (n - self._fitted) % BLOCK if n > MOST else self._fitted
         if base is None or base.since != since:
-            chosen = self._chosen(since)
+            chosen = self._select_results(since)
             base = _Base(since, since, chosen, Posterior(self._columns, self._theta))
-            base.posterior.add(*self._at(chosen))
+            base.posterior.add(*self._model_inputs(chosen))
         base.posterior.forget(len(base.results))
         for i in range(base.upto, n):
-            base.posterior.add(*self._at([i]))
+            base.posterior.add(*self._model_inputs([i]))
             base.results.append(i)
         base.upto = n
         self._base = base
@@ -253,13 +234,13 @@ class Advisor:
             return self.beginning // 2
         return max(self._fitted + 2, math.ceil(self._fitted * GROWTH))
 
-    def _chosen(self, n: int) -> list[int]:
+    def _select_results(self, n: int) -> list[int]:
         """Which of the first n results the model holds: all, or the best and a random rest."""
         if n <= MOST:
             return list(range(n))
-        rank_epochs = [i for _, i in self._ranked if i < n]
+        ranking = [i for _, i in self._ranked if i < n]
         rest = stream(self._seed, n, Purpose.CHOOSE).choice(n - BEST, MOST - BEST, replace=False)
-        return sorted([*rank_epochs[:BEST], *(rank_epochs[BEST + int(k)] for k in rest)])
+        return sorted([*ranking[:BEST], *(ranking[BEST + int(k)] for k in rest)])
 
     def _objective(self, results: Sequence[int]) -> tuple[Array, _Scale]:
         """Scores as the model has them, mean 0 and standard deviation 1, and the way back.
@@ -284,7 +265,7 @@ class Advisor:
             elites[self._trial[i]] = None
         return list(elites)
 
-    def _at(self, results: Sequence[int]) -> tuple[Array, Array]:
+    def _model_inputs(self, results: Sequence[int]) -> tuple[Array, Array]:
         points = np.array([self._points[self._trial[i]] for i in results])
         return self._inputs(points), self._time(np.array([self._epoch[i] for i in results]))
 
@@ -368,7 +349,7 @@ def _compress_losses(losses: Array) -> tuple[Array, float, float]:
     finite = losses[np.isfinite(losses)]
     if not len(finite):
         return np.zeros(len(losses)), 0.0, 1.0
-    losses, finite = np.clip(losses, -HUGE, HUGE), np.clip(finite, -HUGE, HUGE)
+    losses, finite = np.clip(losses, -MAX_LOSS, MAX_LOSS), np.clip(finite, -MAX_LOSS, MAX_LOSS)
     best, worst = float(finite.min()), float(finite.max())
     spread = max(float(np.median(finite)) - best, (worst - best) / 1e9) or 1.0
     return np.log(SOFT + (np.minimum(losses, worst) - best) / spread), best, spread

@@ -33,8 +33,8 @@ def test_audits_take_their_share_of_the_epochs_and_no_more(pruning: str, budget:
     assert all(t.status is Status.COMPLETED and t.epoch == 9 for t in audits)
     assert search.audit_epochs == 9 * len(audits)
     assert 0.2 * search.epochs - 2 * 9 < search.audit_epochs <= 0.2 * search.epochs
-    if budget.budget_trials:
-        assert len(own) == budget.budget_trials
+    if budget.trials:
+        assert len(own) == budget.trials
 
 
 def test_whom_they_repeat_was_left_behind_and_is_repeated_once() -> None:
@@ -56,7 +56,6 @@ def test_the_search_decides_as_if_there_were_none() -> None:
         (t.config, t.epoch, t.status) for t in without.trials.values()
     ]
     assert with_them.incumbent == without.incumbent
-    assert with_them.leader() == without.leader()
 
 
 def test_a_budget_that_is_added_goes_on_with_the_search_and_then_audits_more() -> None:

@@ -84,9 +84,9 @@ def reached(problem: Problem, method: str, seed: int) -> float:
         epoch_seconds=lambda a: 1.0 + a.trial % 3,
         loss=problem.seen,
     )
-    leader = search.leader()
-    assert leader is not None
-    return problem.value(search.trials[leader].config)
+    best = search.incumbent
+    assert best is not None
+    return problem.value(search.trials[best.trial].config)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from search_examples import quick
 
 from orchestrator.search.events import Kind
-from orchestrator.search.methods.hyperband import Hyperband
-from orchestrator.search.methods.pruning import Asha, Median, NoPruning, Promotion
 from orchestrator.search.objective import WORST, Score
+from orchestrator.search.pruning.asha import Asha
+from orchestrator.search.pruning.base import Promotion
+from orchestrator.search.pruning.hyperband import Hyperband
+from orchestrator.search.pruning.median import Median
+from orchestrator.search.pruning.none import NoPruning
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
 
 # ---------------------------------------------------------------------- rungs
@@ -159,7 +162,7 @@ def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: li
         else:
             assert promotion is not None
             assert promotion.trial == best
-            assert (promotion.rank, promotion.peers) == (1, trial + 1)
+            assert (promotion.comparison.rank, promotion.comparison.peers) == (1, trial + 1)
 
 
 def test_the_topmost_rung_is_served_first() -> None:
@@ -237,9 +240,12 @@ def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[
         verdict = asha.verdict(trial, 1, (float(loss), 0.0))
         so_far = sorted(scores[: trial + 1])
         keep = (trial + 1) // 3
-        assert verdict.kind is Kind.PAUSE and verdict.rung == 1 and verdict.reason
-        assert (verdict.rank, verdict.peers) == (sum(s <= loss for s in so_far), trial + 1)
-        assert verdict.cutoff == (so_far[keep - 1] if keep else None)
+        assert verdict.kind is Kind.PAUSE and verdict.comparison.rung == 1 and verdict.reason
+        assert (verdict.comparison.rank, verdict.comparison.peers) == (
+            sum(s <= loss for s in so_far),
+            trial + 1,
+        )
+        assert verdict.comparison.cutoff == (so_far[keep - 1] if keep else None)
 
 
 # ---------------------------------------------------------------------- the median rule
@@ -283,7 +289,10 @@ def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[in
             assert (verdict.kind is Kind.PRUNE) == by_hand_median(history, trial, epoch)
         else:
             stopped = by_hand_median(history, trial, epoch)
-            tie = verdict.cutoff is not None and abs(min(history[trial]) - verdict.cutoff) < 1e-9
+            tie = (
+                verdict.comparison.cutoff is not None
+                and abs(min(history[trial]) - verdict.comparison.cutoff) < 1e-9
+            )
             assert tie or (verdict.kind is Kind.PRUNE) == stopped
         if verdict.kind is Kind.PRUNE:
             rule.leave(trial, epoch)

@@ -12,7 +12,10 @@ from scipy.stats import qmc
 from search_examples import CONDITIONAL, answer_of_another_process, quick, space_of
 
 from orchestrator.errors import SpecError
-from orchestrator.search.samplers import SAMPLERS, Grid, Random, Sampler, Sobol, make_sampler
+from orchestrator.search.samplers import SAMPLERS, Sampler, make_sampler
+from orchestrator.search.samplers.grid import Grid
+from orchestrator.search.samplers.random import Random
+from orchestrator.search.samplers.sobol import Sobol
 from orchestrator.space.domains import Choice, Integer, Real
 from orchestrator.space.space import Dimension, Parameter, Space
 

@@ -28,6 +28,7 @@ from search_examples import (
     told,
 )
 
+from orchestrator.search.budget import Budget
 from orchestrator.search.events import Event, Kind
 from orchestrator.search.messages import Assignment, Failure, Observation
 from orchestrator.search.objective import WORST
@@ -41,7 +42,7 @@ every_pruning = pytest.mark.parametrize(
 )
 
 
-def after_start(spec: Spec, *, count: int = 1, budget: Event | None = None) -> Play:
+def after_start(spec: Spec, *, count: int = 1, budget: Budget | None = None) -> Play:
     """A play in which so many trials are being trained."""
     play = Play(spec, budget=budget or session(trials=20))
     for _ in range(count):
@@ -64,7 +65,7 @@ class AnyRun(RuleBasedStateMachine):
         seed=st.integers(0, 3),
     )
     def begin(
-        self, pruning: str, sampler: str, given: bool, budget: Event, audit: float, seed: int
+        self, pruning: str, sampler: str, given: bool, budget: Budget, audit: float, seed: int
     ) -> None:
         self.early = patch.object(advisor, "BEGINNING", 4)  # the model has a say from here on
         self.early.start()
@@ -115,9 +116,9 @@ class AnyRun(RuleBasedStateMachine):
         b = self.play.search.budget
         self.play.resume(
             session(
-                trials=b.budget_trials and b.budget_trials + more,
-                epochs=b.budget_epochs and b.budget_epochs + more,
-                seconds=b.budget_seconds and b.budget_seconds + more,
+                trials=b.trials and b.trials + more,
+                epochs=b.epochs and b.epochs + more,
+                seconds=b.seconds and b.seconds + more,
             )
         )
 
@@ -275,7 +276,7 @@ def test_a_trainer_that_raises_is_not_tried_again() -> None:
     play = after_start(spec_of(retries=3))
     failure = Failure(trial=0, attempt=1, kind="raised", message="boom", traceback="line 1")
     (fail,) = play.search.fail(failure)
-    assert (fail.kind, fail.reason, fail.details) == (Kind.FAIL, "boom", "line 1")
+    assert (fail.kind, fail.reason, fail.traceback) == (Kind.FAIL, "boom", "line 1")
 
 
 def test_a_retry_goes_on_behind_the_last_epoch_that_came_in() -> None:
@@ -422,7 +423,7 @@ def test_a_session_with_the_same_budget_goes_on_where_the_search_was() -> None:
 
 
 @pytest.mark.parametrize("budget", [session(epochs=60), session(seconds=60.0)])
-def test_towards_the_end_of_a_budget_who_waits_is_trained_on(budget: Event) -> None:
+def test_towards_the_end_of_a_budget_who_waits_is_trained_on(budget: Budget) -> None:
     """From nine tenths on no new trial begins while anyone waits."""
     play, rng = Play(spec_of(), budget=budget), np.random.default_rng(0)
     play_out(play, rng, workers=2, loss=curve, steps=50)
@@ -462,7 +463,7 @@ TINY = "kind: {choice: [a, b]}"
 @pytest.mark.parametrize("zooms", [0, 2])
 @pytest.mark.parametrize("budget", [session(epochs=1_000), session(trials=100), session()])
 @pytest.mark.parametrize("text", [TINY, TINY + "\nsize: {int: [1, 3]}"])
-def test_a_grid_that_ends_trains_its_best_to_the_end(text: str, budget: Event, zooms: int) -> None:
+def test_a_grid_that_ends_trains_its_best_to_the_end(text: str, budget: Budget, zooms: int) -> None:
     """Whatever the budget and however small the grid: nobody is left waiting for nothing."""
     play = Play(spec_of(text, sampler="grid", zooms=zooms), budget=budget)
     play_out(
@@ -512,11 +513,11 @@ def test_no_trial_is_promoted_from_outside_the_best_third_but_on_the_last_call(
             stop[entry.trial] = entry.stop_epoch
         elif entry.kind is Kind.PROMOTE:
             rung = rungs[entry.start_epoch]
-            rank_epochs = sorted(rung, key=lambda t: (rung[t], t))
-            within = rank_epochs.index(entry.trial) < len(rank_epochs) // 3
+            ranking = sorted(rung, key=lambda t: (rung[t], t))
+            within = ranking.index(entry.trial) < len(ranking) // 3
             assert within or (started == 40 and "no new trials" in entry.reason)
-            assert entry.rank == rank_epochs.index(entry.trial) + 1
-            assert entry.peers == len(rank_epochs)
+            assert entry.comparison.rank == ranking.index(entry.trial) + 1
+            assert entry.comparison.peers == len(ranking)
             stop[entry.trial] = entry.stop_epoch
 
 

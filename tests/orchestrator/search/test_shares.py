@@ -42,7 +42,8 @@ def test_nobody_goes_on_before_the_model_can_say_who() -> None:
     promotions = events(play, Kind.PROMOTE)
     assert promotions
     for e in promotions:
-        assert e.expected is not None and e.expected_low < e.expected < e.expected_high
+        assert e.forecast is not None
+        assert e.forecast.low < e.forecast.expected < e.forecast.high
     first = promotions[0]
     started = [e for e in events(play, Kind.START) if play.log.index(e) < play.log.index(first)]
     assert len(started) >= 12
@@ -52,11 +53,12 @@ def test_each_promotion_says_in_words_and_numbers_why() -> None:
     play = played(3, epochs=300)
     for e in events(play, Kind.PROMOTE):
         assert f"in rung {e.start_epoch}" in e.reason
-        assert 1 <= e.rank <= e.peers
+        assert 1 <= e.comparison.rank <= e.comparison.peers
 
 
 def test_on_the_last_call_the_most_promising_goes_on_wherever_it_waits() -> None:
     play = played(4, epochs=400)
     late = [e for e in events(play, Kind.PROMOTE) if play.log.index(e) > 0.95 * len(play.log)]
     assert late
-    assert any(int(e.reason.split(" of ")[2].split()[0]) > e.peers for e in late)  # of all rungs
+    waiting = [int(e.reason.split(" of ")[2].split()[0]) for e in late]  # in all rungs
+    assert any(n > e.comparison.peers for n, e in zip(waiting, late, strict=True))

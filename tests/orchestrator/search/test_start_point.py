@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from search_examples import space_of, spec_of
 
 from orchestrator.errors import SpecError
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import SessionStarted
 from orchestrator.search.samplers import make_sampler
 from orchestrator.search.search import Search
 from orchestrator.search.spec import SearchSpec
@@ -66,14 +67,14 @@ def test_the_published_methods_do_not_lean(method: str) -> None:
     configs = []
     for space in (told, plain):
         search = Search(space, spec, seed=1, max_epochs=9)
-        search.apply(Event(kind=Kind.SESSION, budget_trials=20))
+        search.apply(SessionStarted(budget=Budget(trials=20)))
         configs.append([search.suggest()[-1].config for _ in range(20)])
     assert configs[0] == configs[1]
 
 
 def test_each_first_trial_says_where_it_comes_from() -> None:
     search = Search(space_of(SPACE), SearchSpec(rungs=(1, 4, 10, 27)), seed=1, max_epochs=27)
-    search.apply(Event(kind=Kind.SESSION, budget_trials=100))
+    search.apply(SessionStarted(budget=Budget(trials=100)))
     reasons = [search.suggest()[-1].reason for _ in range(4)]
     assert reasons == [
         "the values that usually work",

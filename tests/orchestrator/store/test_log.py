@@ -31,7 +31,8 @@ from search_examples import (
 )
 
 from orchestrator.errors import RunError
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import Event, Kind, ModelTested, SessionStarted
 from orchestrator.search.messages import Assignment, Failure, Observation
 from orchestrator.search.trial import Status
 from orchestrator.store import log as log_module
@@ -53,7 +54,7 @@ class Driver:
     Workers answer from a formula; `rng` says who answers next, so two sessions differ.
     """
 
-    def __init__(self, run: Path, *, budget: Event) -> None:
+    def __init__(self, run: Path, *, budget: Budget) -> None:
         tables = make_tables(SPEC)
         self.search = make_search(SPEC)
         self.log = Log(run, tables)
@@ -64,8 +65,9 @@ class Driver:
             self.search.apply(entry)
         self.before = told(self.search)
         self.out: dict[int, tuple[Assignment, int]] = {}
-        self.search.apply(budget)
-        self.happened([budget])
+        opening = SessionStarted(budget=budget, reason="a session")
+        self.search.apply(opening)
+        self.happened([opening])
         self.happened(self.search.stop("the last session ended without a word"))
 
     def happened(self, events: list[Event]) -> None:
@@ -204,7 +206,7 @@ def test_the_schema_is_complete_from_the_first_part(tmp_path: Path) -> None:
     with parts_of(4):
         driver = Driver(tmp_path, budget=session(trials=5))
         driver.go_on(np.random.default_rng(0), flush_every=1)
-        last = Event(kind=Kind.TEST, trial=0, metrics={"test_loss": 0.25}, reason="the end")
+        last = ModelTested(trial=0, metrics={"test_loss": 0.25}, reason="the end")
         driver.happened([last])
         driver.log.flush(final=True)
     tables = make_tables(SPEC)

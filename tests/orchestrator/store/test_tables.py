@@ -17,7 +17,6 @@ from search_examples import (
     Toy,
     points,
     quick,
-    session,
     space_of,
     spaces,
     values,
@@ -25,7 +24,27 @@ from search_examples import (
 
 from orchestrator.errors import SpecError
 from orchestrator.runtime.trainer import load_trainer
-from orchestrator.search.events import Event, Kind
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import (
+    Comparison,
+    EndDetails,
+    Event,
+    Forecast,
+    ModelTested,
+    SessionDetails,
+    SessionEnded,
+    SessionStarted,
+    TrialCompleted,
+    TrialDiverged,
+    TrialFailed,
+    TrialPaused,
+    TrialPromoted,
+    TrialPruned,
+    TrialRetried,
+    TrialStarted,
+    TrialStopped,
+    ZoomedIn,
+)
 from orchestrator.search.messages import Observation, Report
 from orchestrator.search.objective import WORST, Objective
 from orchestrator.space.domains import Choice, Real, Value
@@ -52,40 +71,66 @@ def exact(value: object) -> str:
 
 # ---------------------------------------------------------------------- there and back
 
-small = st.none() | st.integers(0, 2**31 - 1)
-large = st.none() | st.integers(-(2**63), 2**63 - 1)
-real = st.none() | st.floats(allow_nan=False)
-text = st.none() | st.text(max_size=8)
+number = st.integers(0, 2**31 - 1)
+large_number = st.integers(0, 2**63 - 1)
+real = st.floats(allow_nan=False)
+text = st.text(max_size=8)
 sides = st.tuples(st.floats(0, 1), st.floats(0, 1))
-others = st.builds(
-    Event,
-    kind=st.sampled_from(sorted(Kind)),
-    reason=st.text(max_size=8),
-    trial=large,
-    attempt=small,
-    stage=text,
-    zoom=small,
-    parents=st.none() | st.lists(st.integers(0, 2**63 - 1), max_size=3).map(tuple),
-    box=st.none() | st.dictionaries(st.text("abc", min_size=1), sides, max_size=3),
-    seed=large,
-    start_epoch=small,
-    stop_epoch=small,
-    epoch=small,
-    value=real,
-    rung=small,
-    rank=large,
-    peers=large,
-    cutoff=real,
-    budget_seconds=real,
-    budget_trials=large,
-    budget_epochs=large,
-    metrics=st.none() | st.just({"test_loss": 0.1}),
-    details=text,
+boxes = st.dictionaries(st.text("abc", min_size=1), sides, max_size=3)
+parents = st.lists(large_number, max_size=3).map(tuple)
+maybe = st.none
+of_a_trial = {"reason": text, "trial": large_number}
+assigning = {**of_a_trial, "attempt": number, "start_epoch": number, "stop_epoch": number}
+comparisons = st.builds(
+    Comparison, rung=maybe() | number, rank=maybe() | large_number, peers=maybe() | large_number,
+    cutoff=maybe() | real,
+)  # fmt: skip
+forecasts = maybe() | st.builds(Forecast, expected=real, low=real, high=real)
+ended = {
+    **of_a_trial, "attempt": maybe() | number, "epoch": maybe() | number, "value": maybe() | real,
+    "comparison": comparisons,
+}  # fmt: skip
+budgets = st.builds(
+    Budget, seconds=maybe() | real, trials=maybe() | large_number, epochs=maybe() | large_number
 )
+details = st.builds(
+    SessionDetails, workers=number, pool=text, address=maybe() | text, process=number,
+    versions=st.dictionaries(text, text, max_size=2), method=text,
+    objective=maybe() | st.just(Objective(metric="validation_loss", maximize=False)),
+    rows=st.dictionaries(text, number, max_size=2),
+)  # fmt: skip
+intervals = st.dictionaries(text, st.dictionaries(text, sides, max_size=2), max_size=2)
+any_event = st.one_of(
+    st.builds(SessionStarted, reason=text, budget=budgets, details=details),
+    st.builds(
+        SessionEnded, reason=text, status=st.sampled_from(["finished", "failed", "interrupted"]),
+        details=st.builds(EndDetails, dropped_reports=number, worker_seconds=maybe() | real),
+    ),
+    st.builds(ZoomedIn, reason=text, zoom=number, box=boxes, parents=parents),
+    st.builds(
+        TrialStarted, **assigning, stage=text, config=st.just({}), unit=st.just({}),
+        seed=large_number, zoom=maybe() | number, box=maybe() | boxes, parents=maybe() | parents,
+        forecast=forecasts,
+    ),
+    st.builds(
+        TrialPromoted, **assigning, value=maybe() | real, comparison=comparisons, forecast=forecasts
+    ),
+    st.builds(TrialRetried, **assigning),
+    *(st.builds(cls, **ended) for cls in (TrialPaused, TrialCompleted, TrialDiverged, TrialPruned)),
+    st.builds(
+        TrialFailed, **of_a_trial, attempt=maybe() | number, epoch=maybe() | number,
+        traceback=maybe() | text,
+    ),
+    st.builds(TrialStopped, **of_a_trial, epoch=maybe() | number),
+    st.builds(
+        ModelTested, **of_a_trial, epoch=maybe() | number, intervals=intervals,
+        metrics=st.just({}) | st.just({"test_loss": 0.1}),
+    ),
+)  # fmt: skip
 
 
-@given(event=others)
-@example(event=session())
+@given(event=any_event)
+@example(event=SessionStarted(budget=Budget(trials=3)))
 @quick(60)
 def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
     tables = tables_for(space_of(CONDITIONAL))
@@ -105,7 +150,7 @@ def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.Dat
         for d, u in zip(space.dimensions, space.point(config), strict=True)
         if not math.isnan(u)
     }
-    event = Event(kind=Kind.START, trial=0, stage="coarse", config=config, unit=unit)
+    event = TrialStarted(trial=0, stage="coarse", config=config, unit=unit, seed=7, stop_epoch=3)
     (row,) = through_parquet([tables.event_row(0, 0.0, event)], tables.events)
     assert exact(tables.event(row)) == exact(event)
 
@@ -117,7 +162,12 @@ def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.Dat
 @quick(60)
 def test_two_options_never_become_one_in_the_file(options: list[Value]) -> None:
     tables = tables_for(Space([Parameter(name="kind", domain=Choice(options=tuple(options)))]))
-    starts = [Event(kind=Kind.START, config={"kind": o}, unit={"kind": 0.5}) for o in options]
+    starts = [
+        TrialStarted(
+            trial=i, stage="coarse", config={"kind": o}, unit={"kind": 0.5}, seed=7, stop_epoch=3
+        )
+        for i, o in enumerate(options)
+    ]
     rows = [tables.event_row(i, 0.0, start) for i, start in enumerate(starts)]
     back = [tables.event(row) for row in through_parquet(rows, tables.events)]
     assert exact(back) == exact(starts)
@@ -209,8 +259,8 @@ def test_a_metric_cannot_take_the_place_of_one_of_the_logs_own_columns(
 def test_a_trials_row_adds_up_what_happened_to_it() -> None:
     space = Space([Parameter(name="rate", domain=Real(low=0.0, high=1.0))])
     ledger = TrialsTable(tables_for(space))
-    start = Event(
-        kind=Kind.START, trial=0, attempt=1, stage="fine", zoom=2, parents=(5, 6), seed=9,
+    start = TrialStarted(
+        trial=0, attempt=1, stage="fine", zoom=2, parents=(5, 6), seed=9,
         config={"rate": 0.5}, unit={"rate": 0.5}, stop_epoch=2, reason="drawn",
     )  # fmt: skip
     ledger.apply(start, 1.0)
@@ -220,8 +270,9 @@ def test_a_trials_row_adds_up_what_happened_to_it() -> None:
             score=(loss, 0.0), seconds=0.25, worker=0, last=epoch == 2,
         )  # fmt: skip
         ledger.apply(Observation(report=report, at_seconds=2.0), 2.0)
-    ledger.apply(Event(kind=Kind.PAUSE, trial=0, reason="waits"), 3.0)
-    ledger.apply(Event(kind=Kind.PROMOTE, trial=0, attempt=2, reason="goes on"), 4.0)
+    promotion = TrialPromoted(trial=0, attempt=2, start_epoch=2, stop_epoch=9, reason="goes on")
+    ledger.apply(TrialPaused(trial=0, reason="waits"), 3.0)
+    ledger.apply(promotion, 4.0)
     (row,) = ledger.rows(0)
     assert row == {
         "trial": 0, "status": "RUNNING", "stage": "fine", "zoom": 2, "parents": (5, 6), "seed": 9,

@@ -13,7 +13,7 @@ from test_faults import started, wait_for_rows
 from test_runs import INLINE, check_tables
 
 import caviar
-from caviar import Added, ExecutionOptions
+from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.runtime.session import Session
 from pipelines.see.run import load
@@ -22,7 +22,7 @@ from pipelines.see.terminal import Silent
 #: What may differ: who trained it, when, how long it took, and how often it was begun anew.
 _MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attempts",
                "started_at_seconds", "ended_at_seconds"}  # fmt: skip
-BUDGET = Added(epochs=300)
+BUDGET = Budget(epochs=300)
 
 
 class Threads(Silent):
@@ -101,7 +101,7 @@ def test_on_ray_it_is_the_same_with_any_number_of_workers(
 
 
 def test_it_needs_a_budget_that_is_the_same_everywhere(tmp_path: Path) -> None:
-    for added in (None, Added(seconds=3), Added(seconds=3, trials=5)):
+    for added in (None, Budget(seconds=3), Budget(seconds=3, trials=5)):
         with pytest.raises(RunError, match="needs --trials or --total-epochs and no --time"):
             caviar.search(
                 "wine", out=tmp_path / "run", added=added, crew=INLINE, deterministic=True

@@ -23,7 +23,7 @@ import pytest
 from test_runs import check_tables, values
 
 import caviar
-from caviar import Added, ExecutionOptions
+from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from pipelines.see.run import load, summary
 from pipelines.data.model import load_model
@@ -108,7 +108,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
 
 def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, added=Added(trials=9), crew=INLINE)
+    caviar.search("wine", out=folder, added=Budget(trials=9), crew=INLINE)
     best = summary(load(folder))["best"]
     assert best is not None
     for table in ("events", "trials"):
@@ -128,7 +128,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + next(hours))
     folder = tmp_path / "run"
     for _ in range(2):
-        caviar.search("wine", out=folder, added=Added(seconds=1), crew=INLINE)
+        caviar.search("wine", out=folder, added=Budget(seconds=1), crew=INLINE)
     check_tables(folder)
     run = load(folder)
     for table in (run.events, run.epochs):
@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """With one worker and a budget of trials, no decision depends on time."""
     words = "wine --pool inline --trials 120 --seed 3 --quiet".split()
     whole = tmp_path / "whole"
-    caviar.search("wine", out=whole, added=Added(trials=120), crew=INLINE, seed=3)
+    caviar.search("wine", out=whole, added=Budget(trials=120), crew=INLINE, seed=3)
     folder = tmp_path / "killed"
     with started("search", *words, "--out", str(folder)) as process:
         wait_for_rows(folder, 60, process)

@@ -11,7 +11,7 @@ import pytest
 from test_runs import check_tables, searched
 
 import caviar
-from caviar import Added, ExecutionOptions
+from caviar import Budget, ExecutionOptions
 from orchestrator.store import mirror
 from orchestrator.errors import RunError
 from orchestrator.store.mirror import Mirror, restore
@@ -30,11 +30,11 @@ def test_a_lost_folder_comes_back_from_its_mirror(as_uri: bool, tmp_path: Path) 
     copy = tmp_path / "copy"
     crew = mirrored(copy.as_uri() if as_uri else copy)
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, added=Added(trials=12), crew=crew)
+    caviar.search("wine", out=folder, added=Budget(trials=12), crew=crew)
     before = load(folder)
     assert {p.name for p in copy.iterdir()} == {"spec.yaml", "events", "epochs", "trials", "best"}
     shutil.rmtree(folder)
-    caviar.resume(folder, added=Added(trials=5), crew=crew)
+    caviar.resume(folder, added=Budget(trials=5), crew=crew)
     check_tables(folder)
     after = load(folder)
     pd.testing.assert_frame_equal(
@@ -53,11 +53,11 @@ def test_a_copy_that_was_broken_off_between_two_files_is_still_a_run(
     folder, copy = searched(tmp_path / "run", trials=8), tmp_path / "copy"
     Mirror(folder, str(copy), failed=pytest.fail).close()
     old = (copy / behind / "part-00000.parquet").read_bytes()
-    caviar.resume(folder, added=Added(trials=8), crew=ExecutionOptions(pool="inline"))
+    caviar.resume(folder, added=Budget(trials=8), crew=ExecutionOptions(pool="inline"))
     Mirror(folder, str(copy), failed=pytest.fail).close()
     (copy / behind / "part-00000.parquet").write_bytes(old)
     again = tmp_path / "again"
-    caviar.resume(again, added=Added(trials=3), crew=mirrored(copy))
+    caviar.resume(again, added=Budget(trials=3), crew=mirrored(copy))
     check_tables(again)
     assert load(again).status == "finished"
     assert len(load(again).trials) >= 11

@@ -15,7 +15,7 @@ import pytest
 from test_runs import INLINE, check_tables, searched
 
 import caviar
-from caviar import Added
+from caviar import Budget
 from orchestrator.errors import RunError
 from orchestrator.store.log import read_entries
 from orchestrator.search.replay import replay
@@ -32,7 +32,7 @@ METHODS = ["caviar", "asha", "hyperband", "median", "random"]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two sessions."""
     folder = searched(tmp_path_factory.mktemp("whole") / "run", trials=40)
-    caviar.resume(folder, added=Added(trials=10), crew=INLINE)
+    caviar.resume(folder, added=Budget(trials=10), crew=INLINE)
     return folder
 
 
@@ -46,7 +46,7 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(f"search: {{method: {method}}}\n")
     folder = searched(tmp_path / "run", trials=25, spec_file=spec)
-    caviar.resume(folder, added=Added(epochs=30), crew=INLINE)
+    caviar.resume(folder, added=Budget(epochs=30), crew=INLINE)
     found = replay_run(folder)
     assert found.difference == ""
     events = load(folder).events["kind"].value_counts()
@@ -122,7 +122,7 @@ def test_a_damaged_table_costs_only_what_was_in_it(
 
 
 def resume_and_check(run: Path, trials: pd.DataFrame) -> None:
-    caviar.resume(run, added=Added(trials=3), crew=INLINE)
+    caviar.resume(run, added=Budget(trials=3), crew=INLINE)
     check_tables(run)
     after = load(run)
     assert after.status == "finished"

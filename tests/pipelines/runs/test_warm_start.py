@@ -9,7 +9,7 @@ import yaml
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Added, ExecutionOptions
+from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError, SpecError
 from pipelines.see.run import iterate_configs_by_rank, load, read_run_spec
 
@@ -30,7 +30,7 @@ def test_the_other_run_is_not_needed_any_more(tmp_path: Path) -> None:
     second = searched(tmp_path / "second", trials=6, like=[first])
     assert len(read_run_spec(second).search.initial_configs) == 5
     first.rename(tmp_path / "moved")
-    caviar.resume(second, added=Added(trials=3), crew=ExecutionOptions(pool="inline"))
+    caviar.resume(second, added=Budget(trials=3), crew=ExecutionOptions(pool="inline"))
     assert len(load(second).trials) == 9
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from orchestrator.search.methods.pruning import Rungs
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Added, ExecutionOptions
+from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from orchestrator.search.methods.pruning import Rungs
 from orchestrator.store.log import read_entries
 from pipelines.runs.specs import make_search, make_tables
 from pipelines.see.formatting import format_number
@@ -77,7 +77,7 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         "wine",
         out=tmp_path / "run",
         spec_file=spec,
-        added=Added(trials=3),
+        added=Budget(trials=3),
         crew=ExecutionOptions(pool="inline"),
     ).folder
     assert "At epoch 1 it failed: " in why(load(folder), 0)

@@ -1,0 +1,14 @@
+"""Method median: random configurations, and the median stopping rule (pruning/median.py)."""
+
+from __future__ import annotations
+
+from orchestrator.search.methods.base import Method
+
+__all__ = ["MedianMethod"]
+
+
+class MedianMethod(Method):
+    """Golovin et al. 2017, "Google Vizier", KDD, section 3.2.1."""
+
+    default_sampler = "random"
+    default_pruning = "median"

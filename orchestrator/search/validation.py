@@ -1,0 +1,211 @@
+"""Which entries may follow which, and what holds at any time between two decisions.
+
+`find_problem` looks at one entry before it is applied; a log in which it finds something was
+damaged or edited. `find_broken_invariants` looks at the whole state of a search; what it finds is a
+bug of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.search.events import (
+    AssignmentEnded,
+    Event,
+    ModelTested,
+    SessionEnded,
+    SessionStarted,
+    TrialCompleted,
+    TrialDiverged,
+    TrialEvent,
+    TrialFailed,
+    TrialPaused,
+    TrialPromoted,
+    TrialPruned,
+    TrialRetried,
+    TrialStarted,
+    TrialStopped,
+    ZoomedIn,
+)
+from orchestrator.search.messages import Entry, Observation
+from orchestrator.search.objective import WORST
+from orchestrator.search.trial import AUDIT, TRANSITIONS, Status, Trial
+
+if TYPE_CHECKING:
+    from orchestrator.search.search import Search
+
+__all__ = ["STAGES", "find_broken_invariants", "find_problem"]
+
+STAGES = ("given", "coarse", "fine", AUDIT)
+
+
+def find_problem(search: Search, entry: Entry) -> str:
+    """Why an entry does not follow from what was applied before it; empty if it does."""
+    check = _CHECKS.get(type(entry))
+    return check(search, entry) if check else f"an entry of unknown kind, {type(entry).__name__}"
+
+
+def _check_report(search: Search, entry: Observation) -> str:
+    r = entry.report
+    trial = search.trials.get(r.trial)
+    what = f"a report of trial {r.trial}, epoch {r.epoch}, attempt {r.attempt}"
+    if trial is None:
+        return f"{what}, but no such trial was started"
+    if trial.status is not Status.RUNNING:
+        return f"{what}, but the trial is {trial.status}"
+    if r.attempt != trial.attempt:
+        return f"{what}, but attempt {trial.attempt} is under way"
+    if trial.assignment_over or r.epoch != trial.epoch + 1:
+        return f"{what}, but epoch {trial.epoch + 1} was due, at most {trial.stop_epoch}"
+    if r.last != (bool(r.cause) or r.epoch == trial.stop_epoch):
+        ends = "ends" if r.last else "does not end"
+        return f"{what}, which {ends} an assignment up to epoch {trial.stop_epoch}"
+    return ""
+
+
+def _check_start(search: Search, event: TrialStarted) -> str:
+    due = len(search.trials)
+    if event.trial != due:
+        return f"a start of trial {event.trial}, but trial {due} was due"
+    if event.stage not in STAGES:
+        return f"a start of trial {event.trial} in stage {event.stage!r}, which there is not"
+    if not 0 == event.start_epoch < event.stop_epoch <= search.max_epochs:
+        return f"a start of trial {event.trial} with epochs {event.start_epoch} to " + (
+            f"{event.stop_epoch}, but max_epochs is {search.max_epochs}"
+        )
+    if event.stage == AUDIT and not set(event.parents or ()) <= search.trials.keys():
+        return f"trial {event.trial} repeats trial {event.parents}, which was not started"
+    return ""
+
+
+def _check_zoom(search: Search, event: ZoomedIn) -> str:
+    due = search.fine_stage.zooms + 1
+    return "" if event.zoom == due else f"box {event.zoom}, but box {due} was due"
+
+
+def _check_move(search: Search, event: TrialEvent) -> str:
+    trial = search.trials.get(event.trial)
+    if trial is None:
+        return f"{event.kind} of trial {event.trial}, but no such trial was started"
+    if (trial.status, event.kind) not in TRANSITIONS:
+        return f"{event.kind} of trial {event.trial}, which is {trial.status}"
+    return ""
+
+
+def _check_assigning(search: Search, event: TrialPromoted | TrialRetried) -> str:
+    if problem := _check_move(search, event):
+        return problem
+    trial = search.trials[event.trial]
+    what = f"{event.kind} of trial {trial.id}"
+    if event.attempt <= trial.attempt:
+        return f"{what} as attempt {event.attempt}, after attempt {trial.attempt}"
+    if event.start_epoch != trial.epoch:
+        return f"{what} from epoch {event.start_epoch}, but {trial.epoch} epochs were reported"
+    if isinstance(event, TrialRetried) and event.stop_epoch != trial.stop_epoch:
+        return f"{what} up to epoch {event.stop_epoch}, but the assignment ends at " + (
+            f"{trial.stop_epoch}"
+        )
+    if not event.start_epoch < event.stop_epoch <= search.max_epochs:
+        return f"{what} from epoch {event.start_epoch} to {event.stop_epoch}"
+    return ""
+
+
+def _check_ended(search: Search, event: AssignmentEnded) -> str:
+    if problem := _check_move(search, event):
+        return problem
+    trial = search.trials[event.trial]
+    what = f"{event.kind} of trial {trial.id}"
+    if event.epoch is not None and event.epoch != trial.epoch:
+        return f"{what} at epoch {event.epoch}, but {trial.epoch} epochs were reported"
+    if trial.status is Status.RUNNING and not trial.assignment_over:
+        return f"{what} in the middle of its assignment, after epoch {trial.epoch}"
+    if bool(trial.cause) != isinstance(event, TrialDiverged):
+        return f"{what}, which {'did' if trial.cause else 'did not'} go bad"
+    if isinstance(event, TrialCompleted) and trial.epoch != search.max_epochs:
+        return f"{what} after {trial.epoch} of {search.max_epochs} epochs"
+    return ""
+
+
+def _check_failed(search: Search, event: TrialFailed) -> str:
+    if problem := _check_move(search, event):
+        return problem
+    under_way = search.trials[event.trial].attempt
+    if event.attempt not in (None, under_way):
+        return f"fail of trial {event.trial}, attempt {event.attempt}, but attempt {under_way} " + (
+            "is under way"
+        )
+    return ""
+
+
+def _check_tested(search: Search, event: ModelTested) -> str:
+    trial = search.trials.get(event.trial)
+    if trial is None or (event.epoch or 0) > trial.epoch:
+        return f"a test of trial {event.trial}, epoch {event.epoch}, which was not trained"
+    return ""
+
+
+def _accept(search: Search, event: Event) -> str:
+    return ""
+
+
+_CHECKS: dict[type[Entry], Callable[[Search, Any], str]] = {
+    Observation: _check_report,
+    SessionStarted: _accept,
+    SessionEnded: _accept,
+    ZoomedIn: _check_zoom,
+    TrialStarted: _check_start,
+    TrialPromoted: _check_assigning,
+    TrialRetried: _check_assigning,
+    TrialPaused: _check_ended,
+    TrialCompleted: _check_ended,
+    TrialDiverged: _check_ended,
+    TrialPruned: _check_ended,
+    TrialFailed: _check_failed,
+    TrialStopped: _check_move,
+    ModelTested: _check_tested,
+}
+
+
+# ---------------------------------------------------------------------- the whole state
+
+
+def find_broken_invariants(search: Search) -> list[str]:
+    """What does not hold of a search between two decisions, one line each; costs O(trials)."""
+    return [*_broken_totals(search), *(line for t in search.trials.values() for line in _broken(t))]
+
+
+def _broken_totals(search: Search) -> Iterator[str]:
+    trials = search.trials.values()
+    own = [t for t in trials if not t.is_audit]
+    if list(search.trials) != list(range(len(trials))):
+        yield "trial ids have gaps"
+    statuses = Counter(t.status for t in own)
+    if any(search.counts[status] != statuses[status] for status in Status):
+        yield f"counts are {search.counts}, the trials' statuses {dict(statuses)}"
+    if search.epochs != sum(t.epoch for t in trials):
+        yield f"{search.epochs} epochs in all, {sum(t.epoch for t in trials)} over the trials"
+    best = min((t.best for t in own), default=WORST)
+    if best != (search.incumbent.score if search.incumbent else WORST):
+        yield f"the incumbent is {search.incumbent}, the best score of a trial {best}"
+    paused = {t.id for t in own if t.status is Status.PAUSED and t.score[0] < math.inf}
+    if paused != search.method.waiting():
+        yield f"trials {sorted(paused)} are paused, {search.method.waiting()} wait in rungs"
+    if any(t.stop_epoch > search.max_epochs for t in trials):
+        yield f"a trial trains more than {search.max_epochs} epochs"
+
+
+def _broken(trial: Trial) -> Iterator[str]:
+    status = None
+    for kind in trial.history:
+        status = TRANSITIONS.get((status, kind))
+    if status is not trial.status:
+        yield f"trial {trial.id} is {trial.status}, its events lead to {status}: {trial.history}"
+    if not trial.start_epoch <= trial.epoch <= trial.stop_epoch:
+        yield f"trial {trial.id} has epoch {trial.epoch} outside of its assignment: {trial.story}"
+    if trial.status is Status.PAUSED and not trial.assignment_over:
+        yield f"trial {trial.id} is paused in the middle of its assignment: {trial.story}"
+    if trial.best_epoch > trial.epoch:
+        yield f"trial {trial.id} was best at epoch {trial.best_epoch} of {trial.epoch}"

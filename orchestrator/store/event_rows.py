@@ -1,0 +1,189 @@
+"""The way between events and rows of the events table.
+
+An event's fields are flattened into columns: a plain field is the column of its name, a value with
+fields of its own (budget, comparison, forecast) gives one column for each of them, and details that
+no decision needs are JSON in the column `details`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, asdict, fields
+from typing import Any
+
+from orchestrator.errors import RunError
+from orchestrator.search.budget import Budget
+from orchestrator.search.events import (
+    EVENT_TYPES,
+    Box,
+    Comparison,
+    EndDetails,
+    Event,
+    Forecast,
+    Interval,
+    Kind,
+    SessionDetails,
+)
+from orchestrator.search.objective import Objective
+
+__all__ = [
+    "EVENT_COLUMN_NAMES",
+    "flatten_event",
+    "parse_end_details",
+    "parse_intervals",
+    "parse_session_details",
+    "rebuild_event",
+]
+
+Row = Mapping[str, Any]
+
+_BUDGET = {name: f"budget_{name}" for name in ("seconds", "trials", "epochs")}
+_FORECAST = {"expected": "expected", "low": "expected_low", "high": "expected_high"}
+_COMPARISON = ("rung", "rank", "peers", "cutoff")
+#: Columns that hold the parts of a value; the other plain fields have a column of their own name.
+EVENT_COLUMN_NAMES = frozenset(
+    {*_BUDGET.values(), *_FORECAST.values(), *_COMPARISON, "kind", "details", "box"}
+)
+
+
+# ---------------------------------------------------------------------- to a row
+
+
+def flatten_event(event: Event) -> dict[str, Any]:
+    """An event's columns, without those of its config, its unit coordinates and its metrics."""
+    row: dict[str, Any] = {"kind": event.kind.value}
+    for name in _NAMES[type(event)]:
+        value = getattr(event, name)
+        if value is not None:
+            flatten = _FLATTEN.get(name)
+            row |= flatten(value) if flatten else {name: value}
+    if event.kind is Kind.END:
+        row["reason"] = f"{row.pop('status')}: {event.reason}"
+    return row
+
+
+def _details(value: SessionDetails | EndDetails) -> dict[str, str]:
+    return {"details": json.dumps(asdict(value))}
+
+
+_FLATTEN: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "budget": lambda b: {column: getattr(b, name) for name, column in _BUDGET.items()},
+    "comparison": lambda c: {name: getattr(c, name) for name in _COMPARISON},
+    "forecast": lambda f: {column: getattr(f, name) for name, column in _FORECAST.items()},
+    "box": lambda box: {"box": json.dumps(box)},
+    "details": _details,
+    "traceback": lambda text: {"details": text},
+    "intervals": lambda found: {"details": json.dumps({"intervals": found})} if found else {},
+    "config": lambda _: {},
+    "unit": lambda _: {},
+    "metrics": lambda _: {},
+}
+
+
+# ---------------------------------------------------------------------- from a row
+
+
+def rebuild_event(row: Row, **wide: Any) -> Event:
+    """The event in a row; the way back of `flatten_event`.
+
+    Args:
+        row: All columns of the events table; a column that is missing counts as null.
+        wide: The fields with a column for each hyperparameter or metric: config, unit, metrics.
+
+    Raises:
+        RunError: If the row's kind is unknown, or a field that it needs is null.
+    """
+    try:
+        cls = EVENT_TYPES[Kind(row["kind"])]
+    except ValueError as e:
+        raise RunError(f"row {row['seq']} of the events: {e}") from e
+    values = {}
+    for name in _NAMES[cls]:
+        value = wide.get(name) if name in wide else _REBUILD.get(name, _plain(name))(row)
+        if value is not None:
+            values[name] = value
+    if missing := sorted(_NEEDED[cls] - values.keys()):
+        raise RunError(f"row {row['seq']} of the events: {row['kind']} without {missing[0]}")
+    if cls.kind is Kind.END:
+        values["status"], _, values["reason"] = values["reason"].partition(": ")
+    return cls(**values)
+
+
+def _plain(name: str) -> Callable[[Row], Any]:
+    return lambda row: row.get(name)
+
+
+def _budget(row: Row) -> Budget:
+    return Budget(**{name: row.get(column) for name, column in _BUDGET.items()})
+
+
+def _comparison(row: Row) -> Comparison:
+    return Comparison(**{name: row.get(name) for name in _COMPARISON})
+
+
+def _forecast(row: Row) -> Forecast | None:
+    if row.get("expected") is None:
+        return None
+    return Forecast(**{name: row[column] for name, column in _FORECAST.items()})
+
+
+def _box(row: Row) -> Box | None:
+    text = row.get("box")
+    return text and {name: (low, high) for name, (low, high) in json.loads(text).items()}
+
+
+def _parents(row: Row) -> tuple[int, ...] | None:
+    parents: Iterable[int] | None = row.get("parents")
+    return None if parents is None else tuple(parents)
+
+
+def _parse_details(row: Row) -> SessionDetails | EndDetails:
+    parse = parse_session_details if row["kind"] == Kind.SESSION else parse_end_details
+    return parse(row.get("details"))
+
+
+def parse_session_details(text: str | None) -> SessionDetails:
+    """The details of a session's start; what the text does not say takes its default."""
+    content = json.loads(text or "{}")
+    if content.get("objective") is not None:
+        content["objective"] = Objective(**content["objective"])
+    return SessionDetails(**_known_fields(SessionDetails, content))
+
+
+def parse_end_details(text: str | None) -> EndDetails:
+    """The details of a session's end; what the text does not say takes its default."""
+    return EndDetails(**_known_fields(EndDetails, json.loads(text or "{}")))
+
+
+def parse_intervals(text: str | None) -> dict[str, dict[str, Interval]]:
+    """The intervals of a test event: split -> metric -> (low, high); empty if there are none."""
+    splits = json.loads(text or "{}").get("intervals", {})
+    return {
+        split: {name: (low, high) for name, (low, high) in metrics.items()}
+        for split, metrics in splits.items()
+    }
+
+
+def _known_fields(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(cls)}
+    return {name: value for name, value in content.items() if name in names}
+
+
+_REBUILD: dict[str, Callable[[Row], Any]] = {
+    "budget": _budget,
+    "comparison": _comparison,
+    "forecast": _forecast,
+    "box": _box,
+    "parents": _parents,
+    "details": _parse_details,
+    "status": lambda _: None,
+    "traceback": lambda row: row.get("details"),
+    "intervals": lambda row: parse_intervals(row.get("details")) or None,
+}
+
+_NAMES = {cls: tuple(f.name for f in fields(cls)) for cls in EVENT_TYPES.values()}
+_NEEDED = {
+    cls: {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+    for cls in EVENT_TYPES.values()
+}
