@@ -23,7 +23,7 @@ The life of a trial, as trial.TRANSITIONS has it (anything else is an `InvalidEn
                  │                   └────── prune ────► PRUNED
                  ├── complete ► COMPLETED     its last epoch is max_epochs
                  ├── diverge ─► DIVERGED      a metric was not finite, or the loss exploded
-                 ├── fail ────► FAILED        the trainer raised, or its workers died again and again
+                 ├── fail ────► FAILED        the trainer raised, or its workers died too often
                  ├── prune ───► PRUNED        the median rule
                  ├── retry ───► RUNNING       the worker was lost: the same assignment, attempt + 1
                  └── stop ────► STOPPED ── retry ──► RUNNING     the session ended in between

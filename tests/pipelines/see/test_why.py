@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from orchestrator.search.methods.pruning import Rungs
+from orchestrator.search.pruning.rungs import Rungs
 from test_runs import TOYS, searched, toy_spec
 
 import caviar

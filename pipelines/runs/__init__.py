@@ -1,0 +1,1 @@
+"""Starting, resuming, repairing and repeating runs."""
