@@ -17,10 +17,10 @@ from scipy.stats import beta, binomtest
 
 from orchestrator.errors import RunError
 from orchestrator.search.spec import SearchSpec
-from pipelines.runs.spec import Spec, differences
 from orchestrator.search.trial import LEFT_BEHIND, Status
-from pipelines.see.run import Run, read_trial_config, compute_losses, read_run_spec
 from pipelines.runs.finalists import make_repeat_spec
+from pipelines.runs.spec import Spec, differences
+from pipelines.see.run import Run, compute_losses, read_run_spec, read_trial_config
 from pipelines.see.views import count_saved_epochs
 
 __all__ = ["Audited", "AuditedRung", "audit", "format_audit", "make_audit_spec"]
@@ -81,9 +81,13 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
             f"got --total-epochs {epochs}"
         )
     chosen = left.head(count)
-    given = tuple(run.space.check(read_trial_config(run, t), source="audit") for t in chosen["trial"])
+    given = tuple(
+        run.space.check(read_trial_config(run, t), source="audit") for t in chosen["trial"]
+    )
     seeds = tuple(int(seed) for seed in chosen["seed"])
-    return make_repeat_spec(spec, run, SearchSpec(method="audit", initial_configs=given, initial_seeds=seeds))
+    return make_repeat_spec(
+        spec, run, SearchSpec(method="audit", initial_configs=given, initial_seeds=seeds)
+    )
 
 
 def audit(spec: Spec, run: Run, audits: Run) -> Audited:

@@ -15,12 +15,12 @@ import pandas as pd
 from scipy import stats
 
 from orchestrator.errors import RunError
+from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec
-from orchestrator.search.random_streams import derive_trial_seed
-from pipelines.see.run import Run, best, number_configs, compute_losses, rank_epochs
 from pipelines.runs.warm_start import best_configs
 from pipelines.see.formatting import format_number
+from pipelines.see.run import Run, best, compute_losses, number_configs, rank_epochs
 
 __all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
 
@@ -84,7 +84,9 @@ def finalists(run: Run) -> list[Finalist]:
         }
     ).pivot(index="seed", columns="kind", values="loss")
     found = []
-    order = [int(k) for k in rank_epochs(run)["trial"].map(kinds).unique()]  # ties as best/ breaks them
+    order = [
+        int(k) for k in rank_epochs(run)["trial"].map(kinds).unique()
+    ]  # ties as best/ breaks them
     whole = table.loc[:, table.notna().all()]
     leader = next((kind for kind in order if kind in whole), None)
     for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
@@ -123,7 +125,9 @@ def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) ->
         told = "best" if i == 0 else "tied with the best" if f.tied else ""
         if f.missing:
             told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
-        lines.append(f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
+        lines.append(
+            f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip()
+        )
     own = next(f for f in found if f.rank == 1)
     top = best(parent) if parent is not None else None
     if top is not None and own.values:

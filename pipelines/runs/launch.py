@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.data.builtin_trainers import is_builtin_trainer
-
 import contextlib
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -15,49 +12,58 @@ import shutil
 import socket
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from orchestrator.search.budget import Budget, extend_budget, remaining
 from orchestrator.errors import CaviarError, InvalidEntry, PoolError, RunError
-from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
 from orchestrator.runtime.ordered_pool import OrderedPool
+from orchestrator.runtime.pool import Pool
+from orchestrator.runtime.session import Session, SessionResult, Watcher
+from orchestrator.runtime.trainer import Job, choose_objective, load_trainer
+from orchestrator.runtime.worker import restore_trainer
+from orchestrator.search.budget import Budget, extend_budget, remaining
+from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
+from orchestrator.search.messages import State
+from orchestrator.search.objective import WORST, Objective, Score
+from orchestrator.search.simulate import simulate
+from orchestrator.search.trial import ENDED, Incumbent
+from orchestrator.store.checkpoints import CheckpointStore
+from orchestrator.store.files import atomic_write, reporting_write_errors
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log, read_entries
-from orchestrator.store.files import atomic_write, reporting_write_errors
 from orchestrator.store.mirror import Mirror, restore
-from orchestrator.runtime.pool import Pool
-from orchestrator.runtime.session import SessionResult, Session, Watcher
-from orchestrator.search.trial import Incumbent
-from orchestrator.search.simulate import simulate
-from pipelines.runs.spec import Spec, differences, dump_spec
-from orchestrator.store.checkpoints import CheckpointStore
-from orchestrator.runtime.trainer import Job, load_trainer, choose_objective
-from orchestrator.search.trial import ENDED
-from orchestrator.search.objective import WORST, Objective, Score
-from orchestrator.search.messages import State
-from orchestrator.runtime.worker import restore_trainer
-from pipelines.see.run import load, read_run_spec, rank_epochs, summary
-from pipelines.data.model import load_model, save_model, read_best_identity
+from pipelines.data.builtin_trainers import is_builtin_trainer
+from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.preprocessing import Prepared
+from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
 from pipelines.runs.repair import repair
+from pipelines.runs.spec import Spec, differences, dump_spec
 from pipelines.runs.specs import (
-    validate_before_start,
     list_module_paths,
-    new_spec,
-    prepared,
     make_search,
     make_tables,
+    new_spec,
+    prepared,
+    validate_before_start,
 )
-from pipelines.see.terminal import Silent
 from pipelines.runs.trust import remember
-from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
+from pipelines.see.run import load, read_run_spec, summary
+from pipelines.see.terminal import Silent
 
-__all__ = ["Result", "Run", "make_job", "choose_folder", "open_run", "resume", "search", "train_again"]
+__all__ = [
+    "Result",
+    "Run",
+    "choose_folder",
+    "make_job",
+    "open_run",
+    "resume",
+    "search",
+    "train_again",
+]
 
 #: What a driver that was killed at once leaves behind.
 _BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
@@ -182,7 +188,9 @@ def make_job(spec: Spec, data: Prepared) -> Job:
         trainer=spec.trainer,
         data=data.data,
         max_epochs=spec.max_epochs,
-        objective=choose_objective(load_trainer(spec.trainer, list_module_paths(spec)), spec.metric),
+        objective=choose_objective(
+            load_trainer(spec.trainer, list_module_paths(spec)), spec.metric
+        ),
         paths=list_module_paths(spec),
     )
 
@@ -207,7 +215,9 @@ class Run:
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
                 f"missing: {e}; put them back, or `caviar repair {shlex.quote(str(folder))}`"
             ) from e
-        self._states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes)
+        self._states = CheckpointStore(
+            folder / "checkpoints", budget_bytes=spec.search.state_budget_bytes
+        )
         self._states.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
 
     def train(

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from orchestrator.search.budget import DEFAULT_SECONDS, Budget
 from orchestrator.errors import SpecError
-from orchestrator.search.events import SessionStarted, TrialStarted
-from orchestrator.search.simulate import SimulationResult, simulate
-from pipelines.runs.spec import Spec
-from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.runtime.trainer import Job
 from orchestrator.runtime.worker import Checkpoint
+from orchestrator.search.budget import DEFAULT_SECONDS, Budget
+from orchestrator.search.events import SessionStarted, TrialStarted
+from orchestrator.search.random_streams import derive_trial_seed
+from orchestrator.search.simulate import SimulationResult, simulate
 from pipelines.data.preprocessing import Prepared
+from pipelines.runs.spec import Spec
 from pipelines.runs.specs import make_search
 from pipelines.see.formatting import format_duration
 
-__all__ = ["Cost", "expected", "measure_cost", "format_plan"]
+__all__ = ["Cost", "expected", "format_plan", "measure_cost"]
 
 SAMPLES = 12  #: configurations trained for an epoch to learn what one costs
 SAMPLE_SECONDS = 5.0  #: for all of them, about
@@ -60,7 +60,9 @@ def measure_cost(spec: Spec, job: Job) -> Cost:
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
-def expected(spec: Spec, added: Budget, cost: Cost, *, workers: int) -> tuple[SimulationResult, float]:
+def expected(
+    spec: Spec, added: Budget, cost: Cost, *, workers: int
+) -> tuple[SimulationResult, float]:
     """A simulated run under this budget, and by how much its counts are to be multiplied.
 
     Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
@@ -89,7 +91,9 @@ def expected(spec: Spec, added: Budget, cost: Cost, *, workers: int) -> tuple[Si
     return found, scale
 
 
-def format_plan(spec: Spec, data: Prepared, added: Budget, cost: Cost, *, workers: int) -> list[str]:
+def format_plan(
+    spec: Spec, data: Prepared, added: Budget, cost: Cost, *, workers: int
+) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
     if added.unlimited:
         added = Budget(seconds=DEFAULT_SECONDS)
@@ -108,7 +112,8 @@ def format_plan(spec: Spec, data: Prepared, added: Budget, cost: Cost, *, worker
         f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_rule(spec)}",
         f"budget    {_budget(added)}, {workers} workers",
         f"an epoch  {format_duration(float(np.median(each)))} "
-        f"({format_duration(each[0])} to {format_duration(each[-1])}, {len(each)} configurations tried)",
+        f"({format_duration(each[0])} to {format_duration(each[-1])}, "
+        f"{len(each)} configurations tried)",
         f"about     {trials} trials, {epochs} epochs, {format_duration(found.seconds * scale)}",
         f"          {reached}",
         f"disk      up to {disk / 1e6:.0f} MB, most of it states of trials that wait",

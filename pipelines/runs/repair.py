@@ -6,10 +6,8 @@ that was itself broken off is finished by the next one. The old files stay in da
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,16 @@ from threadpoolctl import threadpool_limits
 
 from orchestrator.errors import InvalidEntry
 from orchestrator.search.events import Kind, SessionDetails, SessionStarted, TrialStarted
-from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
-from orchestrator.store.lock import Lock
-from orchestrator.store.files import reporting_write_errors
+from orchestrator.search.messages import Entry, Observation
 from orchestrator.search.replay import ReplayResult, replay
 from orchestrator.search.salvage import REASON, salvage
-from orchestrator.search.messages import Entry, Observation
-from pipelines.runs.spec import Spec
+from orchestrator.store.files import reporting_write_errors
+from orchestrator.store.lock import Lock
+from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
 from orchestrator.store.tables import Tables
-from pipelines.see.run import read_run_spec
+from pipelines.runs.spec import Spec
 from pipelines.runs.specs import make_search, make_tables
+from pipelines.see.run import read_run_spec
 
 __all__ = ["repair", "replay_run"]
 

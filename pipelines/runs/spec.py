@@ -15,13 +15,12 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
 from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import SpecError
-from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.methods import METHODS
 from orchestrator.search.pruning import PRUNINGS
+from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.samplers import SAMPLERS
 from orchestrator.search.spec import SearchSpec
 from orchestrator.space.parse import parse_parameter
@@ -195,7 +194,9 @@ class _SearchModel(_Strict):
     )
     coarse_share: float = Field(0.4, gt=0, le=1)
     zooms: int | None = Field(None, ge=0)  # the method's
-    initial_configs: Annotated[tuple[dict[str, bool | int | float | str], ...], Field(strict=False)] = ()
+    initial_configs: Annotated[
+        tuple[dict[str, bool | int | float | str], ...], Field(strict=False)
+    ] = ()
     initial_seeds: Annotated[tuple[_Seed, ...], Field(strict=False)] = ()
     audit: float = Field(0.0, ge=0, le=0.5)
     explode_above: float = Field(1e4, gt=0)
@@ -250,7 +251,9 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         space = spec.parameters()
         for config in spec.search.initial_configs:
             if not space.allows(space.check(config, source="search.initial_configs")):
-                raise SpecError(f"search.initial_configs: {dict(config)} breaks one of the constraints")
+                raise SpecError(
+                    f"search.initial_configs: {dict(config)} breaks one of the constraints"
+                )
     except SpecError as e:
         raise SpecError(f"{source}: {e}") from e
     return spec
@@ -359,5 +362,3 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         ("search",): _SearchModel,
     }
     return list(models[path].model_fields)
-
-

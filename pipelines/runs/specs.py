@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RunError, SpecError
+from orchestrator.runtime.trainer import choose_objective, load_trainer
 from orchestrator.search.samplers.random import Random
 from orchestrator.search.search import Search
-from pipelines.runs.spec import Spec, load_spec, parse_yaml, read_yaml
 from orchestrator.store.tables import Tables
-from orchestrator.runtime.trainer import load_trainer, choose_objective
 from pipelines.data.builtin_trainers import BUILTIN_TRAINERS, is_builtin_trainer
 from pipelines.data.datasets import BUILT_IN, Table, fingerprint, read
-from pipelines.runs.warm_start import select_warm_start
 from pipelines.data.preprocessing import Prepared, prepare
-from trainers.training.settings import read_settings
+from pipelines.runs.spec import Spec, load_spec, parse_yaml, read_yaml
+from pipelines.runs.warm_start import select_warm_start
 from trainers.errors import ConfigError
+from trainers.training.settings import read_settings
 
 __all__ = [
-    "validate_before_start",
     "list_module_paths",
+    "load_space_spec",
+    "make_search",
+    "make_tables",
     "new_spec",
     "prepared",
-    "make_search",
-    "load_space_spec",
-    "make_tables",
+    "validate_before_start",
 ]
 
 TRIED = 64  #: draws looked at for what the trainer would refuse; every option is among them

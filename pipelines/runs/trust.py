@@ -7,8 +7,6 @@ for again.
 
 from __future__ import annotations
 
-from pipelines.data.builtin_trainers import is_builtin_trainer
-
 import contextlib
 import hashlib
 import os
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from orchestrator.errors import SpecError
 from orchestrator.store.files import atomic_write
+from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.runs.spec import read_yaml
 
 __all__ = ["check_trust", "remember"]

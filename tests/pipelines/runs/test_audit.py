@@ -16,9 +16,9 @@ from scipy.stats import binomtest, spearmanr
 from test_runs import check_tables, searched
 
 from orchestrator.errors import RunError
-from orchestrator.store.lock import Lock
 from orchestrator.search.trial import Status
-from pipelines.see.run import best, load, read_run_spec, summary
+from orchestrator.store.lock import Lock
+from pipelines.cli import main
 from pipelines.runs.audit import (
     LEAST,
     AuditedRung,
@@ -30,9 +30,9 @@ from pipelines.runs.audit import (
     format_audit,
     make_audit_spec,
 )
-from pipelines.cli import main
-from pipelines.runs.launch import train_again
 from pipelines.runs.execution import ExecutionOptions
+from pipelines.runs.launch import train_again
+from pipelines.see.run import best, load, read_run_spec, summary
 
 INLINE = ExecutionOptions(pool="inline")
 values = st.lists(st.integers(0, 9), min_size=3, max_size=30)

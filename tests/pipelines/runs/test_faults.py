@@ -25,9 +25,9 @@ from test_runs import check_tables, values
 import caviar
 from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
-from pipelines.see.run import load, summary
 from pipelines.data.model import load_model
 from pipelines.runs.repair import replay_run
+from pipelines.see.run import load, summary
 
 pytestmark = pytest.mark.faults
 INLINE = ExecutionOptions(pool="inline")

@@ -12,8 +12,8 @@ import pytest
 from test_faults import started, wait_for_rows
 from test_runs import check_tables
 
-from pipelines.see.run import load
 from pipelines.runs.repair import replay_run
+from pipelines.see.run import load
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 

@@ -19,8 +19,8 @@ import pytest
 from test_faults import started, wait_for_rows
 from test_runs import TOYS, check_tables, toy_spec
 
-from pipelines.see.run import load, summary
 from pipelines.runs.repair import replay_run
+from pipelines.see.run import load, summary
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(180)]
 

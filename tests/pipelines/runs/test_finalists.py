@@ -15,11 +15,11 @@ import caviar
 from caviar import ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.store.lock import Lock
-from pipelines.see.run import best, iterate_configs_by_rank, load, read_run_spec
 from pipelines.cli import main
+from pipelines.data.model import load_model, read_best_identity
 from pipelines.runs.finalists import _tied, finalists, format_finalists, make_finalists_spec
 from pipelines.runs.launch import train_again
-from pipelines.data.model import load_model, read_best_identity
+from pipelines.see.run import best, iterate_configs_by_rank, load, read_run_spec
 
 INLINE = ExecutionOptions(pool="inline")
 LOSS = {"metric": "validation_log_loss", "maximize": False}

@@ -12,11 +12,11 @@ from test_runs import check_tables, searched
 
 import caviar
 from caviar import Budget, ExecutionOptions
-from orchestrator.store import mirror
 from orchestrator.errors import RunError
+from orchestrator.store import mirror
 from orchestrator.store.mirror import Mirror, restore
-from pipelines.see.run import load, summary
 from pipelines.data.model import load_model
+from pipelines.see.run import load, summary
 
 KNOWN = ["trial", "epoch", "validation_log_loss"]
 

@@ -17,13 +17,13 @@ from test_runs import INLINE, check_tables, searched
 import caviar
 from caviar import Budget
 from orchestrator.errors import RunError
-from orchestrator.store.log import read_entries
-from orchestrator.search.replay import replay
 from orchestrator.search.messages import Observation
+from orchestrator.search.replay import replay
 from orchestrator.search.search import Search
-from pipelines.see.run import load, read_run_spec
+from orchestrator.store.log import read_entries
 from pipelines.runs.repair import repair, replay_run
 from pipelines.runs.specs import make_tables
+from pipelines.see.run import load, read_run_spec
 
 METHODS = ["caviar", "asha", "hyperband", "median", "random"]
 

@@ -17,13 +17,13 @@ from sklearn.metrics import accuracy_score, log_loss
 import caviar
 from caviar import Budget, ExecutionOptions, InputError
 from orchestrator.errors import RunError
-from orchestrator.store.lock import Lock
 from orchestrator.runtime.pool import InlinePool
-from pipelines.see.run import load, locate_best_values, summary
+from orchestrator.store.lock import Lock
 from pipelines.cli import main
 from pipelines.data.datasets import read
 from pipelines.data.model import load_model
 from pipelines.data.splits import split
+from pipelines.see.run import load, locate_best_values, summary
 
 INLINE = ExecutionOptions(pool="inline")
 TOYS = str(Path(__file__).parents[2] / "toys")

@@ -181,7 +181,7 @@ def test_a_state_budget_is_read_in_bytes(text: str, count: int) -> None:
         ("rungs:", "state_budget: 2 XB, rungs:", "search.state_budget"),
         ("rungs:", "state_budget: -1, rungs:", "search.state_budget"),
         ("rungs:", "explode_above: many, rungs:", "search.explode_above"),
-        ("rungs:", "given: [{rate: 7}], rungs:", "search.initial_configs: rate needs a value in log"),
+        ("rungs:", "given: [{rate: 7}], rungs:", "initial_configs: rate needs a value in log"),
         ("rungs:", "given: [{}], rungs:", "search.initial_configs: needs a value for rate"),
         ("rungs:", "given: [{rate: .nan}], rungs:", "rate needs a value in log"),
         ("max_epochs: 9", "max_epochs: many", "max_epochs"),

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from orchestrator.search.pruning.rungs import Rungs
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
 from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
+from orchestrator.search.pruning.rungs import Rungs
 from orchestrator.store.log import read_entries
 from pipelines.runs.specs import make_search, make_tables
 from pipelines.see.formatting import format_number
@@ -92,7 +92,7 @@ def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_run
     assert len(waiting)
     for trial in waiting:
         epoch = search.trials[trial].epoch
-        pruner = search._pruner
+        pruner = search.method._pruner
         assert isinstance(pruner, Rungs)
         rung = pruner._rungs[epoch]
         assert (
