@@ -94,7 +94,7 @@ def fed(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Sea
     return search
 
 
-def told(search: Search) -> dict[str, Any]:
+def describe_search(search: Search) -> dict[str, Any]:
     """All that a search says of itself, as values that can be compared."""
     trials = {}
     for trial in search.trials.values():
@@ -229,12 +229,12 @@ class Play:
     def repeat(self, number: int) -> None:
         """A report comes in a second time, or from a worker that was given up."""
         if self.old:
-            before = told(self.search)
+            before = describe_search(self.search)
             report = self.old[number % len(self.old)]
             assert self.search.observe(report, self.seconds) is None
             late = replace(report, attempt=report.attempt + 99)
             assert self.search.observe(late, self.seconds) is None
-            assert told(self.search) == before
+            assert describe_search(self.search) == before
 
     def evict(self) -> None:
         waiting = [t.id for t in self.search.trials.values() if t.status is Status.PAUSED]
@@ -248,7 +248,7 @@ class Play:
         stopped = [t for t, word in lives(self.log).items() if word.endswith("x")]
         assert not self.search.counts[Status.RUNNING]
         again = fed(self.spec, self.log, seed=self.seed)
-        assert told(again) == told(self.search)
+        assert describe_search(again) == describe_search(self.search)
         self.search, self.out = again, {}
         budget = budget or self.search.budget
         self._take([SessionStarted(budget=budget, reason="a session")], apply=True)
@@ -268,7 +268,7 @@ class Play:
     def check_replay(self) -> None:
         """What was applied is all there is to know: a fresh search says the same and goes on so."""
         again = fed(self.spec, self.log, seed=self.seed)
-        assert told(again) == told(self.search)
+        assert describe_search(again) == describe_search(self.search)
         for _ in range(3):
             assert again.suggest() == self.search.suggest()
 

@@ -16,6 +16,7 @@ from search_examples import (
     Play,
     answer_of_another_process,
     curve,
+    describe_search,
     events,
     fed,
     lives,
@@ -25,7 +26,6 @@ from search_examples import (
     report_of,
     session,
     spec_of,
-    told,
 )
 
 from orchestrator.search.budget import Budget
@@ -209,8 +209,8 @@ def test_replaying_any_beginning_of_a_log_gives_the_state_of_that_moment(pruning
     for i, entry in enumerate(play.log):
         live.apply(entry)
         if i % 7 == 0:
-            assert told(fed(spec, play.log[: i + 1])) == told(live)
-    assert told(live) == told(play.search)
+            assert describe_search(fed(spec, play.log[: i + 1])) == describe_search(live)
+    assert describe_search(live) == describe_search(play.search)
 
 
 # ---------------------------------------------------------------------- starting
@@ -248,7 +248,7 @@ def test_a_report_of_an_earlier_attempt_or_out_of_turn_changes_nothing() -> None
     first, _ = play.out[0]
     play.report(0, 0.5)
     play.fail(0, "lost")
-    before = told(play.search)
+    before = describe_search(play.search)
     for late in (
         report_of(first, 2, 0.1),
         report_of(play.out[0][0], 1, 0.1),
@@ -256,7 +256,7 @@ def test_a_report_of_an_earlier_attempt_or_out_of_turn_changes_nothing() -> None
         replace(report_of(first, 2, 0.1), trial=99),
     ):
         assert play.search.observe(late, 9.0) is None
-    assert told(play.search) == before
+    assert describe_search(play.search) == before
     play.report(0, 0.1)
     assert play.search.incumbent.epoch == 2
 

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_examples import (
     curve,
+    describe_search,
     fed,
     make_search,
     make_tables,
@@ -27,7 +28,6 @@ from search_examples import (
     report_of,
     session,
     spec_of,
-    told,
 )
 
 from orchestrator.errors import RunError
@@ -63,7 +63,7 @@ class Driver:
             self.log.restore(seq, at_seconds, entry)
             self.seconds = max(self.seconds, at_seconds)
             self.search.apply(entry)
-        self.before = told(self.search)
+        self.before = describe_search(self.search)
         self.out: dict[int, tuple[Assignment, int]] = {}
         opening = SessionStarted(budget=budget, reason="a session")
         self.search.apply(opening)
@@ -165,7 +165,7 @@ def check_folder(run: Path, live: Driver) -> None:
 def check_restart(run: Path, live: Driver) -> None:
     """Whoever takes the run up now knows what the live one knows."""
     again = fed(SPEC, (entry for _, _, entry in read_entries(run, make_tables(SPEC))))
-    assert told(again) == told(live.search)
+    assert describe_search(again) == describe_search(live.search)
 
 
 # ---------------------------------------------------------------------- parts
@@ -274,7 +274,7 @@ def test_a_run_that_crashed_can_be_resumed_again_and_again(tmp_path: Path) -> No
     first.log.flush(final=True)
     assert first.search.counts[Status.COMPLETED]
     second = Driver(tmp_path, budget=session(trials=6))
-    assert second.before == told(first.search)
+    assert second.before == describe_search(first.search)
     assert not second.step(rng)
 
 
