@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -165,13 +165,12 @@ class _DataModel(_Strict):
 _Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def _one_of(names: Iterable[str]) -> AfterValidator:
+def _one_of(names: Collection[str]) -> AfterValidator:
     """Refuse a text that is not one of the names."""
-    known = tuple(names)
-    listed = ", ".join(map(repr, known))
 
     def check(value: str) -> str:
-        if value not in known:
+        if value not in names:
+            listed = ", ".join(map(repr, names))
             raise PydanticCustomError("one_of", f"input should be one of {listed}")
         return value
 
