@@ -287,9 +287,9 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
     states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
     session = Session(
         search=Search(SPACE, spec, seed=0, max_epochs=max_epochs),
-        pool=pool, log=Log(folder, TABLES), states=states,
+        pool=pool, log=Log(folder, TABLES), checkpoints=states,
         budget=Budget(trials=trials), at_seconds=0.0, expected_epochs=np.inf,
-        session_event=SessionStarted(budget=Budget(trials=trials), reason="a benchmark"),
+        start=SessionStarted(budget=Budget(trials=trials), reason="a benchmark"),
         watcher=marks, save_best=lambda *_: None, closing_events=list,
     )  # fmt: skip
     began = time.process_time()

@@ -1,7 +1,8 @@
-"""The loop of a session: it owns the clock, and carries values between search, pool and log."""
+"""The loop of a session: the clock's owner, which carries values between search, pool and log."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +30,10 @@ from orchestrator.store.log import Log
 
 __all__ = ["Session", "SessionResult", "Watcher"]
 
-WAIT_SECONDS = 0.1  #: for a message, before the clock and the stop flag are looked at again
-MAX_FAILURES_AT_START = 8  #: trials that may fail at the start, before the run is given up
+WAIT_SECONDS = 0.1  #: longest wait for a message before the clock and the stop flag are looked at
+MAX_FAILURES_AT_START = 8  #: the run is given up when its first so many trials all have failed
+
+logger = logging.getLogger("caviar.runtime.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,35 +42,50 @@ class SessionResult:
 
     status: str  #: finished | interrupted | failed
     reason: str
-    seconds: float  #: of this session
-    busy_seconds: float  #: inside epochs, over all workers
-    worker_seconds: float  #: workers x seconds, as workers came and went
+    seconds: float  #: duration of this session
+    busy_seconds: float  #: time inside epochs, summed over all workers
+    worker_seconds: float  #: time that workers were up, summed over all workers
     dropped: int  #: reports of attempts that had been given up
 
     @property
     def utilisation(self) -> float:
-        """The share of the workers' time that was training."""
+        """Share of the workers' time that was training."""
         return self.busy_seconds / self.worker_seconds if self.worker_seconds else 0.0
 
 
 class Watcher(Protocol):
-    """Whoever looks on: the terminal."""
+    """Follows a session and shows it, for example in the terminal."""
 
-    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
-        """One more row of the log."""
+    def happened(self, entry: Entry, at_seconds: float) -> None:
+        """One more row was added to the log."""
 
     def tick(self, session: Session) -> None:
         """Called about ten times a second."""
 
     def note(self, text: str) -> None:
-        """Something that a person should know, from any thread."""
+        """Tell a person something; may be called from any thread."""
 
     def close(self) -> None:
         """The session is over, however it ended."""
 
 
 class Session:
-    """One driver's work on a run, from the first assignment to the last row."""
+    """One driver's work on a run, from the first assignment to the last row.
+
+    Args:
+        search: Decides; the run's log has been applied to it.
+        pool: Trains.
+        log: Takes every entry down.
+        checkpoints: Keeps the states of trials that may go on.
+        budget: What the run may use in all, as `start` says.
+        start: The session's first event.
+        at_seconds: The run's clock when the session begins.
+        expected_epochs: Epochs that a budget of trials will need, pruning included, or inf.
+        watcher: Follows the session.
+        save_best: Writes the model of a new incumbent.
+        closing_events: Called after the last assignment; the events it returns are logged.
+        clock: Monotonic time in seconds.
+    """
 
     def __init__(
         self,
@@ -75,9 +93,9 @@ class Session:
         search: Search,
         pool: Pool,
         log: Log,
-        states: CheckpointStore,
+        checkpoints: CheckpointStore,
         budget: Budget,
-        session_event: SessionStarted,
+        start: SessionStarted,
         at_seconds: float,
         expected_epochs: float,
         watcher: Watcher,
@@ -85,15 +103,15 @@ class Session:
         closing_events: Callable[[], Sequence[Event]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.search, self.pool, self.log, self.states = search, pool, log, states
-        self.budget, self.session_event, self.watcher = budget, session_event, watcher
-        self.expected_epochs = expected_epochs  #: of the whole run, pruning reckoned in
+        self.search, self.pool, self.log, self.checkpoints = search, pool, log, checkpoints
+        self.budget, self.start, self.watcher = budget, start, watcher
+        self.expected_epochs = expected_epochs
         self.busy_seconds = self.worker_seconds = 0.0
         self.dropped = 0
-        self.stopping = ""  #: a reason to stop, set by a signal handler
+        self.stopping = ""  #: reason to stop, set by a signal handler
         self._save_best, self._closing_events, self._clock = save_best, closing_events, clock
-        self._best: tuple[Incumbent, State] | None = None
-        self._begun = self._ticked = clock()
+        self._unsaved_best: tuple[Incumbent, State] | None = None
+        self._started = self._ticked = clock()
         self._offset = at_seconds
         self._epochs_before = search.epochs
         self._first_failure = ""
@@ -101,17 +119,17 @@ class Session:
 
     def now(self) -> float:
         """Seconds since the run began; breaks between sessions do not count."""
-        return self._offset + self._clock() - self._begun
+        return self._offset + self._clock() - self._started
 
     def remaining_seconds(self) -> float:
-        """Until the deadline; infinite without one."""
+        """Seconds until the deadline; infinite without one."""
         return remaining(self.budget.seconds, self.now())
 
     def seconds_left(self) -> float | None:
-        """Until the budget is used up, as far as one can tell; None before the first epoch.
+        """Estimated seconds until the budget is used up; None before the first epoch.
 
-        A budget of epochs, or what a budget of trials is expected to need with its pruning
-        (`expected_epochs`), is divided by the pace so far.
+        A budget of epochs, or the epochs that a budget of trials is expected to need with its
+        pruning (`expected_epochs`), is divided by the pace so far.
         """
         pace = (self.search.epochs - self._epochs_before) / max(self.now() - self._offset, 1e-9)
         epochs = min(remaining(self.budget.epochs, 0), self.expected_epochs)
@@ -121,17 +139,20 @@ class Session:
         return max(self.remaining_seconds(), 0.0) if self.budget.seconds is not None else None
 
     def run(self) -> SessionResult:
-        """Train until the budget is used up, nothing is left to do, or someone says stop."""
-        self._happened([self.session_event], apply=True)
-        self._happened(self.search.stop("the last session ended without a word"))
-        self._flush()  # whoever looks from outside sees that the session has begun
+        """Train until the budget is used up, nothing is left to do, or a signal says stop."""
+        logger.info("session starts: %s", self.start.reason)
+        self.search.apply(self.start)
+        self._record([self.start])
+        self._record(self.search.stop("the last session was killed"))
+        self._flush()  # from now on, readers of the folder see that the session runs
         self._ticked = self._clock()
         status, reason = "failed", "an error of the program"
         try:
-            status, reason = self._loop()
+            status, reason = self._train()
         finally:
             self.watcher.close()
             self._close(status, reason)
+        logger.info("session ends: %s, %s", status, reason)
         return SessionResult(
             status=status,
             reason=reason,
@@ -141,105 +162,123 @@ class Session:
             dropped=self.dropped,
         )
 
-    def _loop(self) -> tuple[str, str]:
+    def _train(self) -> tuple[str, str]:
+        """The loop; returns the session's status and the reason of its end."""
         while True:
             if self.stopping:
                 return "interrupted", self.stopping
-            if ended := self._used_up():
-                self._take(self.pool.drain())
-                return "finished", ended
+            if exhausted := self._describe_exhausted_budget():
+                self._handle(self.pool.drain())
+                return "finished", exhausted
             self._assign()
-            if not self.pool.busy() and self.pool.free():  # none busy, none free: all starting
-                if self._all_failed():
-                    return "failed", f"every trial failed: {self._first_failure}"
-                if self.search.incumbent is None:
-                    return "failed", "no trial had a result: all diverged or failed"
-                return "finished", "all trials have ended"
+            if not self.pool.busy() and self.pool.free():  # neither busy nor free: all starting
+                return self._status_without_work()
             left = max(self.remaining_seconds(), 0.0)
-            self._take(self.pool.poll(min(WAIT_SECONDS, left), left=left))
+            self._handle(self.pool.poll(min(WAIT_SECONDS, left), left=left))
             self._tick()
-            if self.search.counts[Status.FAILED] >= MAX_FAILURES_AT_START and self._all_failed():
+            failures = self.search.counts[Status.FAILED]
+            if failures >= MAX_FAILURES_AT_START and self._all_failed():
                 return "failed", f"every trial failed: {self._first_failure}"
             if self.log.due():
                 self._flush()
 
-    def _used_up(self) -> str:
-        """Which budget is used up, in words, or nothing."""
+    def _status_without_work(self) -> tuple[str, str]:
+        if self._all_failed():
+            return "failed", f"every trial failed: {self._first_failure}"
+        if self.search.incumbent is None:
+            return "failed", "no trial had a result: all diverged or failed"
+        return "finished", "all trials have ended"
+
+    def _describe_exhausted_budget(self) -> str:
+        """Which limit of the budget is used up, in words; empty if none is."""
         if self.remaining_seconds() <= 0:
             return f"the time is up ({self.budget.seconds:g} s)"
-        if remaining(self.budget.epochs, self.search.epochs) <= 0:
+        if self._epochs_used_up():
             return f"the epochs are used up ({self.budget.epochs:g})"
         return ""
+
+    def _epochs_used_up(self) -> bool:
+        return remaining(self.budget.epochs, self.search.epochs) <= 0
+
+    # ------------------------------------------------------------------ handing out
 
     def _assign(self) -> None:
         """Give every free worker something to do."""
         while self.pool.free() > 0:
             events = self.search.suggest()
-            self._happened(events)
+            self._record(events)
             if not events or not isinstance(events[-1], Assigning):
                 return
             self._hand_out(events[-1])
 
     def _hand_out(self, event: Assigning) -> None:
-        """To a worker: what a START, PROMOTE or RETRY asks for, with the last state there is."""
+        """Give an assignment to the pool, with the trial's last checkpoint there is."""
         assignment = self.search.assignment(event)
-        self.pool.submit(assignment, self.states.get(assignment.trial))
+        self.pool.submit(assignment, self.checkpoints.get(assignment.trial))
 
-    def _take(self, messages: list[Message]) -> None:
+    # ------------------------------------------------------------------ taking in
+
+    def _handle(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if isinstance(message, Report):
-                self._report(message)
+                self._handle_report(message)
             else:
-                self._failure(message)
+                self._handle_failure(message)
 
-    def _report(self, report: Report) -> None:
-        if remaining(self.budget.epochs, self.search.epochs) <= 0:
-            return  # one more than the budget: as if it were still in flight
+    def _handle_report(self, report: Report) -> None:
+        if self._epochs_used_up():
+            return  # one epoch more than the budget: it counts as still in flight
         if not self.search.accepts(report):
             self.dropped += 1
             return
         state, report = report.state, replace(report, state=None)
-        if state is not None and report.last:  # held before PAUSED is logged
-            self.states.put(report.trial, Checkpoint(epoch=report.epoch, state=state))
+        if state is not None and report.last:  # the store has it before PAUSED is logged
+            self.checkpoints.put(report.trial, Checkpoint(epoch=report.epoch, state=state))
         at_seconds = self.now()
         events = self.search.observe(report, at_seconds)
-        assert events is not None  # it was accepted
+        assert events is not None  # the search accepts the report
         self.busy_seconds += report.seconds
-        self._happened([Observation(report=report, at_seconds=at_seconds)])
-        self._happened(events)
+        self._record([Observation(report=report, at_seconds=at_seconds), *events])
         best = self.search.incumbent
         if state is not None and best and (best.trial, best.epoch) == (report.trial, report.epoch):
-            self._best = best, state
-        while self.states.over_budget():
-            evicted = self.search.evict(
-                self.states, "the states of trials that wait need more than their budget"
-            )
-            if not evicted:
-                break
-            self._happened(evicted)
+            self._unsaved_best = best, state
+        self._evict()
 
-    def _failure(self, failure: Failure) -> None:
+    def _evict(self) -> None:
+        """Give up trials until the checkpoints fit into their budget."""
+        while self.checkpoints.over_budget():
+            events = self.search.evict(
+                self.checkpoints, "the states of trials that wait need more than their budget"
+            )
+            if not events:
+                return
+            self._record(events)
+
+    def _handle_failure(self, failure: Failure) -> None:
         self._first_failure = self._first_failure or failure.message
         events = self.search.fail(failure)
         if events is None:
             self.dropped += 1
             return
-        self._happened(events)
+        logger.info("trial %d, attempt %d: %s", failure.trial, failure.attempt, events[-1].reason)
+        self._record(events)
         if isinstance(events[-1], TrialRetried):
             self._hand_out(events[-1])
 
-    def _happened(self, entries: Sequence[Entry], *, apply: bool = False) -> None:
-        """Log what the search has decided, and let go of states that nobody will ask for."""
+    # ------------------------------------------------------------------ writing down
+
+    def _record(self, entries: Sequence[Entry]) -> None:
+        """Log what was applied, and let go of checkpoints that no trial needs any more."""
+        at_seconds = self.now()
         for entry in entries:
-            if apply:
-                self.search.apply(entry)
-            at_seconds = self.now()
             self.log.append(entry, at_seconds)
+        for entry in entries:
             self.watcher.happened(entry, at_seconds)
-            if isinstance(entry, TrialEvent):
-                status = self.search.trials[entry.trial].status
-                if status in ENDED:
-                    self.states.drop(entry.trial)
+            if isinstance(entry, TrialEvent) and self._has_ended(entry.trial):
+                self.checkpoints.drop(entry.trial)
+
+    def _has_ended(self, trial: int) -> bool:
+        return self.search.trials[trial].status in ENDED
 
     def _tick(self) -> None:
         now = self._clock()
@@ -251,37 +290,46 @@ class Session:
         return 0 < self.search.started == self.search.counts[Status.FAILED]
 
     def _flush(self, *, final: bool = False) -> None:
-        """States and the best model before the rows that speak of them.
+        """Write checkpoints and the best model, then the rows that speak of them.
 
         Raises:
             RunError: If the disk is full, or gone; what was on it stays whole.
         """
+        begin = self._clock()
         try:
-            self.states.flush()
-            if self._best is not None:
-                self._save_best(*self._best)
-                self._best = None
+            self.checkpoints.flush()
+            if self._unsaved_best is not None:
+                self._save_best(*self._unsaved_best)
+                self._unsaved_best = None
             self.log.flush(final=final)
         except OSError as e:
             self._unwritable = True
+            logger.warning("flush failed: %s", e)
             raise RunError(
                 f"the run's folder cannot be written: {e.strerror}; make room there, then "
                 f"`caviar resume` goes on from what is on the disk"
             ) from e
+        logger.debug(
+            "flush took %.3f s, %d epochs in all", self._clock() - begin, self.search.epochs
+        )
 
     def _close(self, status: str, reason: str) -> None:
         self._tick()
-        self._happened(self.search.stop(reason))
+        self._record(self.search.stop(reason))
         self.pool.close()
         if self._unwritable:
             return
         if status == "finished":
-            self.states.trim()
+            self.checkpoints.trim()
         self._flush()
         details = EndDetails(dropped_reports=self.dropped, worker_seconds=self.worker_seconds)
-        ended = SessionEnded(status=status, reason=reason, details=details)
-        self._happened([ended], apply=True)
+        self._apply_and_record([SessionEnded(status=status, reason=reason, details=details)])
         try:
-            self._happened(self._closing_events(), apply=True)
+            self._apply_and_record(self._closing_events())
         finally:
             self._flush(final=True)
+
+    def _apply_and_record(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.search.apply(event)
+        self._record(events)
