@@ -319,10 +319,10 @@ class Run:
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
             return []
         model, data = load_model(self.folder / "best"), self.data
-        figures = model.figures(data.x_test, data.y_test)
+        figures = model.evaluate(data.x_test, data.y_test)
         intervals = {
-            "validation": model.intervals(data.data.x_validation, data.data.y_validation),
-            "test": model.intervals(data.x_test, data.y_test),
+            "validation": model.compute_intervals(data.data.x_validation, data.data.y_validation),
+            "test": model.compute_intervals(data.x_test, data.y_test),
         }
         return [
             Event(
