@@ -1,4 +1,4 @@
-"""The best model on disk: all that predict needs, and nothing that is unpickled."""
+"""The best model on disk: all that `caviar predict` needs, without pickles."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from orchestrator.store.checkpoints import to_tensors
 from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
+from pipelines.data.encode import decode_target, encode_features, encode_target
 from pipelines.data.intervals import compute_intervals
-from pipelines.data.preprocessing import Preprocessing, apply, decode_target, encode_target
+from pipelines.data.preprocessing import Preprocessing
 from trainers.network.losses import compute_probabilities
 from trainers.network.network import predict
 from trainers.training.evaluation import Evaluation
@@ -79,7 +80,7 @@ def read_best_identity(folder: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A trained network with its preprocessing, ready for rows as they stand in a file."""
+    """A trained network with its preprocessing, which takes rows as they stand in a file."""
 
     weights: Mapping[str, np.ndarray]  #: arrays of the trainer's state that a prediction needs
     config: Config  #: hyperparameters of the trial
@@ -99,7 +100,7 @@ class Model:
         """Predict the rows of a file, and compute the metrics if the file has the target, too."""
         p = self.preprocessing
         features, target = read_features(source, p.columns, p.target_name)
-        x = apply(p, features)
+        x = encode_features(p, features)
         out = self.compute_outputs(x)
         if p.task == "regression":
             frame = pd.DataFrame({"prediction": decode_target(p, out)})

@@ -43,7 +43,7 @@ from orchestrator.search.messages import State
 from orchestrator.runtime.worker import restore_trainer
 from pipelines.see.run import load, read_run_spec, rank_epochs, summary
 from pipelines.data.model import load_model, save_model, read_best_identity
-from pipelines.data.preprocessing import Prepared
+from pipelines.data.prepare import PreparedData
 from pipelines.runs.repair import repair
 from pipelines.runs.specs import (
     validate_before_start,
@@ -153,7 +153,7 @@ def _with_workers(
     crew: ExecutionOptions | None,
     added: Added | None,
     watch: MakeWatcher | None,
-    read: Callable[[], tuple[Spec, Prepared]],
+    read: Callable[[], tuple[Spec, PreparedData]],
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
     crew, added = crew or ExecutionOptions(), added or Added()
@@ -172,7 +172,7 @@ def _with_workers(
         workers.close()
 
 
-def make_job(spec: Spec, data: Prepared) -> Job:
+def make_job(spec: Spec, data: PreparedData) -> Job:
     """What the workers of a run are made with.
 
     Raises:
@@ -190,7 +190,7 @@ def make_job(spec: Spec, data: Prepared) -> Job:
 class Run:
     """A run's folder, locked for writing, with all that its log says taken in."""
 
-    def __init__(self, folder: Path, spec: Spec, data: Prepared) -> None:
+    def __init__(self, folder: Path, spec: Spec, data: PreparedData) -> None:
         self.folder, self.spec, self.data = folder, spec, data
         self.job = make_job(spec, data)
         tables = make_tables(spec)
@@ -337,7 +337,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
+def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[Run]:
     """Make the run's folder, or take up the one there is, as its only writer.
 
     Raises:

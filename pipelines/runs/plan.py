@@ -16,7 +16,7 @@ from pipelines.runs.spec import Spec
 from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.runtime.trainer import Job
 from orchestrator.runtime.worker import Checkpoint
-from pipelines.data.preprocessing import Prepared
+from pipelines.data.prepare import PreparedData
 from pipelines.runs.specs import make_search
 from pipelines.see.formatting import format_duration
 
@@ -90,7 +90,9 @@ def expected(spec: Spec, added: Added, cost: Cost, *, workers: int) -> tuple[Sim
     return found, scale
 
 
-def format_plan(spec: Spec, data: Prepared, added: Added, cost: Cost, *, workers: int) -> list[str]:
+def format_plan(
+    spec: Spec, data: PreparedData, added: Added, cost: Cost, *, workers: int
+) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
     if added.seconds is added.trials is added.epochs is None:
         added = Added(seconds=DEFAULT_SECONDS)

@@ -62,9 +62,7 @@ def test_every_registered_metric_has_an_interval_within_its_bounds(metric: Metri
     assert low <= ends[0] <= metric.compute(evaluation) <= ends[1] <= high
 
 
-def test_an_interval_without_outputs_needs_a_metric_whose_value_and_rows_are_enough() -> (
-    None
-):
+def test_an_interval_without_outputs_needs_a_metric_whose_value_and_rows_are_enough() -> None:
     assert estimate_interval("accuracy", 0.9, 50) == wilson_interval(0.9, 50)
     assert estimate_interval("log_loss", 0.9, 50) is None
     assert estimate_interval("balanced_accuracy", 0.9, 50) is None  # of a user's own trainer
