@@ -13,9 +13,9 @@ wrong values, what may be adjusted, and the constructor of the scikit-learn esti
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar
 
 from trainers.errors import ConfigError
@@ -25,19 +25,19 @@ __all__ = ["Choice", "Hyperparameter", "Number"]
 Entry = TypeVar("Entry")
 Decorated = TypeVar("Decorated")
 
-#: Beyond it a float no longer holds every whole number.
+#: Bound below which a float holds every whole number.
 _EXACT_FLOATS = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A hyperparameter that is a number in [least, below); its default says whether it is whole."""
+    """A hyperparameter that is a number in [least, below); an int default makes it whole."""
 
-    default: float | int  #: value where a configuration has none; an int makes the number whole
+    default: float | int  #: value where a configuration has none
     least: float = 0.0  #: smallest value allowed
     below: float = math.inf  #: bound that no value reaches; infinity: any finite value
     argument: str = ""  #: argument of the option's code that receives the value
-    adjustable: bool = True  #: may change between epochs: the arrays and their meaning stay
+    adjustable: bool = True  #: whether the value may change between two epochs of a training
 
     def convert(self, key: str, value: object) -> float | int:
         """Turn a user's value into a plain float or int.
@@ -72,7 +72,7 @@ class Choice(Generic[Entry]):
     Args:
         key: Name of the hyperparameter.
         default: The option of a configuration that names none.
-        adjustable: Whether it may change between epochs.
+        adjustable: Whether the value may change between two epochs of a training.
     """
 
     def __init__(self, key: str, *, default: str, adjustable: bool = False) -> None:
@@ -90,6 +90,9 @@ class Choice(Generic[Entry]):
 
         def register(entry: Decorated) -> Decorated:
             assert name not in self._entries, f"{self.key} {name} is there already"
+            for key, number in numbers.items():
+                assert number.argument, f"{key} needs the argument that receives its value"
+                assert self.numbers.get(key, number) == number, f"{key} is declared twice"
             self._entries[name] = entry  # type: ignore[assignment] # keeps the decorated type
             self._numbers[name] = numbers
             return entry
@@ -142,16 +145,16 @@ class Choice(Generic[Entry]):
         return {number.argument: values[key] for key, number in self.find_numbers(name).items()}
 
 
-#: What a field of the settings is declared with.
+#: Declaration of a hyperparameter: a number, or a choice of names.
 Hyperparameter: TypeAlias = Number | Choice[Any]
 
 
-def _to_float(value: numbers.Real) -> float:
+def _to_float(value: Real) -> float:
     try:
         return float(value)
     except OverflowError:
         return math.inf
 
 
-def _is_number(value: object) -> TypeGuard[numbers.Real]:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _is_number(value: object) -> TypeGuard[Real]:
+    return isinstance(value, Real) and not isinstance(value, bool)

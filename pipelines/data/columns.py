@@ -176,9 +176,9 @@ def tidy_target(column: pd.Series[Any], where: str) -> pd.Series[Any]:
     return _tidy_column(column, where)
 
 
-def restore_target_type(target: pd.Series[Any], *, dropped: bool) -> pd.Series[Any]:
+def restore_target_type(target: pd.Series[Any], *, had_missing: bool) -> pd.Series[Any]:
     """Restore the type that missing values changed: bools to objects, integers to floats."""
-    return (_cast_whole_numbers(target) if dropped else target).infer_objects()
+    return (_cast_whole_numbers(target) if had_missing else target).infer_objects()
 
 
 def cast_target_like(column: pd.Series[Any], example: pd.Series[Any], where: str) -> pd.Series[Any]:

@@ -76,17 +76,18 @@ def read_table(source: str, *, target: str | None = None, test: str | None = Non
     frame, values, notes = _drop_rows_without_target(
         raw.frame[columns], tidy_target(raw.frame[name], source), source
     )
-    features, values = tidy_frame(frame, source), restore_target_type(values, dropped=bool(notes))
+    features = tidy_frame(frame, source)
+    values = restore_target_type(values, had_missing=bool(notes))
     _check_learnable(features, values, source)
     test_features = test_target = None
     if (test_set := _find_test_set(raw, test, columns, name)) is not None:
         where = test or source
-        frame, labels, dropped = _drop_rows_without_target(
+        frame, labels, test_notes = _drop_rows_without_target(
             test_set[0], cast_target_like(test_set[1], values, where), where
         )
         test_features = cast_like(frame, features, where)
         test_target = restore_type_like(labels, values)
-        notes += dropped
+        notes += test_notes
     return Table(
         features=features,
         target=values,

@@ -140,8 +140,8 @@ def _guess_layout(sample: bytes, expected: Sequence[str], source: str) -> _Layou
     separator, width = _guess_separator(lines)
     value_lines = (i for i, line in enumerate(lines) if _has_values(line, separator, width))
     skip = next(value_lines, 0)
-    first, *others = (row for row in _split_rows(lines[skip:], separator) if row)
-    body = [row for row in others if len(row) == width]
+    first, *following = (row for row in _split_rows(lines[skip:], separator) if row)
+    body = [row for row in following if len(row) == width]
     header = _is_header(first, body, expected)
     fields = [field for row in body for field in row]
     return _Layout(

@@ -133,9 +133,9 @@ def _standardise(
     table = np.array([(c.median, c.centre, c.spread, c.mean, c.scale) for c in columns])
     median, centre, spread, mean, scale = table.T
     tailed = np.array([c.tailed for c in columns])
-    filled = np.where(np.isnan(block), median, block)
-    filled[:, tailed] = bend_tails(((filled - centre) / spread)[:, tailed])
-    return clip_outliers((filled - mean) / scale)
+    values = np.where(np.isnan(block), median, block)
+    values[:, tailed] = bend_tails(((values - centre) / spread)[:, tailed])
+    return clip_outliers((values - mean) / scale)
 
 
 def _encode_categories(column: CategoryColumn, values: pd.Series[Any]) -> npt.NDArray[np.int64]:

@@ -84,7 +84,7 @@ class Model:
 
     weights: Mapping[str, np.ndarray]  #: arrays of the trainer's state that a prediction needs
     config: Config  #: hyperparameters of the trial
-    preprocessing: Preprocessing  #: what the training rows have taught about the columns
+    preprocessing: Preprocessing  #: how columns and target become numbers
     trial: int  #: trial that the model is from
     epoch: int  #: epoch of the trial after which the weights were taken
 

@@ -55,13 +55,7 @@ def prepare_table(
         DataError: If the task does not fit the target, or the rows do not suffice.
     """
     task = infer_task(table.target) if task is None else task
-    if task not in ("classification", "regression"):
-        raise DataError(f"a task is classification or regression, got --task {task!r}")
-    if task == "regression" and not is_numeric(table.target):
-        raise DataError(
-            f"{table.source}: regression needs a target of numbers, got "
-            f"{table.target_name!r} with {table.target.iloc[0]!r}; use --task classification"
-        )
+    _check_task(table, task)
     rows = split_rows(
         table, task=task, seed=seed, validation_share=validation_share, test_share=test_share
     )
@@ -94,3 +88,13 @@ def prepare_table(
         fingerprint=compute_fingerprint(table),
         notes=table.notes,
     )
+
+
+def _check_task(table: Table, task: str) -> None:
+    if task not in ("classification", "regression"):
+        raise DataError(f"a task is classification or regression, got --task {task!r}")
+    if task == "regression" and not is_numeric(table.target):
+        raise DataError(
+            f"{table.source}: regression needs a target of numbers, got "
+            f"{table.target_name!r} with {table.target.iloc[0]!r}; use --task classification"
+        )

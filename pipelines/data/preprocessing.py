@@ -1,6 +1,6 @@
-"""What is learnt from the training rows: how each column becomes numbers, and how the target does.
+"""How the columns and the target of a table become numbers, as learnt from the training rows.
 
-Plain names and numbers, which go into JSON: a model needs no pickle.
+All fields are plain names and numbers, which go into JSON: a model needs no pickle.
 """
 
 from __future__ import annotations

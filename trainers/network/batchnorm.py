@@ -153,16 +153,16 @@ class RunningStatistics:
     def settle(self, *, decay: float, epsilon: float) -> None:
         """Take the added batches into `running`; needed before `running` is read."""
         count = len(self._rows)
-        shares, left, total = self._shares, 1.0, 0.0
+        shares, remaining, total = self._shares, 1.0, 0.0
         for i in reversed(range(count)):
             seen, rows = self.batches + i, self._rows[i]
             old_share = min(decay, seen / (seen + 1))
-            share = (1.0 - old_share) * left  # what the later batches leave of this one
+            share = (1.0 - old_share) * remaining  # what the later batches leave of this one
             unbiased = share * rows / (rows - 1)
             shares[0, i], shares[1, i] = share, unbiased
             total += unbiased
-            left *= old_share
-        self.running *= self.running.dtype.type(left)
+            remaining *= old_share
+        self.running *= self.running.dtype.type(remaining)
         for value, weights, added in zip(self.running, shares, self._added, strict=True):
             np.dot(weights[:count], added[:count], out=self._sum)
             value += self._sum

@@ -51,9 +51,9 @@ class RowBroadcast:
         rows, units = self._shape
         longer = (rows // self._repeats, units * self._repeats)
         repeated = self._repeated.reshape(1, -1)
-        same, a = out is a, a.reshape(longer)
+        in_place, a = out is a, a.reshape(longer)
         # NumPy sees at once that an array overlaps with itself; with another view it has to look.
-        out = a if same else out.reshape(longer)
+        out = a if in_place else out.reshape(longer)
         if operation in (np.minimum, np.maximum):  # which take no third argument by position
             return prepare_call(operation, a, repeated, out=out)
         return prepare_call(operation, a, repeated, out)  # 0.2 us less
@@ -68,11 +68,11 @@ def prepare_by_row(operation: np.ufunc, a: Array, row: Array, out: Array) -> lis
 @contextmanager
 def shorten_buffer() -> Iterator[None]:
     """Make NumPy's buffer shorter than a run within this context, so that none is used."""
-    before = np.setbufsize(_BUFFER)
+    previous = np.setbufsize(_BUFFER)
     try:
         yield
     finally:
-        np.setbufsize(before)
+        np.setbufsize(previous)
 
 
 def _count_repeats(rows: int, units: int) -> int:

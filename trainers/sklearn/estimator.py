@@ -69,8 +69,9 @@ class BatchNormMLP(Parameters, ABC):
         examples, held_out = self._begin(X, y, sample_weight), None
         if self.early_stopping:
             examples, held_out = self._split(examples)
-        done = int(getattr(self, "_state", {}).get("trainer.epochs", 0))
-        self._train(self._make_trainer(examples, schedule_end=done + self.max_epochs), held_out)
+        epochs_before = int(getattr(self, "_state", {}).get("trainer.epochs", 0))
+        schedule_end = epochs_before + self.max_epochs
+        self._train(self._make_trainer(examples, schedule_end=schedule_end), held_out)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -91,7 +92,7 @@ class BatchNormMLP(Parameters, ABC):
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Examples:
         """Check the examples, and begin a new training unless there is a state to continue from."""
-        new = not self.__sklearn_is_fitted__()
+        is_new = not self.__sklearn_is_fitted__()
         # A value too large for float32 becomes inf, which scikit-learn refuses with a message.
         with np.errstate(over="ignore", invalid="ignore"):
             x, y = validate_data(
@@ -101,10 +102,10 @@ class BatchNormMLP(Parameters, ABC):
                 dtype=np.float32,
                 ensure_min_samples=2,
                 y_numeric=not is_classifier(self),
-                reset=new,
+                reset=is_new,
             )
         examples = (x, y, None) if sample_weight is None else select_weighted(x, y, sample_weight)
-        if new:
+        if is_new:
             self._learn_target(examples[1], examples[2], classes)
             self.loss_curve_ = []
             generator = check_random_state(self.random_state)
@@ -174,8 +175,8 @@ class BatchNormMLP(Parameters, ABC):
             )
         units = {f"units_{i}": int(size) for i, size in enumerate(sizes, start=1)}
         parameters = self.get_params(deep=False)
-        others = {key: parameters[key] for key in HYPERPARAMETERS if key in parameters}
-        return {"layers": len(sizes), **units, **others}
+        options = {key: parameters[key] for key in HYPERPARAMETERS if key in parameters}
+        return {"layers": len(sizes), **units, **options}
 
     def _train(self, trainer: Trainer, held_out: Examples | None) -> None:
         """Train to the end, or until the score on the held out rows gets no better."""
@@ -245,5 +246,5 @@ class BatchNormMLP(Parameters, ABC):
 
 def is_stale(scores: Sequence[float], *, epochs: int, tol: float) -> bool:
     """Tell whether no score of the last `epochs` is above the best before, by `tol`. Pure."""
-    before, last = scores[:-epochs], scores[-epochs:]
-    return bool(before) and not (max(last) > max(before) and max(last) >= max(before) + tol)
+    earlier, last = scores[:-epochs], scores[-epochs:]
+    return bool(earlier) and not (max(last) > max(earlier) and max(last) >= max(earlier) + tol)

@@ -32,7 +32,7 @@ _Network: Any = make_dataclass(
 
 @dataclass(eq=False, repr=False)
 class Parameters(_Network):  # type: ignore[misc] # scikit-learn is not typed
-    """The constructor, which as scikit-learn wants it stores its arguments and does no more."""
+    """The constructor, which only stores its arguments, as scikit-learn requires."""
 
     _: KW_ONLY
     max_epochs: int = 100

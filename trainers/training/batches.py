@@ -86,14 +86,14 @@ class ShuffledBatches:
             while block := list(islice(batches, at_a_time)):
                 yield from self._gather(order[block[0][0] : block[-1][1]], length)
 
-    def _gather(self, chosen: Array, length: int) -> Iterator[tuple[Array, Array, Array | None]]:
+    def _gather(self, rows: Array, length: int) -> Iterator[tuple[Array, Array, Array | None]]:
         # mode="clip" writes straight into `out`; the default goes through a copy of it.
-        x = np.take(self._x, chosen, axis=0, out=self._x_block[: len(chosen)], mode="clip")
-        shares = np.full((len(chosen) // length, length), 1.0 / length, self._x.dtype)
+        x = np.take(self._x, rows, axis=0, out=self._x_block[: len(rows)], mode="clip")
+        shares = np.full((len(rows) // length, length), 1.0 / length, self._x.dtype)
         if self._weights is not None:
-            shares *= self._weights[chosen].reshape(shares.shape)
+            shares *= self._weights[rows].reshape(shares.shape)
         targets = self._loss.make_targets(
-            self._y[chosen].reshape(shares.shape), shares, self._classes
+            self._y[rows].reshape(shares.shape), shares, self._classes
         )
         weighted = repeat(None) if self._weights is None else shares
         yield from zip(x.reshape(*shares.shape, -1), targets, weighted, strict=False)

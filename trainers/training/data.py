@@ -36,7 +36,7 @@ class Data:
     target_scale: float = 1.0  #: regression: natural units for one standardised unit; > 0
 
     def __post_init__(self) -> None:
-        """Check each array once, here, so that the training step need not."""
+        """Check each array once, so that the training step does not have to."""
         if self.task not in ("classification", "regression"):
             raise DataError(f"task must be classification or regression, got {self.task!r}")
         if self.task == "classification" and self.outputs < 2:

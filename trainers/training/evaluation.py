@@ -1,4 +1,4 @@
-"""What a metric is computed from: a network's outputs for a whole set of rows, and the targets."""
+"""The outputs and targets of a whole set of rows, which metrics are computed from."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A new metric is one entry of METRICS, with a formula that gets the outputs for the whole validation
 set (`Evaluation`). Everything else follows from the entry: what a trainer declares and reports, the
-figures of a saved model, their intervals, and the bounds of what is printed.
+metrics of a saved model, their intervals, and the bounds of the intervals that are printed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["METRICS", "Metric", "compute_metrics", "declare_metrics", "find_metr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric: what it is called, which way is better, and how it is computed."""
+    """A metric of a network's outputs: name, goal, bounds, formula and interval."""
 
     name: str  #: name of the metric, unique over all tasks
     task: str  #: task that the metric is for, "classification" or "regression"
@@ -38,7 +38,7 @@ class Metric:
 
 
 def list_metrics(task: str) -> list[Metric]:
-    """List the metrics of a task; the first decides which model is better, the second ties."""
+    """List the metrics of a task; the first one decides by default, the second breaks ties."""
     return [metric for metric in METRICS if metric.task == task]
 
 
@@ -70,8 +70,8 @@ def _compute_accuracy(evaluation: Evaluation) -> float:
     def count_right(logits: Array, y: Array) -> float:
         if not np.isfinite(logits).all():
             return math.nan  # nan has no order, and an infinite logit would look perfect
-        chosen = logits[:, 0] > 0 if evaluation.classes == 2 else logits.argmax(axis=1)
-        return float((chosen == y).sum())
+        predictions = logits[:, 0] > 0 if evaluation.classes == 2 else logits.argmax(axis=1)
+        return float((predictions == y).sum())
 
     return evaluation.sum_over_blocks(count_right) / len(evaluation.targets)
 

@@ -72,8 +72,8 @@ class Settings:
     batch_size: int = _declare(Number(default=64, least=2))
     #: Course of the learning rate, a name in `trainers.training.schedules.SCHEDULES`.
     schedule: str = _declare(SCHEDULES)
-    #: Share w of the weights W that is added to their gradient (gradient += w W), >= 0; weight
-    #: matrices only.
+    #: Multiple w of the weights W that is added to their gradient (gradient += w W), in [0, 1e30);
+    #: weight matrices only.
     weight_decay: float = _declare(Number(default=0.0, below=1e30))
     #: Share of hidden activations DROPPED in training, [0, 1).
     dropout: float = _declare(Number(default=0.0, below=1.0))

@@ -34,7 +34,7 @@ _NOT_WEIGHTS = ("optimizer.", "trainer.")
 
 
 class _BatchNormTrainer:
-    """Trains one network epoch by epoch; between two epochs it can be saved, moved and adjusted.
+    """Trainer of one network; between two epochs it can be saved, moved and adjusted.
 
     The state holds what was learnt and where training stands (with the seed, from which every
     epoch's random numbers follow), not the hyperparameters: those are the arguments of the
@@ -53,7 +53,7 @@ class _BatchNormTrainer:
 
     #: Type and goal of what an epoch reports, by name; see `orchestrator.runtime.trainer`.
     metrics: ClassVar[dict[str, tuple[type, str]]]
-    task: ClassVar[str]  #: "classification" or "regression"
+    task: ClassVar[str]  #: task of the network, "classification" or "regression"
 
     def __init__(
         self, config: Mapping[str, object], *, seed: int, data: Data, max_epochs: int
@@ -176,7 +176,7 @@ class _BatchNormTrainer:
         self._optimizer.load(memory)
 
     def _train(self) -> float:
-        """Train one epoch; the mean loss of its examples, not finite if training diverged.
+        """Train one epoch and return its mean loss, which is not finite if training diverged.
 
         The penalty of weight decay is not in the loss.
         """
