@@ -15,6 +15,7 @@ from trainers.training.evaluation import Evaluation
 from trainers.training.metrics import Metric, find_metric
 
 __all__ = [
+    "Interval",
     "bootstrap_interval",
     "compute_intervals",
     "estimate_interval",
@@ -26,6 +27,7 @@ COVERAGE = 0.95
 #: Number of times that the bootstrap draws the rows again.
 RESAMPLES = 200
 
+#: Low and high end.
 Interval = tuple[float, float]
 
 
@@ -55,9 +57,9 @@ _METHODS_BY_OUTPUTS: Mapping[
 ] = {"bootstrap": bootstrap_interval}
 
 
-def compute_intervals(metrics: Sequence[Metric], evaluation: Evaluation) -> dict[str, list[float]]:
+def compute_intervals(metrics: Sequence[Metric], evaluation: Evaluation) -> dict[str, Interval]:
     """Compute the low and the high end of each metric's interval, by the metric's name."""
-    return {metric.name: [*_compute_interval(metric, evaluation)] for metric in metrics}
+    return {metric.name: _compute_interval(metric, evaluation) for metric in metrics}
 
 
 def _compute_interval(metric: Metric, evaluation: Evaluation) -> Interval:

@@ -23,7 +23,7 @@ from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
 from pipelines.data.encode import decode_target, encode_features, encode_target
-from pipelines.data.intervals import compute_intervals
+from pipelines.data.intervals import Interval, compute_intervals
 from pipelines.data.preprocessing import Preprocessing
 from trainers.network.losses import compute_probabilities
 from trainers.network.network import predict
@@ -119,7 +119,7 @@ class Model:
         """Compute the metrics of the task for prepared rows; errors are in the target's unit."""
         return compute_metrics(self.preprocessing.task, self._make_evaluation(x, y))
 
-    def compute_intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
+    def compute_intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, Interval]:
         """Compute the low and the high end of each metric's 95 % interval."""
         metrics = list_metrics(self.preprocessing.task)
         return compute_intervals(metrics, self._make_evaluation(x, y))
