@@ -225,9 +225,9 @@ def digits() -> Split:
 
 def mnist(folder: Path) -> Split:
     """The 60,000 training images, a sixth of them for validation."""
-    from pipelines.data.sources import load
+    from pipelines.data.sources import load_source
 
-    frame = load(str(folder)).frame
+    frame = load_source(str(folder)).frame
     target = frame.columns[-1]
     x = frame.drop(columns=target).to_numpy(np.float32)
     return standardised(x, frame[target].to_numpy(np.int64), held_out=10_000)

@@ -1,1 +1,1 @@
-"""What a trial trains: batch-norm networks in plain NumPy."""
+"""Batch-norm networks in plain NumPy, which the trials of a search train."""

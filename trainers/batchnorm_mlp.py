@@ -1,4 +1,4 @@
-"""The import path that version 0.1 wrote into spec.yaml and best/; its runs go on loading."""
+"""Import path that version 0.1 wrote into spec.yaml and best/, so that its runs still load."""
 
 from trainers.training.trainer import BatchNormClassifier, BatchNormRegressor
 

@@ -1,9 +1,9 @@
-"""Every error that the trainers raise on purpose.
+"""The errors that the trainers raise on purpose.
 
     TrainerError (a ValueError)
     ├── ConfigError   a hyperparameter is unknown, out of range, or fixed once training has begun
     ├── DataError     the arrays do not fit together
-    └── StateError    a saved state is not one of this network and optimizer
+    └── StateError    a saved state is not of this network and optimizer
 
 A network that diverges is a result and not an error: its metrics are nan.
 """
@@ -14,7 +14,7 @@ __all__ = ["ConfigError", "DataError", "StateError", "TrainerError"]
 
 
 class TrainerError(ValueError):
-    """The root: catch it to catch all that the trainers raise on purpose."""
+    """The base class of all errors that the trainers raise on purpose."""
 
 
 class ConfigError(TrainerError):

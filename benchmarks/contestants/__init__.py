@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from trainers.network.arrays import Array
-from trainers.network.losses import network_outputs
+from trainers.network.losses import count_network_outputs
 
 __all__ = ["DECAY", "EPSILON", "Contestant", "Entrant", "Pool", "Shape", "Split", "pool"]
 
@@ -29,7 +29,7 @@ class Shape:
     @property
     def outputs(self) -> int:
         """Width of the output layer: ours needs one logit for two classes."""
-        return network_outputs("classification", self.widths[-1])
+        return count_network_outputs("classification", self.widths[-1])
 
     @property
     def flops(self) -> int:

@@ -6,9 +6,9 @@ import numpy as np
 
 from benchmarks.contestants import DECAY, EPSILON, Pool, Shape, Split
 from trainers.network.backprop import Backprop
-from trainers.network.losses import loss_class
+from trainers.network.losses import choose_loss
 from trainers.network.network import Network
-from trainers.network.spread import short_buffer
+from trainers.network.row_broadcast import shorten_buffer
 from trainers.training.data import Data
 from trainers.training.optimizers import Adam
 from trainers.training.trainer import BatchNormClassifier
@@ -21,7 +21,7 @@ class Contestant:
         classes = shape.widths[-1]
         self.network = Network((*shape.widths[:-1], shape.outputs), dtype=np.float32)
         self.network.draw(np.random.default_rng(1), "he")
-        loss = loss_class("classification", classes)
+        loss = choose_loss("classification", classes)
         self.backprop = Backprop(
             self.network,
             rows=shape.rows,
@@ -34,11 +34,11 @@ class Contestant:
             self.network.parameters, self.network.gradient, beta1=0.9, beta2=0.999, epsilon=1e-8
         )
         shares = np.full(pool.y.shape, 1 / shape.rows, np.float32)
-        self.batches = list(zip(pool.x, loss.targets(pool.y, shares, classes), strict=True))
+        self.batches = list(zip(pool.x, loss.make_targets(pool.y, shares, classes), strict=True))
 
     def run(self, steps: int) -> None:
         """Forward, backward, running statistics, Adam."""
-        with np.errstate(all="ignore"), short_buffer():
+        with np.errstate(all="ignore"), shorten_buffer():
             for _ in range(steps // len(self.batches)):
                 for x, targets in self.batches:
                     self.backprop(x, targets)

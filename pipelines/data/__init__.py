@@ -1,1 +1,1 @@
-"""From a user's data to arrays, and a saved model back to predictions."""
+"""From a user's data to arrays, and from a saved model to predictions."""

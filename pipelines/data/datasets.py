@@ -1,7 +1,7 @@
-"""From what a user names, a file, a folder or a built-in set, to a checked table of columns.
+"""From a file, a folder or a built-in set to a checked table of columns.
 
-`sources` finds the columns, `columns` makes numbers or text of them; here it is settled which of
-them is the target, and that there is something to learn from.
+`sources` loads the columns, `columns` makes numbers or text of them. This module decides which of
+them is the target, and checks that there is something to learn from.
 """
 
 from __future__ import annotations
@@ -18,83 +18,76 @@ import pandas as pd
 
 from orchestrator.errors import DataError
 from pipelines.data.columns import (
-    cast,
+    are_positional,
+    cast_like,
     cast_target_like,
     is_numeric,
-    like,
-    match_labels,
-    numbers,
-    one_matrix,
-    positional,
-    settle,
-    texts,
-    tidy,
+    restore_target_type,
+    restore_type_like,
+    tidy_frame,
     tidy_target,
 )
 from pipelines.data.hints import find_similar, format_names
-from pipelines.data.sources import BUILT_IN, Raw, load
+from pipelines.data.sources import BUILT_IN, RawTable, load_source
 
-__all__ = [
-    "BUILT_IN",
-    "Table",
-    "fingerprint",
-    "is_numeric",
-    "match_labels",
-    "numbers",
-    "one_matrix",
-    "read",
-    "read_features",
-    "texts",
-]
+__all__ = ["BUILT_IN", "Table", "compute_fingerprint", "read_features", "read_table"]
 
-MIN_ROWS = 10  # fewer leave too little for three parts
-BLOCK_ROWS = 8192  # rows converted at a time, so that no float64 copy of all rows is held
+#: Smallest number of rows; fewer leave too little for three parts.
+MIN_ROWS = 10
+#: Rows hashed at a time, so that no copy of all rows is held.
+BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Columns to learn from and the column to predict; every row's target is known."""
+    """Columns to learn from and the column to predict; no row is without a target."""
 
-    features: pd.DataFrame  #: N rows; each column numbers or text, named by text
+    features: pd.DataFrame  #: N rows; each column has a name and holds numbers or text
     target: pd.Series[Any]  #: N values: numbers, bools or text; none is missing
-    target_name: str
-    test_features: pd.DataFrame | None = None  #: the same columns, if a test set came along
-    test_target: pd.Series[Any] | None = None
-    image: bool = False  #: all features are pixels on one common scale
-    source: str  #: as the user named it
-    has_header: bool  #: False: columns are named by their position, "0", "1", ...
+    target_name: str  #: name of the column to predict
+    test_features: pd.DataFrame | None = None  #: the test set's features, if there is one
+    test_target: pd.Series[Any] | None = None  #: the test set's targets, if there is one
+    image: bool = False  #: whether all features are pixels on one common scale
+    source: str  #: name or path of the data, as the user wrote it
+    has_header: bool  #: if False, columns are named by their position, "0", "1", ...
     notes: tuple[str, ...] = ()  #: what was left out, for the user to read
 
 
-def read(source: str, *, target: str | None = None, test: str | None = None) -> Table:
-    """Read what `source` names into a checked table.
+def read_table(source: str, *, target: str | None = None, test: str | None = None) -> Table:
+    """Read a data set into a checked table.
 
     Args:
-        source: One of `BUILT_IN`, or a path. `./digits` is the way to a file of a built-in's name.
+        source: One of `BUILT_IN`, or a path. A file with a built-in's name needs `./digits`.
         target: The column to predict, by name; without a header by position, "0", "1", ..., "-1".
             None takes the labels of the format, else the last column.
-        test: A second source with the same columns; it becomes the test set.
+        test: A second source with the same columns, which becomes the test set.
 
     Raises:
-        DataError: If a source cannot be read, or there is nothing in it to learn from.
+        DataError: If a source cannot be read, or has nothing to learn from.
     """
-    raw = load(source)
-    name = _target_name(raw, target, source)
+    raw = load_source(source)
+    name = _find_target_name(raw, target, source)
     columns = [c for c in raw.frame.columns if c != name]
     if not columns:
         raise DataError(
             f"{source}: needs at least one feature column besides the target, got one column "
             f"{name!r}; separate the columns with , ; tab | or spaces"
         )
-    frame, values, notes = _known(raw.frame[columns], tidy_target(raw.frame[name], source), source)
-    features, values = tidy(frame, source), settle(values, dropped=bool(notes))
-    _check(features, values, source)
+    frame, values, notes = _drop_rows_without_target(
+        raw.frame[columns], tidy_target(raw.frame[name], source), source
+    )
+    features = tidy_frame(frame, source)
+    values = restore_target_type(values, had_missing=bool(notes))
+    _check_learnable(features, values, source)
     test_features = test_target = None
-    if (found := _test_set(raw, test, columns, name)) is not None:
+    if (test_set := _find_test_set(raw, test, columns, name)) is not None:
         where = test or source
-        frame, labels, dropped = _known(found[0], cast_target_like(found[1], values, where), where)
-        test_features, test_target = like(frame, features, where), cast(labels, values)
-        notes += dropped
+        frame, labels, test_notes = _drop_rows_without_target(
+            test_set[0], cast_target_like(test_set[1], values, where), where
+        )
+        test_features = cast_like(frame, features, where)
+        test_target = restore_type_like(labels, values)
+        notes += test_notes
     return Table(
         features=features,
         target=values,
@@ -115,36 +108,36 @@ def read_features(
 
     With a header columns are found by name, in any order, and others are ignored; without one
     they are taken by position. A delimited file's values come as text, just as they were written,
-    so that "007" stays a category; `preprocessing.apply` knows which columns are numbers. Of a
-    source that brings a test set, the test set is read.
+    so that "007" stays a category; `encode_features` knows which columns are numbers. If the
+    source has a test set, that is what is read.
 
     Returns:
-        The columns in the order of `columns`, and the target where the source has it.
+        The columns in the order of `columns`, and the target if the source has one.
 
     Raises:
-        DataError: If the source cannot be read or lacks a column; it names the column.
+        DataError: If the source cannot be read, or lacks a column, which the message names.
     """
     layouts = [list(columns)]
-    if target_name is not None and positional(columns):
+    if target_name is not None and are_positional(columns):
         at = int(target_name) if target_name.isdecimal() else len(columns)
         layouts.insert(0, [*columns[:at], target_name, *columns[at:]])
-    return _find(source, layouts, columns, target_name)
+    return _read_columns(source, layouts, columns, target_name)
 
 
-def fingerprint(table: Table) -> str:
-    """Name the table's content: 32 hex digits over names, kinds and values, not over the path."""
+def compute_fingerprint(table: Table) -> str:
+    """Compute 32 hex digits from the names, kinds and values of a table, not from its path."""
     digest = hashlib.sha256(json.dumps([table.target_name, table.image]).encode())
     parts = [table.features, table.target.to_frame("target")]
     if table.test_features is not None and table.test_target is not None:
         parts += [table.test_features, table.test_target.to_frame("target")]
     for part in parts:
-        for piece in _bytes(part):
+        for piece in _serialise(part):
             digest.update(piece)
     return digest.hexdigest()[:32]
 
 
-def _bytes(frame: pd.DataFrame) -> Iterator[bytes]:
-    """All that identifies a frame; text as its distinct values and a code for each row."""
+def _serialise(frame: pd.DataFrame) -> Iterator[bytes]:
+    """Serialise all that identifies a frame; text as its values and a code for each row."""
     kinds = [str(frame[c].dtype) if is_numeric(frame[c]) else "text" for c in frame.columns]
     yield json.dumps([len(frame), list(frame.columns), kinds]).encode()
     if "text" not in kinds and len(set(kinds)) == 1:  # pixels: row blocks beat 784 columns
@@ -163,7 +156,7 @@ def _bytes(frame: pd.DataFrame) -> Iterator[bytes]:
 # --- which column is which --------------------------------------------------------------------
 
 
-def _target_name(raw: Raw, target: str | None, where: str) -> str:
+def _find_target_name(raw: RawTable, target: str | None, where: str) -> str:
     names = list(raw.frame.columns)
     if target is None and raw.target_name is not None and raw.target_name not in names:
         raise DataError(
@@ -187,39 +180,39 @@ def _target_name(raw: Raw, target: str | None, where: str) -> str:
     )
 
 
-def _test_set(
-    raw: Raw, test: str | None, columns: Sequence[str], name: str
+def _find_test_set(
+    raw: RawTable, test: str | None, columns: Sequence[str], name: str
 ) -> tuple[pd.DataFrame, pd.Series[Any]] | None:
-    """The features and the target of `test`, else of the test set that came along, if any."""
+    """Find the features and the target of `test`, or of the test set in `raw`, if there is one."""
     if test is None:
         return None if raw.test is None else (raw.test[list(columns)], raw.test[name])
-    features, target = _find(test, [list(raw.frame.columns), columns], columns, name)
+    features, target = _read_columns(test, [list(raw.frame.columns), columns], columns, name)
     if target is None:
         raise DataError(f"{test}: a test set needs the target, but there is no column {name!r}")
     return features, target
 
 
-def _find(
+def _read_columns(
     source: str, layouts: Sequence[Sequence[str]], columns: Sequence[str], target_name: str | None
 ) -> tuple[pd.DataFrame, pd.Series[Any] | None]:
-    """The columns and, where it is there, the target; `layouts` name columns without a header."""
-    known = [name for name in (*columns, target_name) if name is not None]
-    raw = load(source, known=known, as_text=True)
+    """Read the columns and, if there is one, the target; `layouts` name columns without header."""
+    expected = [name for name in (*columns, target_name) if name is not None]
+    raw = load_source(source, expected=expected, as_text=True)
     frame = raw.frame if raw.test is None else raw.test
     missing = [c for c in columns if c not in frame.columns]
-    if missing and raw.has_header and not positional(columns):
-        found = find_similar(missing[0], list(frame.columns))
-        hint = f"; did {found[0]!r} mean {missing[0]!r}?" if found else "; add it to the file"
+    if missing and raw.has_header and not are_positional(columns):
+        similar = find_similar(missing[0], list(frame.columns))
+        hint = f"; did {similar[0]!r} mean {missing[0]!r}?" if similar else "; add it to the file"
         raise DataError(f"{source}: needs column {format_names(missing)}, which is not there{hint}")
     if missing or not raw.has_header:
-        fitting = next((each for each in layouts if len(each) == frame.shape[1]), None)
-        if fitting is None:
+        names = next((layout for layout in layouts if len(layout) == frame.shape[1]), None)
+        if names is None:
             widths = " or ".join(str(len(layout)) for layout in layouts)
             raise DataError(
                 f"{source}: without a header it needs {widths} columns, got {frame.shape[1]}; "
                 "put the same columns in, or the same header on top"
             )
-        frame = frame.set_axis(list(fitting), axis=1)
+        frame = frame.set_axis(list(names), axis=1)
     target = frame[target_name] if target_name in frame.columns else None
     return frame[list(columns)], target
 
@@ -227,10 +220,10 @@ def _find(
 # --- what can be learnt from ------------------------------------------------------------------
 
 
-def _known(
+def _drop_rows_without_target(
     features: pd.DataFrame, target: pd.Series[Any], where: str
 ) -> tuple[pd.DataFrame, pd.Series[Any], tuple[str, ...]]:
-    """The rows whose target is known."""
+    """Drop the rows without a target; a note says how many."""
     missing = target.isna()
     if not missing.any():
         return features, target, ()
@@ -247,7 +240,7 @@ def _known(
     )
 
 
-def _check(features: pd.DataFrame, target: pd.Series[Any], where: str) -> None:
+def _check_learnable(features: pd.DataFrame, target: pd.Series[Any], where: str) -> None:
     if len(features) < MIN_ROWS:
         raise DataError(
             f"{where}: needs at least {MIN_ROWS} rows with a target, got {len(features)}"

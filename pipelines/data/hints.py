@@ -1,4 +1,4 @@
-"""Names in messages: a list that stays short, and those that a misspelt one may have meant."""
+"""Names in messages: short lists, and the names that a misspelt one resembles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["find_similar", "format_names"]
 
 
 def format_names(names: Sequence[str], most: int = 5) -> str:
-    """The names in quotes, at most so many of them, and how many more there are."""
+    """Format names in quotes: at most `most` of them, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def find_similar(name: str, options: Sequence[str]) -> list[str]:
-    """The options that look like `name`, the likest first; upper and lower case are alike."""
+    """Find the options that look like `name`, the most similar first; case does not matter."""
     by_lower = {option.lower(): option for option in options}
     return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, cutoff=0.6)]

@@ -1,4 +1,4 @@
-"""The best model on disk: all that predict needs, and nothing that is unpickled."""
+"""The best model on disk: all that `caviar predict` needs, without pickles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from orchestrator.errors import RunError
-from orchestrator.search.events import Interval
 from orchestrator.search.messages import State
 from orchestrator.search.trial import Incumbent
 from orchestrator.space.domains import Config
@@ -23,18 +22,15 @@ from orchestrator.store.checkpoints import to_tensors
 from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
-from pipelines.data.intervals import bootstrap_intervals
-from pipelines.data.preprocessing import Preprocessing, apply, decode_target, encode_target
-from trainers.network.losses import probabilities
+from pipelines.data.encode import decode_target, encode_features, encode_target
+from pipelines.data.intervals import Interval, compute_intervals
+from pipelines.data.preprocessing import Preprocessing
+from trainers.network.losses import compute_probabilities
 from trainers.network.network import predict
-from trainers.training.metrics import (
-    accuracy_and_log_loss,
-    classification_sums,
-    regression_errors,
-    regression_sums,
-)
+from trainers.training.evaluation import Evaluation
+from trainers.training.metrics import compute_metrics, list_metrics
 from trainers.training.settings import read_settings
-from trainers.training.trainer import weights
+from trainers.training.trainer import select_weights
 
 __all__ = ["Model", "load_model", "read_best_identity", "save_model"]
 
@@ -48,15 +44,15 @@ def save_model(
     trainer: str,
     preprocessing: Preprocessing,
 ) -> None:
-    """Write best/: weights, config, preprocessing. The config names trial and epoch, and is last.
+    """Write best/: weights, preprocessing and, last, the config, which names trial and epoch.
 
-    An exported model.onnx is of the model before this one, so it goes.
-    A trainer of the user's own is kept with its whole state; ours with its weights alone.
+    An exported model.onnx belongs to the model before this one, so it is removed. The whole state
+    of a user's trainer is written, but only the weights of one of ours.
     """
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").unlink(missing_ok=True)  # until the rest fits it
+    (folder / "config.yaml").unlink(missing_ok=True)  # without it the model is not whole
     (folder / "model.onnx").unlink(missing_ok=True)
-    arrays, rest = to_tensors(weights(state) if is_builtin_trainer(trainer) else state)
+    arrays, rest = to_tensors(select_weights(state) if is_builtin_trainer(trainer) else state)
     with atomic_write(folder / "model.safetensors") as file:
         file.write(save(arrays, {"rest": json.dumps(rest)}))
     with atomic_write(folder / "preprocessing.json") as file:
@@ -72,7 +68,7 @@ def save_model(
 
 
 def read_best_identity(folder: Path) -> tuple[int, int] | None:
-    """(trial, epoch) of the model in best/, or None if there is no whole one."""
+    """Read (trial, epoch) of the model in best/, or None if there is no whole model."""
     try:
         load((folder / "model.safetensors").read_bytes())
         json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
@@ -84,28 +80,28 @@ def read_best_identity(folder: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A trained network with its preprocessing, ready for rows as they stand in a file."""
+    """A trained network with its preprocessing, which takes rows as they stand in a file."""
 
-    weights: Mapping[str, np.ndarray]
-    config: Config
-    preprocessing: Preprocessing
-    trial: int
-    epoch: int
+    weights: Mapping[str, np.ndarray]  #: arrays of the trainer's state that a prediction needs
+    config: Config  #: hyperparameters of the trial
+    preprocessing: Preprocessing  #: how columns and target become numbers
+    trial: int  #: trial that the model is from
+    epoch: int  #: epoch of the trial after which the weights were taken
 
-    def outputs(self, x: np.ndarray) -> np.ndarray:
-        """What the network gives for prepared rows: (N, classes) probabilities, or (N,) values."""
-        raw = self._raw(x)
+    def compute_outputs(self, x: np.ndarray) -> np.ndarray:
+        """Compute (N, classes) probabilities or (N,) standardised values for prepared rows."""
+        raw = self._compute_raw(x)
         if self.preprocessing.task == "regression":
             values: np.ndarray = raw[:, 0]
             return values
-        return probabilities(raw, len(self.preprocessing.classes))
+        return compute_probabilities(raw, len(self.preprocessing.classes))
 
     def predict(self, source: str) -> tuple[pd.DataFrame, dict[str, float]]:
-        """Predictions for the rows of a file, and the figures if it has the target too."""
+        """Predict the rows of a file, and compute the metrics if the file has the target, too."""
         p = self.preprocessing
         features, target = read_features(source, p.columns, p.target_name)
-        x = apply(p, features)
-        out = self.outputs(x)
+        x = encode_features(p, features)
+        out = self.compute_outputs(x)
         if p.task == "regression":
             frame = pd.DataFrame({"prediction": decode_target(p, out)})
         else:
@@ -114,29 +110,31 @@ class Model:
                 frame[f"probability_{name}"] = out[:, i].astype(np.float64)
         if target is None:
             return frame, {}
-        known = target.notna().to_numpy()
-        if not known.any():
+        has_target = target.notna().to_numpy()
+        if not has_target.any():
             return frame, {}
-        return frame, self.figures(x[known], encode_target(p, target[known]))
+        return frame, self.evaluate(x[has_target], encode_target(p, target[has_target]))
 
-    def figures(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-        """Accuracy and log_loss, or rmse, mae and r2 in the target's own unit."""
-        return self._figures(self._raw(x), y)
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        """Compute the metrics of the task for prepared rows; errors are in the target's unit."""
+        return compute_metrics(self.preprocessing.task, self._make_evaluation(x, y))
 
-    def intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, Interval]:
-        """The low and the high end of each of its figures' 95 % interval."""
-        return bootstrap_intervals(self._figures, self._raw(x), y)
+    def compute_intervals(self, x: np.ndarray, y: np.ndarray) -> dict[str, Interval]:
+        """Compute the low and the high end of each metric's 95 % interval."""
+        metrics = list_metrics(self.preprocessing.task)
+        return compute_intervals(metrics, self._make_evaluation(x, y))
 
-    def _figures(self, raw: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    def _make_evaluation(self, x: np.ndarray, y: np.ndarray) -> Evaluation:
         p = self.preprocessing
-        if p.task == "regression":
-            rmse, mae, r2 = regression_errors(regression_sums(raw, y), y, scale=p.target_scale)
-            return {"rmse": rmse, "mae": mae, "r2": r2}
-        sums = classification_sums(raw, y, outputs=len(p.classes))
-        accuracy, log_loss = accuracy_and_log_loss(sums, examples=len(y))
-        return {"accuracy": accuracy, "log_loss": log_loss}
+        return Evaluation(
+            outputs=self._compute_raw(x),
+            targets=y,
+            classes=p.outputs,
+            block_rows=len(y),
+            target_scale=p.target_scale,
+        )
 
-    def _raw(self, x: np.ndarray) -> np.ndarray:
+    def _compute_raw(self, x: np.ndarray) -> np.ndarray:
         settings = read_settings(self.config)
         return predict(
             self.weights, x, activation=settings.activation, epsilon=settings.batchnorm_epsilon
@@ -144,10 +142,10 @@ class Model:
 
 
 def load_model(folder: str | Path) -> Model:
-    """The model in best/; reads only that folder.
+    """Load the model in best/; no other folder is read.
 
     Raises:
-        RunError: If it is not there, not whole, or of a trainer that is not ours.
+        RunError: If the model is not there, not whole, or of a trainer that is not ours.
     """
     folder = Path(folder)
     try:

@@ -1,4 +1,4 @@
-"""What a user can name, a file, a folder or a built-in set, and its columns as they are found."""
+"""The columns of a file, a folder or a built-in set, as they stand there."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from orchestrator.errors import DataError
-from pipelines.data.columns import number_columns
+from pipelines.data.columns import make_positional_names
 from pipelines.data.delimited import read_delimited
 from pipelines.data.hints import find_similar, format_names
 
-__all__ = ["BUILT_IN", "Raw", "load"]
+__all__ = ["BUILT_IN", "RawTable", "load_source"]
 
 BUILT_IN = ("digits", "wine", "breast_cancer", "diabetes")
 DELIMITED = (".csv", ".tsv", ".data", ".test", ".txt", ".dat")
@@ -30,23 +30,23 @@ IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
-    """All columns of one source, the target among them, as they were found."""
+class RawTable:
+    """All columns of one source, the target among them, as they stand there."""
 
-    frame: pd.DataFrame
-    has_header: bool = True
-    image: bool = False
-    target_name: str | None = None  #: where the format says it; else the last column
-    test: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
+    frame: pd.DataFrame  #: the columns, with their names
+    has_header: bool = True  #: if False, columns are named by their position, "0", "1", ...
+    image: bool = False  #: whether all features are pixels on one common scale
+    target_name: str | None = None  #: name of the target, if the format says which it is
+    test: pd.DataFrame | None = None  #: the same columns of a test set, if the source has one
+    notes: tuple[str, ...] = ()  #: what was left out, for the user to read
 
 
-def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Raw:
-    """Read all that `source` names.
+def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = False) -> RawTable:
+    """Load all columns of a source.
 
     Args:
         source: One of `BUILT_IN`, or a path.
-        known: Names of columns that are expected; they tell a header from a row.
+        expected: Names of columns that a header would have; they tell a header from a row.
         as_text: Whether the values of a delimited file stay as they are written.
 
     Raises:
@@ -54,21 +54,23 @@ def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Ra
             columns have one name.
     """
     if source in BUILT_IN:
-        return _built_in(source)
+        return _load_built_in(source)
     path = Path(source).expanduser()
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
         if path.is_dir():
-            raw = _idx_folder(path, source)
+            raw = _load_idx_folder(path, source)
         elif not path.exists():
-            raise DataError(_not_there(path, source))
+            raise DataError(_format_missing_path(path, source))
         elif ending == ".parquet":
-            raw = Raw(frame=pd.read_parquet(path).reset_index(drop=True))
+            raw = RawTable(frame=pd.read_parquet(path).reset_index(drop=True))
         elif ending == ".npz":
-            raw = _npz(path, source)
+            raw = _load_npz(path, source)
         elif ending in DELIMITED:
-            frame, headed, notes = read_delimited(path, source, known=known, as_text=as_text)
-            raw = Raw(frame=frame, has_header=headed, notes=notes)
+            frame, has_header, notes = read_delimited(
+                path, source, expected=expected, as_text=as_text
+            )
+            raw = RawTable(frame=frame, has_header=has_header, notes=notes)
         else:
             raise DataError(f"{source}: needs {FORMS}, got the ending {ending!r}")
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, csv.Error) as error:
@@ -79,9 +81,9 @@ def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Ra
         ) from error
     frame = raw.frame
     frame.columns = pd.Index([str(c).strip() for c in frame.columns])
-    if doubled := [name for name, times in Counter(frame.columns).items() if times > 1]:
+    if repeated := [name for name, times in Counter(frame.columns).items() if times > 1]:
         raise DataError(
-            f"{source}: column names must differ, but {format_names(doubled)} occurs more than "
+            f"{source}: column names must differ, but {format_names(repeated)} occurs more than "
             "once; rename the columns"
         )
     if frame.empty:
@@ -89,29 +91,29 @@ def load(source: str, *, known: Sequence[str] = (), as_text: bool = False) -> Ra
     return raw
 
 
-def _not_there(path: Path, source: str) -> str:
+def _format_missing_path(path: Path, source: str) -> str:
     folder = path.parent
     nearby = [str(folder / p.name) for p in folder.iterdir()] if folder.is_dir() else []
-    meant = find_similar(source, [*BUILT_IN, *nearby])
+    similar = find_similar(source, [*BUILT_IN, *nearby])
     hint = (
-        f"did you mean {format_names(meant)}?"
-        if meant
+        f"did you mean {format_names(similar)}?"
+        if similar
         else f"give {FORMS}, or {format_names(BUILT_IN)}"
     )
     return f"{source}: needs an existing file or folder, got a path that is not there; {hint}"
 
 
-def _built_in(name: str) -> Raw:
+def _load_built_in(name: str) -> RawTable:
     from sklearn import datasets  # half a second that other sources need not wait for
 
     bunch = getattr(datasets, f"load_{name}")(as_frame=True)
-    return Raw(frame=bunch.frame, target_name="target", image=name == "digits")
+    return RawTable(frame=bunch.frame, target_name="target", image=name == "digits")
 
 
-def _framed(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | None) -> pd.DataFrame:
-    """One frame of the columns "0", "1", ... of `x`, shape (N, ...), and `y`, N values, if any."""
+def _make_frame(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | None) -> pd.DataFrame:
+    """Make a frame of the columns "0", "1", ... of `x`, (N, ...), and `y`, N values, if any."""
     x = x.reshape(len(x), -1)
-    frame = pd.DataFrame(x, columns=number_columns(x.shape[1]))
+    frame = pd.DataFrame(x, columns=make_positional_names(x.shape[1]))
     if y is not None:
         frame[target_name] = y.reshape(-1)
     return frame
@@ -120,8 +122,8 @@ def _framed(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | None) -
 # --- NumPy's archives -------------------------------------------------------------------------
 
 
-def _npz(path: Path, source: str) -> Raw:
-    """Arrays X (N, ...) and y (N,), with X_test and y_test if there is a test set."""
+def _load_npz(path: Path, source: str) -> RawTable:
+    """Load arrays X (N, ...) and y (N,), with X_test and y_test if there is a test set."""
     if not zipfile.is_zipfile(path):
         raise zipfile.BadZipFile("an .npz file is a zip archive, as np.savez writes it")
     with np.load(path, allow_pickle=False) as archive:
@@ -130,18 +132,18 @@ def _npz(path: Path, source: str) -> Raw:
         names = ("X", "y", "X_test", "y_test")
         arrays = {name: archive[name] for name in names if name in archive}
     x = arrays["X"]
-    frame = _npz_part(arrays, "X", "y", source)
-    test = _npz_part(arrays, "X_test", "y_test", source) if "X_test" in arrays else None
+    frame = _make_npz_frame(arrays, "X", "y", source)
+    test = _make_npz_frame(arrays, "X_test", "y_test", source) if "X_test" in arrays else None
     if test is not None and test.shape[1] != frame.shape[1]:
         raise DataError(
             f"{source}: X_test and y_test need the {frame.shape[1]} columns of X and y, "
             f"got {test.shape[1]}"
         )
     image = x.ndim > 2 or x.dtype == np.uint8
-    return Raw(frame=frame, has_header=False, image=image, target_name="y", test=test)
+    return RawTable(frame=frame, has_header=False, image=image, target_name="y", test=test)
 
 
-def _npz_part(
+def _make_npz_frame(
     arrays: dict[str, npt.NDArray[Any]], x_name: str, y_name: str, source: str
 ) -> pd.DataFrame:
     x, y = arrays[x_name], arrays.get(y_name)
@@ -154,55 +156,55 @@ def _npz_part(
             f"{source}: {y_name} needs one value for each of the {len(x)} rows of {x_name}, "
             f"got shape {y.shape}"
         )
-    return _framed(x, "y", y)
+    return _make_frame(x, "y", y)
 
 
 # --- MNIST's folders --------------------------------------------------------------------------
 
 
-def _idx_folder(folder: Path, source: str) -> Raw:
-    """MNIST's layout: train-images, train-labels, and perhaps t10k-images, t10k-labels."""
-    parts = (_idx_part(folder, part, source) for part in ("train", "t10k"))
-    found = [part for part in parts if part is not None]
-    if not found:
+def _load_idx_folder(folder: Path, source: str) -> RawTable:
+    """Load MNIST's layout: train-images, train-labels, and perhaps t10k-images, t10k-labels."""
+    parts = [_load_idx_part(folder, part, source) for part in ("train", "t10k")]
+    frames = [part for part in parts if part is not None]
+    if not frames:
         raise DataError(
             f"{source}: a folder needs train-images-idx3-ubyte and train-labels-idx1-ubyte "
             "(.gz too), got neither; to read a table, name the file in it"
         )
-    if len({part.shape[1] for part in found}) > 1:
-        sizes = " and ".join(str(part.shape[1] - 1) for part in found)
+    if len({part.shape[1] for part in frames}) > 1:
+        sizes = " and ".join(str(part.shape[1] - 1) for part in frames)
         raise DataError(f"{source}: train and t10k need images of one size, got {sizes} pixels")
-    return Raw(
-        frame=found[0],
+    return RawTable(
+        frame=frames[0],
         has_header=False,
         image=True,
         target_name="label",
-        test=found[1] if len(found) > 1 else None,
+        test=frames[1] if len(frames) > 1 else None,
     )
 
 
-def _idx_part(folder: Path, part: str, source: str) -> pd.DataFrame | None:
-    images = _idx_file(folder, f"{part}-images")
-    labels = _idx_file(folder, f"{part}-labels")
+def _load_idx_part(folder: Path, part: str, source: str) -> pd.DataFrame | None:
+    images = _find_idx_file(folder, f"{part}-images")
+    labels = _find_idx_file(folder, f"{part}-labels")
     if images is None:
         return None
     if labels is None:
         raise DataError(f"{source}: needs {part}-labels-idx1-ubyte beside {images.name}")
-    x, y = _idx(images), _idx(labels)
+    x, y = _read_idx(images), _read_idx(labels)
     if len(x) != len(y):
         raise DataError(
             f"{source}: needs as many labels as images, got {len(y)} labels in {labels.name} and "
             f"{len(x)} images in {images.name}"
         )
-    return _framed(x, "label", y)
+    return _make_frame(x, "label", y)
 
 
-def _idx_file(folder: Path, stem: str) -> Path | None:
+def _find_idx_file(folder: Path, stem: str) -> Path | None:
     return next((p for p in sorted(folder.glob(f"{stem}?idx*")) if p.is_file()), None)
 
 
-def _idx(path: Path) -> npt.NDArray[Any]:
-    """One IDX file: two zero bytes, the type, the number of axes, their lengths, the values.
+def _read_idx(path: Path) -> npt.NDArray[Any]:
+    """Read an IDX file: two zero bytes, the type, the number of axes, their lengths, the values.
 
     http://yann.lecun.com/exdb/mnist/, "The IDX file format".
     """

@@ -118,7 +118,7 @@ def _image(g: _Graph, p: Preprocessing) -> str:
 
 
 def _table(g: _Graph, p: Preprocessing) -> str:
-    """As `preprocessing.apply`: numbers, indicators of what is missing, categories."""
+    """As `encode_features`: numbers, indicators of what is missing, categories."""
     parts = []
     if p.numeric:
         parts += _numbers(g, p)

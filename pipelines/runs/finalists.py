@@ -21,6 +21,7 @@ from pipelines.runs.spec import Spec
 from pipelines.runs.warm_start import best_configs
 from pipelines.see.formatting import format_number
 from pipelines.see.run import Run, best, compute_losses, number_configs, rank_epochs
+from trainers.training.metrics import find_metric
 
 __all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
 
@@ -111,8 +112,8 @@ def finalists(run: Run) -> list[Finalist]:
 def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
     """For a person."""
     seeds, plural = len(found[0].values) + found[0].missing, "s" * (len(found) != 1)
-    accuracy = run.objective.metric.endswith("accuracy")
-    bounds = (0.0, 1.0) if accuracy else (-np.inf, np.inf)  # Student's interval knows none
+    metric = find_metric(run.objective.metric)
+    bounds = metric.bounds if metric else (-np.inf, np.inf)  # Student's interval knows none
     lines = [
         f"the best {len(found)} configuration{plural}, each trained again with "
         f"{seeds} fresh seed{'s' * (seeds != 1)}",
@@ -129,9 +130,8 @@ def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) ->
             f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip()
         )
     own = next(f for f in found if f.rank == 1)
-    top = best(parent) if parent is not None else None
-    if top is not None and own.values:
-        said = top["validation"][run.objective.metric.removeprefix("validation_")]
+    if parent is not None and len(ranked := rank_epochs(parent)) and own.values:
+        said = float(ranked.iloc[0][run.objective.metric])
         better = (said - own.mean) * (1 if run.objective.maximize else -1)
         lines += [
             "",

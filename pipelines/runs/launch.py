@@ -38,7 +38,7 @@ from orchestrator.store.log import Log, read_entries
 from orchestrator.store.mirror import Mirror, restore
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
-from pipelines.data.preprocessing import Prepared
+from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
 from pipelines.runs.repair import repair
 from pipelines.runs.spec import Spec, differences, dump_spec
@@ -159,7 +159,7 @@ def _with_workers(
     crew: ExecutionOptions | None,
     added: Budget | None,
     watch: MakeWatcher | None,
-    read: Callable[[], tuple[Spec, Prepared]],
+    read: Callable[[], tuple[Spec, PreparedData]],
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
     crew, added = crew or ExecutionOptions(), added or Budget()
@@ -178,7 +178,7 @@ def _with_workers(
         workers.close()
 
 
-def make_job(spec: Spec, data: Prepared) -> Job:
+def make_job(spec: Spec, data: PreparedData) -> Job:
     """What the workers of a run are made with.
 
     Raises:
@@ -198,7 +198,7 @@ def make_job(spec: Spec, data: Prepared) -> Job:
 class Run:
     """A run's folder, locked for writing, with all that its log says taken in."""
 
-    def __init__(self, folder: Path, spec: Spec, data: Prepared) -> None:
+    def __init__(self, folder: Path, spec: Spec, data: PreparedData) -> None:
         self.folder, self.spec, self.data = folder, spec, data
         self.job = make_job(spec, data)
         tables = make_tables(spec)
@@ -336,10 +336,10 @@ class Run:
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
             return []
         model, data = load_model(self.folder / "best"), self.data
-        figures = model.figures(data.x_test, data.y_test)
+        figures = model.evaluate(data.x_test, data.y_test)
         intervals = {
-            "validation": model.intervals(data.data.x_validation, data.data.y_validation),
-            "test": model.intervals(data.x_test, data.y_test),
+            "validation": model.compute_intervals(data.data.x_validation, data.data.y_validation),
+            "test": model.compute_intervals(data.x_test, data.y_test),
         }
         return [
             ModelTested(
@@ -353,7 +353,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
+def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[Run]:
     """Make the run's folder, or take up the one there is, as its only writer.
 
     Raises:

@@ -15,7 +15,7 @@ from orchestrator.search.budget import DEFAULT_SECONDS, Budget
 from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.simulate import SimulationResult, simulate
-from pipelines.data.preprocessing import Prepared
+from pipelines.data.prepare import PreparedData
 from pipelines.runs.spec import Spec
 from pipelines.runs.specs import make_search
 from pipelines.see.formatting import format_duration
@@ -92,7 +92,7 @@ def expected(
 
 
 def format_plan(
-    spec: Spec, data: Prepared, added: Budget, cost: Cost, *, workers: int
+    spec: Spec, data: PreparedData, added: Budget, cost: Cost, *, workers: int
 ) -> list[str]:
     """Trials x rungs x epochs, time and disk."""
     if added.unlimited:

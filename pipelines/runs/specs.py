@@ -14,8 +14,8 @@ from orchestrator.search.samplers.random import Random
 from orchestrator.search.search import Search
 from orchestrator.store.tables import Tables
 from pipelines.data.builtin_trainers import BUILTIN_TRAINERS, is_builtin_trainer
-from pipelines.data.datasets import BUILT_IN, Table, fingerprint, read
-from pipelines.data.preprocessing import Prepared, prepare
+from pipelines.data.datasets import BUILT_IN, Table, compute_fingerprint, read_table
+from pipelines.data.prepare import PreparedData, prepare_table
 from pipelines.runs.spec import Spec, load_spec, parse_yaml, read_yaml
 from pipelines.runs.warm_start import select_warm_start
 from trainers.errors import ConfigError
@@ -47,7 +47,7 @@ def new_spec(
     deterministic: bool = False,
     audit: float | None = None,
     like: Sequence[Path] = (),
-) -> tuple[Spec, Prepared]:
+) -> tuple[Spec, PreparedData]:
     """The spec of a run, and its data: defaults, then the file, then what was typed.
 
     What was good in the runs of `like` is tried first, after what the file gives.
@@ -64,7 +64,7 @@ def new_spec(
     if like:
         given = checked.search.initial_configs + select_warm_start(like, checked.parameters())
         checked = replace(checked, search=replace(checked.search, initial_configs=given))
-    table = read(source, target=checked.data.target, test=checked.data.test)
+    table = read_table(source, target=checked.data.target, test=checked.data.test)
     ready = _prepare(checked, table)
     trainer = BUILTIN_TRAINERS[ready.task] if ours else checked.trainer
     full = replace(
@@ -86,7 +86,7 @@ def validate_before_start(source: str, spec_file: Path | None) -> None:
     """
     load_space_spec(spec_file, seed=None)
     if source not in BUILT_IN and not Path(source).exists():
-        read(source)
+        read_table(source)
 
 
 def load_space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
@@ -97,14 +97,14 @@ def load_space_spec(spec_file: Path | None, *, seed: int | None) -> Spec:
     return _checked(content, spec_file)
 
 
-def prepared(spec: Spec) -> Prepared:
+def prepared(spec: Spec) -> PreparedData:
     """The data of an existing run, read again.
 
     Raises:
         InputError: If it cannot be read, or its values are no longer those the run was made with.
     """
-    table = read(spec.data.source, target=spec.data.target, test=spec.data.test)
-    if fingerprint(table) != spec.data.fingerprint:
+    table = read_table(spec.data.source, target=spec.data.target, test=spec.data.test)
+    if compute_fingerprint(table) != spec.data.fingerprint:
         raise RunError(
             f"{spec.data.source}: its values are not those this run was made with; "
             f"put the old file back, or begin a new run with `caviar search`"
@@ -112,8 +112,8 @@ def prepared(spec: Spec) -> Prepared:
     return _prepare(spec, table)
 
 
-def _prepare(spec: Spec, table: Table) -> Prepared:
-    return prepare(
+def _prepare(spec: Spec, table: Table) -> PreparedData:
+    return prepare_table(
         table,
         task=spec.data.task,
         seed=spec.seed,

@@ -16,13 +16,13 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.store.files import atomic_write, reporting_write_errors
-from pipelines.data.intervals import wilson_interval
+from pipelines.data.intervals import estimate_interval
 from pipelines.runs.spec import Spec, dump_spec
 from pipelines.see import charts
 from pipelines.see.compare import Compared, compare_runs
 from pipelines.see.formatting import format_duration, format_number, format_with_interval
 from pipelines.see.importance import importance, pairs_in_words
-from pipelines.see.run import Run, load, locate_best_values, read_run_spec, summary
+from pipelines.see.run import Run, load, locate_best_values, rank_epochs, read_run_spec, summary
 from pipelines.see.views import count_saved_epochs, failures
 
 __all__ = ["page", "write_page"]
@@ -158,10 +158,10 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
     rows = run.session.get("rows", {})
 
     def known(split: str, name: str) -> Sequence[float] | None:
-        """Before its end a run has none but an accuracy's."""
+        """Before its end a run has no intervals but those that follow from the metric's value."""
         found: Sequence[float] | None = top["intervals"].get(split, {}).get(name)
-        if found is None and name == "accuracy" and rows.get(split) and name in top[split]:
-            return wilson_interval(top[split][name], rows[split])
+        if found is None and rows.get(split) and name in top[split]:
+            return estimate_interval(name, top[split][name], rows[split])
         return found
 
     def cell(split: str, name: str) -> str:
@@ -173,12 +173,13 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
         f"<td>{cell('test', name)}</td></tr>"
         for name in top["validation"]
     )
-    metric = run.objective.metric.removeprefix("validation_")
-    tested = top["test"].get(metric)
+    decisive = run.objective.metric
+    value = float(rank_epochs(run).iloc[0][decisive])
+    tested = next((v for n, v in top["test"].items() if f"validation_{n}" == decisive), None)
     test = "" if tested is None else f", test <b>{escape(format_number(tested))}</b>"
     return (
         f"<p class=big>{escape(str(run.objective))} "
-        f"<b>{escape(format_number(top['validation'][metric]))}</b>{test}</p>"
+        f"<b>{escape(format_number(value))}</b>{test}</p>"
         f"<p>Trial {top['trial']}, epoch {top['epoch']}, from the {escape(str(top['stage']))} "
         f"stage. It was chosen by its validation figure, the best of {found['epochs']:,}, so that "
         f"one is optimistic; the test rows have chosen nothing. In brackets: 95 % intervals.</p>"

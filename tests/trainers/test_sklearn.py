@@ -22,8 +22,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from trainer_examples import blobs, waves
 
 from trainers.network.arrays import Array
-from trainers.sklearn import BatchNormMLPClassifier, BatchNormMLPRegressor, _stale
-from trainers.training.settings import Settings
+from trainers.sklearn import BatchNormMLPClassifier, BatchNormMLPRegressor
+from trainers.sklearn.estimator import is_stale
+from trainers.training.settings import HYPERPARAMETERS, Settings
 
 Estimator = BatchNormMLPClassifier | BatchNormMLPRegressor
 BOTH = (BatchNormMLPClassifier, BatchNormMLPRegressor)
@@ -93,11 +94,16 @@ def test_the_check_that_scipy_must_be_started_for_passes_too() -> None:
 def test_a_default_is_that_of_the_trainers() -> None:
     ours = BatchNormMLPClassifier().get_params()
     theirs = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
+    theirs |= theirs.pop("numbers")
     assert ours["hidden_layer_sizes"] == theirs.pop("units")
     assert len(ours["hidden_layer_sizes"]) == theirs.pop("layers")
     # None, because what it stands for follows from the activation.
     assert ours["start"] is None and theirs.pop("start") == "he"
     assert {key: ours[key] for key in theirs} == theirs
+
+
+def test_every_hyperparameter_but_the_layers_is_an_argument_of_the_constructor() -> None:
+    assert HYPERPARAMETERS.keys() - BatchNormMLPClassifier().get_params().keys() == {"layers"}
 
 
 @pytest.mark.parametrize("made", BOTH)
@@ -228,7 +234,7 @@ def test_training_is_stale_when_no_recent_epoch_beat_all_before_by_the_tolerance
     expected = len(before) > 0 and not any(
         s > max(before) and s >= max(before) + tol for s in recent
     )
-    assert _stale(scores, epochs=epochs, tol=tol) is expected
+    assert is_stale(scores, epochs=epochs, tol=tol) is expected
 
 
 @pytest.mark.parametrize("made", BOTH)

@@ -1,4 +1,4 @@
-"""What follows batch norm in a hidden layer: relu or tanh, in place.
+"""Activations of hidden layers, applied in place after batch norm.
 
 A layer carries -a instead of a (see `trainers.network.batchnorm`): relu is then min(u, 0), and
 tanh, being odd, stays as it is.
@@ -6,56 +6,70 @@ tanh, being odd, stays as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import numpy as np
 
-from trainers.network.arrays import Array, Call, call, constant, sign_mask
-from trainers.network.spread import Spread
+from trainers.hyperparameters import Choice
+from trainers.network.arrays import Array, Call, make_constant, prepare_call, prepare_sign_mask
+from trainers.network.row_broadcast import RowBroadcast
 
-__all__ = ["ACTIVATIONS", "activate", "activation_calls"]
+__all__ = ["ACTIVATIONS", "Activation"]
 
-ACTIVATIONS = ("relu", "tanh")
-
-
-def activation_calls(activation: str, u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
-    """The forward and the backward pass for fixed buffers, prepared.
-
-    Args:
-        activation: One of ACTIVATIONS.
-        u: Forward: -y becomes -a. Backward: -a is used up. Shape (rows, units).
-        gradient: The backward pass turns it from that by -a into that by -y.
-    """
-    return (_relu if activation == "relu" else _tanh)(u, gradient)
+#: Prepares the calls of the forward and of the backward pass for fixed buffers, given `u` and
+#: `gradient`, both of shape (rows, units). Forward, `u` turns from -y into -a. Backward, `gradient`
+#: turns from the gradient by -a into that by -y, and -a in `u` is used up.
+Preparation: TypeAlias = Callable[[Array, Array], tuple[list[Call], list[Call]]]
 
 
-def activate(y: Array, activation: str) -> None:
-    """Overwrite `y`, shape (N, units), with its activation; any N, for use after training."""
-    if activation == "relu":
-        # Against an array np.maximum runs in its vector loop.
-        np.maximum(y, np.zeros(y.shape[1], y.dtype), out=y)
-    else:
-        np.tanh(y, out=y)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """One activation function, for training and for use after it."""
+
+    prepare: Preparation  #: makes the calls of a training step
+    apply: Callable[[Array], None]  #: overwrites y, shape (N, units), with its activation, any N
+    start: str  #: start weights that suit the activation, unless a configuration names others
 
 
-def _relu(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
-    """The larger of y and 0, or nan.
+#: The activations that a configuration can name.
+ACTIVATIONS: Choice[Activation] = Choice("activation", default="relu")
+
+
+def _prepare_relu(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
+    """Prepare max(y, 0), which is nan for nan.
 
     The sign of -a tells where y > 0. Masking by it, two passes over integers (5.4 us for 128 x 256
     float32), does what a comparison and a multiplication by its booleans do in 10.7.
     """
     # Against an array np.minimum runs in its vector loop. Zeros repeated are zeros: no refresh.
-    zeros = Spread(np.zeros(u.shape[1], u.dtype), len(u))
-    mask, make_mask = sign_mask(u)
+    zeros = RowBroadcast(np.zeros(u.shape[1], u.dtype), len(u))
+    mask, make_mask = prepare_sign_mask(u)
     bits = gradient.view(mask.dtype)
-    backward: list[Call] = [make_mask, call(np.bitwise_and, bits, mask, bits)]
-    return [zeros.call(np.minimum, u, u)], backward
+    backward: list[Call] = [make_mask, prepare_call(np.bitwise_and, bits, mask, bits)]
+    return [zeros.prepare(np.minimum, u, u)], backward
 
 
-def _tanh(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
-    """The hyperbolic tangent a, with derivative 1 - a**2."""
-    one = constant(1.0, u.dtype)
+def _apply_relu(y: Array) -> None:
+    # Against an array np.maximum runs in its vector loop.
+    np.maximum(y, np.zeros(y.shape[1], y.dtype), out=y)
+
+
+def _prepare_tanh(u: Array, gradient: Array) -> tuple[list[Call], list[Call]]:
+    """Prepare the hyperbolic tangent a, with derivative 1 - a**2."""
+    one = make_constant(1.0, u.dtype)
     backward: list[Call] = [
-        call(np.square, u, u),
-        call(np.subtract, one, u, u),
-        call(np.multiply, gradient, u, gradient),
+        prepare_call(np.square, u, u),
+        prepare_call(np.subtract, one, u, u),
+        prepare_call(np.multiply, gradient, u, gradient),
     ]
-    return [call(np.tanh, u, u)], backward
+    return [prepare_call(np.tanh, u, u)], backward
+
+
+def _apply_tanh(y: Array) -> None:
+    np.tanh(y, out=y)
+
+
+ACTIVATIONS.add("relu")(Activation(prepare=_prepare_relu, apply=_apply_relu, start="he"))
+ACTIVATIONS.add("tanh")(Activation(prepare=_prepare_tanh, apply=_apply_tanh, start="xavier"))

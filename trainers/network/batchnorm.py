@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainers.network.arrays import Array, Call, aligned, call
-from trainers.network.spread import Spread, by_row
+from trainers.network.arrays import Array, Call, allocate, prepare_call
+from trainers.network.row_broadcast import RowBroadcast, prepare_by_row
 
 __all__ = ["BatchNorm", "RunningStatistics"]
 
@@ -28,7 +28,7 @@ class BatchNorm:
     The last line is the paper's chain of five derivatives after the terms in sum(c) = 0 have
     cancelled. c is kept instead of c / s, which saves a pass over the batch in both directions.
 
-    What comes out is -y: the sign bit of a float says whether relu lets it through, and a bitwise
+    The output is -y: the sign bit of a float says whether relu lets it through, and a bitwise
     "and" with it costs half of a multiplication by a comparison (activations.py). So a layer gets
     -z from the layer before it, and z only in the first one. With u = -y, w = z or -z as it comes
     in, and r = -s or s, so that c(w) / r is minus the normalised z in both cases:
@@ -46,7 +46,7 @@ class BatchNorm:
         gamma_gradient: Receives dL/dgamma / rows, shape (units,).
         beta_gradient: Receives dL/dbeta / rows, shape (units,).
         mean: Receives the batch mean of z, shape (units,).
-        spread: Receives the biased batch variance plus epsilon, shape (units,).
+        shifted_variance: Receives the biased batch variance plus epsilon, shape (units,).
         z: In: z or -z. Out: c of it. Shape (rows, units).
         out: Room for epsilon, then -y; shape (1 + rows, units). Scratch in the backward pass.
         gradient: In: dL/d(-y). Out: the gradient by `z` as it came in. Shape (rows, units).
@@ -62,7 +62,7 @@ class BatchNorm:
         gamma_gradient: Array,
         beta_gradient: Array,
         mean: Array,
-        spread: Array,
+        shifted_variance: Array,
         z: Array,
         out: Array,
         gradient: Array,
@@ -71,37 +71,37 @@ class BatchNorm:
     ) -> None:
         rows, dtype = len(z), z.dtype
         assert rows >= 2, "one example has no batch variance"
-        #: Puts epsilon into its row; to be run again when somebody else has used `out`.
-        self.begin: Call = call(out[0].fill, epsilon)
+        #: Puts epsilon into its row; must run again after another use of the memory of `out`.
+        self.begin: Call = prepare_call(out[0].fill, epsilon)
         self.begin()
         y = squares = products = terms = out[1:]  # one buffer at four moments
         shares = np.full(rows, 1.0 / rows, dtype)
-        deviation, scale, slope = (aligned(gamma.shape, dtype) for _ in range(3))
-        scales = Spread(scale, rows)
+        deviation, scale, slope = (allocate(gamma.shape, dtype) for _ in range(3))
+        scales = RowBroadcast(scale, rows)
         self.forward: list[Call] = [
-            call((-shares if negative else shares).dot, z, mean),
-            *by_row(np.add if negative else np.subtract, z, mean, z),
+            prepare_call((-shares if negative else shares).dot, z, mean),
+            *prepare_by_row(np.add if negative else np.subtract, z, mean, z),
             # The variance of centred values: mean(z**2) - mean(z)**2 would lose every digit in
             # float32 when the mean is large against the deviation.
-            call(np.square, z, squares),
-            call(np.append(dtype.type(1), shares).dot, out, spread),
-            call(np.sqrt, spread, deviation),
-            *([] if negative else [call(np.negative, deviation, deviation)]),
-            call(np.divide, gamma, deviation, scale),
+            prepare_call(np.square, z, squares),
+            prepare_call(np.append(dtype.type(1), shares).dot, out, shifted_variance),
+            prepare_call(np.sqrt, shifted_variance, deviation),
+            *([] if negative else [prepare_call(np.negative, deviation, deviation)]),
+            prepare_call(np.divide, gamma, deviation, scale),
             *scales.refresh,
-            scales.call(np.multiply, z, y),
-            *by_row(np.subtract, y, beta, y),
+            scales.prepare(np.multiply, z, y),
+            *prepare_by_row(np.subtract, y, beta, y),
         ]
         self.backward: list[Call] = [
-            call((-shares).dot, gradient, beta_gradient),
-            call(np.multiply, gradient, z, products),
-            call(shares.dot, products, gamma_gradient),
-            call(np.divide, gamma_gradient, deviation, gamma_gradient),
-            call(np.divide, gamma_gradient, deviation, slope),
-            *by_row(np.multiply, z, slope, terms),
-            call(np.subtract, gradient, terms, gradient),
-            *by_row(np.add, gradient, beta_gradient, gradient),
-            scales.call(np.multiply, gradient, gradient),
+            prepare_call((-shares).dot, gradient, beta_gradient),
+            prepare_call(np.multiply, gradient, z, products),
+            prepare_call(shares.dot, products, gamma_gradient),
+            prepare_call(np.divide, gamma_gradient, deviation, gamma_gradient),
+            prepare_call(np.divide, gamma_gradient, deviation, slope),
+            *prepare_by_row(np.multiply, z, slope, terms),
+            prepare_call(np.subtract, gradient, terms, gradient),
+            *prepare_by_row(np.add, gradient, beta_gradient, gradient),
+            scales.prepare(np.multiply, gradient, gradient),
         ]
 
 
@@ -121,8 +121,8 @@ class RunningStatistics:
     value). Here d = 0 at the first batch, which forgets the start, and until t / (t + 1) reaches
     `decay` the running value is the plain mean of all batches, as with PyTorch's `momentum=None`.
 
-    The recurrence is linear, so batches are only noted (`add`) and many of them go into the running
-    values as one product (`settle`): one call a step instead of five.
+    The recurrence is linear, so batches are only stored (`add`) and many of them go into the
+    running values as one product (`settle`): one call a step instead of five.
     """
 
     _ROOM = 64
@@ -131,40 +131,40 @@ class RunningStatistics:
         self.batch = np.zeros((2, units), dtype)  #: row 0 mean, row 1 biased variance + epsilon
         self.running = np.zeros((2, units), dtype)  #: row 0 mean, row 1 unbiased variance
         self.running[1] = 1.0
-        self.batches = 0  #: how many batches `running` has seen
-        self._noted = np.zeros((2, self._ROOM, units), dtype)
-        self._slots = [self._noted[:, i] for i in range(self._ROOM)]
+        self.batches = 0  #: number of batches in `running`
+        self._added = np.zeros((2, self._ROOM, units), dtype)
+        self._slots = [self._added[:, i] for i in range(self._ROOM)]
         self._shares, self._sum = np.zeros((2, self._ROOM), dtype), np.zeros(units, dtype)
         self._rows: list[int] = []
 
     def add(self, *, rows: int, decay: float, epsilon: float) -> None:
-        """Note the batch of `rows` examples whose statistics stand in `batch`."""
-        noted = self._rows
-        self._slots[len(noted)][...] = self.batch  # 0.4 us less than copyto
-        noted.append(rows)
-        if len(noted) == self._ROOM:
+        """Add the batch of `rows` examples whose statistics stand in `batch`."""
+        rows_added = self._rows
+        self._slots[len(rows_added)][...] = self.batch  # 0.4 us less than copyto
+        rows_added.append(rows)
+        if len(rows_added) == self._ROOM:
             self.settle(decay=decay, epsilon=epsilon)
 
     def restart(self, batches: int) -> None:
-        """Go on from running values that have seen so many batches; what was noted is forgotten."""
+        """Continue from running values of so many batches; forget batches that are not settled."""
         self.batches = batches
         self._rows.clear()
 
     def settle(self, *, decay: float, epsilon: float) -> None:
-        """Take the noted batches into `running`; needed before anybody reads it."""
+        """Take the added batches into `running`; needed before `running` is read."""
         count = len(self._rows)
-        shares, left, total = self._shares, 1.0, 0.0
+        shares, remaining, total = self._shares, 1.0, 0.0
         for i in reversed(range(count)):
             seen, rows = self.batches + i, self._rows[i]
-            kept = min(decay, seen / (seen + 1))
-            share = (1.0 - kept) * left  # what the later batches leave of this one
+            old_share = min(decay, seen / (seen + 1))
+            share = (1.0 - old_share) * remaining  # what the later batches leave of this one
             unbiased = share * rows / (rows - 1)
             shares[0, i], shares[1, i] = share, unbiased
             total += unbiased
-            left *= kept
-        self.running *= self.running.dtype.type(left)
-        for value, weights, noted in zip(self.running, shares, self._noted, strict=True):
-            np.dot(weights[:count], noted[:count], out=self._sum)
+            remaining *= old_share
+        self.running *= self.running.dtype.type(remaining)
+        for value, weights, added in zip(self.running, shares, self._added, strict=True):
+            np.dot(weights[:count], added[:count], out=self._sum)
             value += self._sum
         variance = self.running[1]
         variance -= variance.dtype.type(epsilon * total)

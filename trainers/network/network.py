@@ -1,4 +1,4 @@
-"""The network's numbers: one flat array under stable names, and the network after training."""
+"""A network's parameters, in one flat array under stable names, and predictions after training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from trainers.errors import ConfigError, StateError
-from trainers.network.activations import ACTIVATIONS, activate
-from trainers.network.arrays import Array, aligned
+from trainers.errors import StateError
+from trainers.network.activations import ACTIVATIONS
+from trainers.network.arrays import Array, allocate
 from trainers.network.batchnorm import RunningStatistics
+from trainers.network.starts import STARTS
 
 __all__ = ["Network", "fold", "forward", "predict"]
 
@@ -21,62 +22,65 @@ class Network:
     """Parameters, gradients and running statistics of one batch-norm network.
 
     A hidden layer is activation(batchnorm(a W)); the output layer is a W + b. There is no bias
-    before batch norm: the batch mean would take it off again (Ioffe & Szegedy 2015, section 3.2,
-    arXiv:1502.03167).
+    before batch norm: subtracting the batch mean would remove it (Ioffe & Szegedy 2015, section
+    3.2, arXiv:1502.03167).
 
     All parameters are views of one flat array, and all gradients of another, with the weight
     matrices first: an optimizer then needs one update for the network, and weight decay one slice.
 
     Args:
         widths: Columns of x, units of each hidden layer, width of the output layer.
-        dtype: Of every array here.
+        dtype: Type of every array here.
     """
 
     def __init__(self, widths: Sequence[int], *, dtype: npt.DTypeLike) -> None:
         self.widths = tuple(widths)
-        shapes = _shapes(self.widths)
+        shapes = _list_shapes(self.widths)
         total = sum(math.prod(shape) for shape in shapes.values())
-        self.parameters = aligned((total,), dtype)
-        self.gradient = aligned((total,), dtype)
-        self.parameter = _views(self.parameters, shapes)  #: by name
-        self.gradient_of = _views(self.gradient, shapes)  #: by the parameter's name
-        #: The matrices are the first `weight_count` elements of `parameters`.
+        self.parameters = allocate((total,), dtype)
+        self.gradient = allocate((total,), dtype)
+        #: Views of the parameters, by name.
+        self.parameter = _make_views(self.parameters, shapes)
+        #: Views of the gradient, by the parameter's name.
+        self.gradient_of = _make_views(self.gradient, shapes)
+        #: Number of elements of the weight matrices, which come first in `parameters`.
         self.weight_count = sum(math.prod(s) for s in shapes.values() if len(s) == 2)
         self.statistics = RunningStatistics(sum(self.widths[1:-1]), dtype)
 
     @property
     def hidden_layers(self) -> int:
-        """How many layers have batch norm; they are numbered from 1."""
+        """Number of layers with batch norm; the layers are numbered from 1."""
         return len(self.widths) - 2
 
     def draw(self, rng: np.random.Generator, start: str) -> None:
         """Draw the start weights; gamma becomes 1, beta and the output's bias 0.
 
-        he: normal with variance 2 / inputs, which keeps the variance through relu; He et al. 2015,
-        eq. 10, arXiv:1502.01852. xavier: uniform in +-sqrt(6 / (inputs + outputs)); Glorot & Bengio
-        2010, eq. 16, PMLR 9:249. Always drawn in float64, so that float32 starts at the same point.
+        Weights are always drawn in float64, so that float32 starts at the same point.
+
+        Args:
+            rng: Source of the weights.
+            start: One of `trainers.network.starts.STARTS`.
+
+        Raises:
+            ConfigError: If the start is unknown.
         """
+        draw_matrix = STARTS.find(start)
         for name, view in self.parameter.items():
             if name.endswith(".weight"):
-                inputs, outputs = view.shape
-                if start == "he":
-                    view[...] = rng.normal(0.0, math.sqrt(2.0 / inputs), view.shape)
-                else:
-                    bound = math.sqrt(6.0 / (inputs + outputs))
-                    view[...] = rng.uniform(-bound, bound, view.shape)
+                view[...] = draw_matrix(rng, view.shape)
             else:
                 view[...] = 1.0 if name.endswith(".gamma") else 0.0
 
-    def units(self, layer: int) -> slice:
-        """Where the hidden `layer`'s units stand in the rows of `statistics`."""
+    def slice_units(self, layer: int) -> slice:
+        """Return the slice of the hidden `layer`'s units in the rows of `statistics`."""
         first = sum(self.widths[1:layer])
         return slice(first, first + self.widths[layer])
 
-    def weights(self) -> dict[str, Array]:
-        """Views of all that a prediction needs, by the names that a saved state has."""
+    def view_weights(self) -> dict[str, Array]:
+        """View all that a prediction needs, by the names that a saved state has."""
         named: dict[str, Array] = {}
         for layer in range(1, self.hidden_layers + 1):
-            prefix, units = f"layer_{layer}", self.units(layer)
+            prefix, units = f"layer_{layer}", self.slice_units(layer)
             for part in ("weight", "gamma", "beta"):
                 named[f"{prefix}.{part}"] = self.parameter[f"{prefix}.{part}"]
             named[f"{prefix}.running_mean"] = self.statistics.running[0, units]
@@ -87,14 +91,14 @@ class Network:
 
 
 def fold(weights: Mapping[str, Array], *, epsilon: float) -> list[tuple[Array, Array]]:
-    """Each layer as one matrix and one bias, with the running statistics folded in. Pure.
+    """Fold the running statistics in: each layer becomes one matrix and one bias. Pure.
 
     With running statistics batch norm is affine, so with s = gamma / sqrt(variance + epsilon)
 
         gamma (a W - mean) / sqrt(variance + epsilon) + beta = a (W s) + (beta - mean s)
 
     Args:
-        weights: As in a saved state: `layer_1.weight`, `layer_1.gamma`, ..., `output.bias`.
+        weights: Arrays of a saved state: `layer_1.weight`, `layer_1.gamma`, ..., `output.bias`.
         epsilon: The `batchnorm_epsilon` of training.
 
     Raises:
@@ -122,15 +126,19 @@ def forward(
     activation: str,
     memory: Array | None = None,
 ) -> Array:
-    """Outputs (N, K) of folded `layers` for x, shape (N, D).
+    """Compute the outputs (N, K) of folded `layers` for x, shape (N, D).
 
     Args:
-        layers: See `fold`.
-        x: Not changed.
-        activation: "relu" or "tanh".
-        memory: Flat; at least 2 N times the widest layer. The outputs stand in it, and so do those
-            of the layers before. By default new memory.
+        layers: Matrix and bias of each layer, as `fold` returns them.
+        x: Features; not changed.
+        activation: One of ACTIVATIONS.
+        memory: Flat array of at least 2 N times the widest layer, for the outputs of all layers. By
+            default new memory.
+
+    Raises:
+        ConfigError: If the activation is unknown.
     """
+    activate = ACTIVATIONS.find(activation).apply
     if memory is None:
         memory = np.empty(2 * len(x) * max(weight.shape[1] for weight, _ in layers), x.dtype)
     half, a = len(memory) // 2, x
@@ -139,36 +147,34 @@ def forward(
         a = np.dot(a, weight, out=room.reshape(len(x), weight.shape[1]))
         a += bias
         if i < len(layers) - 1:
-            activate(a, activation)
+            activate(a)
     return a
 
 
 def predict(weights: Mapping[str, Array], x: Array, *, activation: str, epsilon: float) -> Array:
-    """Logits or regression outputs, shape (N, K), with test-time statistics. Pure.
+    """Compute logits or regression outputs, (N, K), with test-time statistics. Pure.
 
     An example's outputs do not depend on the other rows of x, save the last digits: BLAS adds in
     another order for another number of rows. Logits turn into probabilities with
     `trainers.network.losses.probabilities`; a regression output is in standardised units.
 
     Args:
-        weights: As in a saved state; see `fold`. Other names are ignored.
+        weights: Arrays of a saved state, see `fold`; other names are ignored.
         x: Shape (N, D), N >= 0, prepared as the training data was.
-        activation: "relu" or "tanh", as in training.
+        activation: One of ACTIVATIONS, as in training.
         epsilon: The `batchnorm_epsilon` of training.
 
     Raises:
         ConfigError: If the activation is unknown.
         StateError: If a weight is missing or x does not fit the first one.
     """
-    if activation not in ACTIVATIONS:
-        raise ConfigError(f"activation must be {' or '.join(ACTIVATIONS)}, got {activation!r}")
     layers = fold(weights, epsilon=epsilon)
     if x.ndim != 2 or x.shape[1] != len(layers[0][0]):
         raise StateError(f"x must have shape (N, {len(layers[0][0])}), got {x.shape}")
     return forward(layers, np.asarray(x, layers[0][0].dtype), activation=activation)
 
 
-def _shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _list_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     hidden = range(1, len(widths) - 1)
     names = [f"layer_{i}.weight" for i in hidden] + ["output.weight"]
     shapes: dict[str, tuple[int, ...]] = dict(zip(names, pairwise(widths), strict=True))
@@ -178,7 +184,7 @@ def _shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _views(flat: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+def _make_views(flat: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     views, first = {}, 0
     for name, shape in shapes.items():
         last = first + math.prod(shape)

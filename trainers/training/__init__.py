@@ -1,1 +1,1 @@
-"""Training the network: settings, data, optimizers, schedules, metrics, the trainer."""
+"""Training of the network: settings, data, optimizers, schedules, metrics, trainers."""

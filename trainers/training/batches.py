@@ -1,4 +1,4 @@
-"""Cutting an epoch into shuffled batches."""
+"""Shuffled batches of an epoch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from trainers.network.arrays import Array
 from trainers.network.losses import Loss
 
-__all__ = ["ShuffledBatches", "batch_bounds"]
+__all__ = ["ShuffledBatches", "compute_batch_bounds"]
 
-#: Bytes of x gathered at a time: larger data is shuffled all the same, but copied in blocks.
+#: Bytes of x gathered at a time: larger data is shuffled as a whole, too, but copied in blocks.
 _BLOCK_BYTES = 64 * 2**20
 
 
-def batch_bounds(examples: int, batch_size: int) -> list[tuple[int, int]]:
-    """Start and stop of each batch of an epoch. Pure.
+def compute_batch_bounds(examples: int, batch_size: int) -> list[tuple[int, int]]:
+    """Compute start and stop of each batch of an epoch. Pure.
 
     The last batch may be shorter; one example alone has no batch variance, so it joins the batch
     before it, which is then batch_size + 1 long. A `batch_size` above `examples` gives one batch.
 
     Args:
-        examples: In the training set, >= 2.
-        batch_size: Examples, >= 2.
+        examples: Examples in the training set, >= 2.
+        batch_size: Examples in a batch, >= 2.
     """
     starts = range(0, examples, batch_size)
     bounds = [(start, min(start + batch_size, examples)) for start in starts]
@@ -34,18 +34,19 @@ def batch_bounds(examples: int, batch_size: int) -> list[tuple[int, int]]:
 
 
 class ShuffledBatches:
-    """Every example once an epoch, in random order; a batch is a view of one gathered copy.
+    """Batches of an epoch with every example once, in random order.
 
-    Gathering once an epoch costs a tenth of a fancy index for each batch.
+    A batch is a view of one gathered copy: gathering once an epoch costs a tenth of a fancy index
+    for each batch.
 
     Args:
         x: Features, shape (N, D). Not changed.
         y: Class indices or targets, shape (N,). Not changed.
-        loss: Whose targets to make.
+        loss: Class of the loss, which makes the targets.
         classes: Number of classes, or 1.
-        batch_size: Examples, >= 2.
+        batch_size: Examples in a batch, >= 2.
         weights: Each example's weight, mean 1, shape (N,), or None if all are alike.
-        block_bytes: How much to gather at a time.
+        block_bytes: Bytes of x to gather at a time.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ShuffledBatches:
         # np.take would copy an array that is not contiguous at every call.
         self._x, self._y, self._weights = np.ascontiguousarray(x), y, weights
         self._loss, self._classes = loss, classes
-        self._bounds = batch_bounds(len(x), batch_size)
+        self._bounds = compute_batch_bounds(len(x), batch_size)
         example = self._x[0].nbytes + classes * (1 + self._x.itemsize)
         per_block = max(block_bytes // (example * batch_size), 1) * batch_size
         self._block_rows = min(per_block, len(x))
@@ -70,27 +71,29 @@ class ShuffledBatches:
         self._x_block = np.empty((min(per_block + 1, len(x)), x.shape[1]), x.dtype)
 
     @property
-    def largest(self) -> int:
-        """Examples in the largest batch."""
+    def largest_batch(self) -> int:
+        """Number of examples in the largest batch."""
         return max(stop - start for start, stop in self._bounds)
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, Array, Array | None]]:
-        """Batches of x, shape (B, D), targets, shape (K, B), and shares, shape (B,).
+    def draw_epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, Array, Array | None]]:
+        """Draw the batches of an epoch: x (B, D), targets (K, B) and shares (B,).
 
-        They are views, valid until the next. Shares are None if there are no weights.
+        All three are views, valid until the next batch. Shares are None if there are no weights.
         """
         order = rng.permutation(len(self._x))
         for length, batches in groupby(self._bounds, key=lambda bounds: bounds[1] - bounds[0]):
             at_a_time = max(self._block_rows // length, 1)
             while block := list(islice(batches, at_a_time)):
-                yield from self._gathered(order[block[0][0] : block[-1][1]], length)
+                yield from self._gather(order[block[0][0] : block[-1][1]], length)
 
-    def _gathered(self, chosen: Array, length: int) -> Iterator[tuple[Array, Array, Array | None]]:
+    def _gather(self, rows: Array, length: int) -> Iterator[tuple[Array, Array, Array | None]]:
         # mode="clip" writes straight into `out`; the default goes through a copy of it.
-        x = np.take(self._x, chosen, axis=0, out=self._x_block[: len(chosen)], mode="clip")
-        shares = np.full((len(chosen) // length, length), 1.0 / length, self._x.dtype)
+        x = np.take(self._x, rows, axis=0, out=self._x_block[: len(rows)], mode="clip")
+        shares = np.full((len(rows) // length, length), 1.0 / length, self._x.dtype)
         if self._weights is not None:
-            shares *= self._weights[chosen].reshape(shares.shape)
-        targets = self._loss.targets(self._y[chosen].reshape(shares.shape), shares, self._classes)
+            shares *= self._weights[rows].reshape(shares.shape)
+        targets = self._loss.make_targets(
+            self._y[rows].reshape(shares.shape), shares, self._classes
+        )
         weighted = repeat(None) if self._weights is None else shares
         yield from zip(x.reshape(*shares.shape, -1), targets, weighted, strict=False)

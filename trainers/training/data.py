@@ -1,4 +1,4 @@
-"""The arrays that every trial of a run trains on."""
+"""The arrays that every trial of a run trains on, checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Data"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What every trial of a run trains on: arrays only, so that workers share them without a copy.
+    """Training and validation data: arrays only, so that workers share them without a copy.
 
     The arrays may be read-only and are never written into. x is float32 in use; float64 trains the
     same network in float64, which is how the tests check gradients.
@@ -25,18 +25,18 @@ class Data:
         DataError: If the arrays do not agree with each other or with the task.
     """
 
-    task: str  #: "classification" or "regression"
+    task: str  #: task of the network, "classification" or "regression"
     outputs: int  #: number of classes (>= 2), or 1 for regression
-    x_train: Array  #: (N, D) float32, already imputed, encoded, scaled; N >= 2
+    x_train: Array  #: training features (N, D), imputed, encoded, scaled; N >= 2
     y_train: Array  #: (N,) int64 class index 0..outputs-1, or float32 standardised target
-    x_validation: Array  #: (V, D), V >= 1
-    y_validation: Array  #: (V,), coded as y_train
-    weights_train: Array | None = None  #: (N,) share of each example in the loss, mean 1; None: 1
+    x_validation: Array  #: validation features (V, D), V >= 1
+    y_validation: Array  #: validation targets (V,), coded as y_train
+    weights_train: Array | None = None  #: (N,) weight of each example, mean 1; None: 1
     target_mean: float = 0.0  #: regression: natural = target_mean + target_scale * standardised
     target_scale: float = 1.0  #: regression: natural units for one standardised unit; > 0
 
     def __post_init__(self) -> None:
-        """Check each array once, here, so that the training step need not."""
+        """Check each array once, so that the training step does not have to."""
         if self.task not in ("classification", "regression"):
             raise DataError(f"task must be classification or regression, got {self.task!r}")
         if self.task == "classification" and self.outputs < 2:
@@ -100,8 +100,11 @@ def _check_features(name: str, x: Array, *, squared: bool = False) -> None:
 
 
 def _check_values(name: str, values: Array, *, limit_of: np.dtype[Any] | None) -> None:
-    """What is squared on its way must not overflow there: a unit would learn nothing, silently."""
-    # The two ends tell of nan and inf too, without a copy of the array.
+    """Refuse values that are not finite, or whose square overflows in `limit_of`.
+
+    A unit whose square overflows would learn nothing, without an error.
+    """
+    # The two ends show nan and inf too, without a copy of the array.
     largest = max(-float(values.min()), float(values.max()))
     if not math.isfinite(largest):
         raise DataError(f"{name} must be finite, got nan or inf: impute it first")

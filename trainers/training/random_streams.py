@@ -8,14 +8,14 @@ import numpy as np
 
 from trainers.errors import ConfigError
 
-__all__ = ["checked_seed", "stream"]
+__all__ = ["check_seed", "make_generator"]
 
-#: A purpose keeps its number for ever: another number is another result for the same seed.
+#: Number of each purpose; it never changes: another number is another result for the same seed.
 _PURPOSES = {"start": 0, "shuffle": 1, "dropout": 2}
 
 
-def stream(seed: int, purpose: str, *, epoch: int = 0) -> np.random.Generator:
-    """The generator for one purpose ("start", "shuffle" or "dropout") in one epoch.
+def make_generator(seed: int, purpose: str, *, epoch: int = 0) -> np.random.Generator:
+    """Make the generator for one purpose ("start", "shuffle" or "dropout") in one epoch.
 
     Each epoch's stream follows from (seed, purpose, epoch), so the whole state of the random
     numbers between two epochs is two integers: the seed and the count of finished epochs. The
@@ -25,11 +25,11 @@ def stream(seed: int, purpose: str, *, epoch: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
-def checked_seed(seed: int) -> int:
-    """`seed` as a Python int in [0, 2**63), which every file format can hold.
+def check_seed(seed: int) -> int:
+    """Return `seed` as a Python int in [0, 2**63), which every file format can hold.
 
     Raises:
-        ConfigError: If it lies outside.
+        ConfigError: If the seed is no whole number, or lies outside.
     """
     try:
         value = operator.index(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -12,51 +11,49 @@ import numpy as np
 from trainers.errors import ConfigError, DataError, StateError
 from trainers.network.arrays import Array, State
 from trainers.network.backprop import Backprop, Workspace
-from trainers.network.losses import loss_class, network_outputs
+from trainers.network.losses import choose_loss, count_network_outputs
 from trainers.network.network import Network, fold, forward
-from trainers.network.spread import short_buffer
-from trainers.training import saved
+from trainers.network.row_broadcast import shorten_buffer
 from trainers.training.batches import ShuffledBatches
 from trainers.training.data import Data
-from trainers.training.metrics import (
-    accuracy_and_log_loss,
-    classification_sums,
-    regression_errors,
-    regression_sums,
-)
-from trainers.training.optimizers import make_optimizer, weight_decay_calls
-from trainers.training.random_streams import checked_seed, stream
-from trainers.training.schedules import learning_rate
-from trainers.training.settings import Settings, adjusted, read_settings
+from trainers.training.evaluation import Evaluation
+from trainers.training.metrics import declare_metrics, list_metrics
+from trainers.training.optimizers import make_optimizer, prepare_weight_decay
+from trainers.training.random_streams import check_seed, make_generator
+from trainers.training.schedules import compute_learning_rate
+from trainers.training.settings import Settings, apply_changes, read_settings
+from trainers.training.state_values import read_array, read_count, read_text
 
-__all__ = ["BatchNormClassifier", "BatchNormRegressor", "weights"]
+__all__ = ["BatchNormClassifier", "BatchNormRegressor", "select_weights"]
 
-#: Validation examples at a time, at least.
+#: Smallest number of validation rows that are evaluated at a time.
 _FEWEST_ROWS = 32
 
+#: Prefixes of a state's names that are not weights.
 _NOT_WEIGHTS = ("optimizer.", "trainer.")
 
 
-class _BatchNormTrainer(ABC):
-    """Trains one network epoch by epoch; between two epochs it can be saved, moved and adjusted.
+class _BatchNormTrainer:
+    """Trainer of one network; between two epochs it can be saved, moved and adjusted.
 
     The state holds what was learnt and where training stands (with the seed, from which every
-    epoch's random numbers follow), not the hyperparameters: those are the ones given here and in
-    `adjust`, so a state can also go on under others.
+    epoch's random numbers follow), not the hyperparameters: those are the arguments of the
+    constructor and of `adjust`, so a state can also continue under others.
 
     Args:
         config: Hyperparameters, see `settings.Settings`; absent or None is the default.
         seed: In [0, 2**63); same seed, config and data give the same bits.
         data: Not written into, and not copied if x lies row by row in memory.
-        max_epochs: Where the cosine schedule ends; training itself may stop sooner.
+        max_epochs: Epochs after which the cosine schedule ends; training itself may stop sooner.
 
     Raises:
         ConfigError: If a hyperparameter, the seed or max_epochs is wrong.
         DataError: If the data is for another task.
     """
 
+    #: Type and goal of what an epoch reports, by name; see `orchestrator.runtime.trainer`.
     metrics: ClassVar[dict[str, tuple[type, str]]]
-    task: ClassVar[str]
+    task: ClassVar[str]  #: task of the network, "classification" or "regression"
 
     def __init__(
         self, config: Mapping[str, object], *, seed: int, data: Data, max_epochs: int
@@ -67,21 +64,24 @@ class _BatchNormTrainer(ABC):
             raise ConfigError(f"max_epochs must be a whole number >= 1, got {max_epochs!r}")
         self._settings = read_settings(config)
         self._config = dict(config)
-        self._seed = checked_seed(seed)
+        self._seed = check_seed(seed)
         self._data = data
         self._max_epochs = max_epochs
         self._epochs = 0
-        columns, outputs = data.x_train.shape[1], network_outputs(data.task, data.outputs)
+        columns, outputs = data.x_train.shape[1], count_network_outputs(data.task, data.outputs)
         self._network = Network((columns, *self._settings.units, outputs), dtype=data.x_train.dtype)
-        self._network.draw(stream(self._seed, "start"), self._settings.start)
+        self._network.draw(make_generator(self._seed, "start"), self._settings.start)
+        self._outputs = np.empty((len(data.x_validation), outputs), data.x_train.dtype)
         self._build(self._settings)
 
     def _build(self, settings: Settings) -> None:
         """Make all that depends on the settings, except the network itself."""
         data, network = self._data, self._network
-        self._optimizer = make_optimizer(settings, network.parameters, network.gradient)
+        self._optimizer = make_optimizer(
+            settings.optimizer, settings.numbers, network.parameters, network.gradient
+        )
         self._decay = (
-            weight_decay_calls(
+            prepare_weight_decay(
                 network.gradient[: network.weight_count],
                 network.parameters[: network.weight_count],
                 settings.weight_decay,
@@ -89,7 +89,7 @@ class _BatchNormTrainer(ABC):
             if settings.weight_decay > 0
             else []
         )
-        self._loss = loss_class(data.task, data.outputs)
+        self._loss = choose_loss(data.task, data.outputs)
         self._batches = ShuffledBatches(
             data.x_train,
             data.y_train,
@@ -99,7 +99,7 @@ class _BatchNormTrainer(ABC):
             weights=data.weights_train,
         )
         self._workspace = Workspace(
-            network.widths, rows=self._batches.largest, dtype=data.x_train.dtype
+            network.widths, rows=self._batches.largest_batch, dtype=data.x_train.dtype
         )
         self._backprops: dict[int, Backprop] = {}
 
@@ -107,11 +107,11 @@ class _BatchNormTrainer(ABC):
         """Train one more epoch, then evaluate on the validation data.
 
         Returns:
-            Exactly the declared metrics. After a batch whose loss is not finite the epoch ends
-            there and all of them are nan; there is no error and no warning.
+            The declared metrics, and no others. After a batch whose loss is not finite the epoch
+            ends there and all of them are nan; there is no error and no warning.
         """
         with np.errstate(all="ignore"):
-            with short_buffer():
+            with shorten_buffer():
                 train_loss = self._train()
             self._epochs += 1
             if not math.isfinite(train_loss):
@@ -119,9 +119,9 @@ class _BatchNormTrainer(ABC):
             return {"train_loss": train_loss, **self._evaluate()}
 
     def state(self) -> State:
-        """All that the next epoch depends on besides config and data, as copies; see `load`."""
+        """Copy all that the next epoch depends on besides config and data; see `load`."""
         return {
-            **{name: view.copy() for name, view in self._network.weights().items()},
+            **{name: view.copy() for name, view in self._network.view_weights().items()},
             **self._optimizer.state(),
             "optimizer.name": self._settings.optimizer,
             "trainer.steps": self._network.statistics.batches,
@@ -130,7 +130,7 @@ class _BatchNormTrainer(ABC):
         }
 
     def load(self, state: Mapping[str, object]) -> None:
-        """Go on from a `state` as if training had never stopped, bit for bit.
+        """Continue from a `state` as if training had never stopped, bit for bit.
 
         The seed of the state replaces that of the constructor. Keys that no `state` has are
         ignored.
@@ -138,18 +138,18 @@ class _BatchNormTrainer(ABC):
         Raises:
             StateError: If the state is of another architecture, dtype or optimizer.
         """
-        if (name := saved.text(state, "optimizer.name")) != self._settings.optimizer:
+        if (name := read_text(state, "optimizer.name")) != self._settings.optimizer:
             raise StateError(
                 f"the state is of optimizer {name!r}, this trainer has "
                 f"{self._settings.optimizer!r}: build it with the state's"
             )
-        views = self._network.weights()
-        arrays = {key: saved.array(state, key, like=view) for key, view in views.items()}
+        views = self._network.view_weights()
+        arrays = {key: read_array(state, key, example=view) for key, view in views.items()}
         if f"layer_{self._network.hidden_layers + 1}.weight" in state:
             raise StateError(f"the state has more than {self._network.hidden_layers} layers")
-        steps = saved.count(state, "trainer.steps")
-        epochs = saved.count(state, "trainer.epochs")
-        seed = checked_seed(saved.count(state, "trainer.seed"))
+        steps = read_count(state, "trainer.steps")
+        epochs = read_count(state, "trainer.epochs")
+        seed = check_seed(read_count(state, "trainer.seed"))
         self._optimizer.load(state)
         for key, view in views.items():
             np.copyto(view, arrays[key])
@@ -157,18 +157,18 @@ class _BatchNormTrainer(ABC):
         self._epochs, self._seed = epochs, seed
 
     def __reduce__(self) -> tuple[Callable[..., _BatchNormTrainer], tuple[Any, ...]]:
-        """Copies and pickles are built anew: their prepared calls must know their own arrays."""
+        """Build copies and pickles anew: their prepared calls must know their own arrays."""
         arguments = (type(self), self._config, self._seed, self._data, self._max_epochs)
-        return _rebuilt, (*arguments, self.state())
+        return _rebuild, (*arguments, self.state())
 
     def adjust(self, changes: Mapping[str, object]) -> None:
-        """Go on with other hyperparameters from the next epoch; None sets one to its default.
+        """Continue with other hyperparameters; None sets a hyperparameter to its default.
 
         Raises:
             ConfigError: If a key cannot be changed once training has begun, or a value is wrong;
                 nothing is changed then.
         """
-        config = adjusted(self._config, changes)
+        config = apply_changes(self._config, changes)
         settings = read_settings(config)
         memory = self._optimizer.state()
         self._config, self._settings = config, settings
@@ -176,40 +176,43 @@ class _BatchNormTrainer(ABC):
         self._optimizer.load(memory)
 
     def _train(self) -> float:
-        """Mean loss over the epoch's examples, without the penalty; not finite if it diverged."""
+        """Train one epoch and return its mean loss, which is not finite if training diverged.
+
+        The penalty of weight decay is not in the loss.
+        """
         settings, statistics = self._settings, self._network.statistics
         step, decay = self._optimizer.step, self._decay
-        rate = learning_rate(
+        rate = compute_learning_rate(
             settings.schedule,
+            settings.numbers,
             initial_rate=settings.learning_rate,
-            decay_rate=settings.schedule_rate,
             epoch=self._epochs,
             max_epochs=self._max_epochs,
         )
-        kept, epsilon = settings.batchnorm_decay, settings.batchnorm_epsilon
-        shuffling = stream(self._seed, "shuffle", epoch=self._epochs)
-        dropping = stream(self._seed, "dropout", epoch=self._epochs)
+        norm_decay, epsilon = settings.batchnorm_decay, settings.batchnorm_epsilon
+        shuffling = make_generator(self._seed, "shuffle", epoch=self._epochs)
+        dropping = make_generator(self._seed, "dropout", epoch=self._epochs)
         total, rows, backprop = 0.0, 0, None
         try:
-            for x, targets, shares in self._batches.epoch(shuffling):
+            for x, targets, shares in self._batches.draw_epoch(shuffling):
                 if backprop is None or len(x) != rows:
                     rows = len(x)
-                    backprop = self._backprop(rows)
+                    backprop = self._prepare_backprop(rows)
                     backprop.begin(dropping)
                 loss = backprop(x, targets, shares)
                 if not math.isfinite(loss):
                     return loss
                 total += loss * rows
-                statistics.add(rows=rows, decay=kept, epsilon=epsilon)
-                for each in decay:
-                    each()
+                statistics.add(rows=rows, decay=norm_decay, epsilon=epsilon)
+                for run in decay:
+                    run()
                 step(rate)
         finally:
-            statistics.settle(decay=kept, epsilon=epsilon)
+            statistics.settle(decay=norm_decay, epsilon=epsilon)
         return total / len(self._data.x_train)
 
-    def _backprop(self, rows: int) -> Backprop:
-        """The step for batches of that size: an epoch has one or two sizes."""
+    def _prepare_backprop(self, rows: int) -> Backprop:
+        """Prepare the step for batches of `rows` examples: an epoch has one or two sizes."""
         if rows not in self._backprops:
             self._backprops[rows] = Backprop(
                 self._network,
@@ -223,48 +226,44 @@ class _BatchNormTrainer(ABC):
         return self._backprops[rows]
 
     def _evaluate(self) -> dict[str, float]:
-        """The validation metrics, with the running statistics."""
-        x, y, settings = self._data.x_validation, self._data.y_validation, self._settings
-        layers = fold(self._network.weights(), epsilon=settings.batchnorm_epsilon)
-        # As many examples at a time as the memory of a step has room for; with thousands of classes
-        # there is none.
-        memory: Array | None = self._workspace.memory
-        rows = self._workspace.memory.size // (2 * max(self._network.widths[1:]))
-        if rows < _FEWEST_ROWS:
-            memory, rows = None, _FEWEST_ROWS
-        sums = np.zeros(2)
-        for first in range(0, len(x), rows):
-            part = slice(first, first + rows)
-            outputs = forward(layers, x[part], activation=settings.activation, memory=memory)
-            sums += self._sums(outputs, y[part])
-        return self._metrics_of(sums)
+        """Compute the validation metrics, with the running statistics."""
+        memory, block_rows = self._choose_block()
+        self._fill_outputs(memory, block_rows)
+        evaluation = Evaluation(
+            outputs=self._outputs,
+            targets=self._data.y_validation,
+            classes=self._data.outputs,
+            block_rows=block_rows,
+            target_scale=self._data.target_scale,
+        )
+        return {m.validation_name: m.compute(evaluation) for m in list_metrics(self.task)}
 
-    @abstractmethod
-    def _sums(self, outputs: Array, y: Array) -> Array:
-        """What the metrics need from a part of the validation data, shape (2,)."""
+    def _choose_block(self) -> tuple[Array | None, int]:
+        """Choose the memory and the number of validation rows that are evaluated at a time.
 
-    @abstractmethod
-    def _metrics_of(self, sums: Array) -> dict[str, float]:
-        """The validation metrics from the sums over all parts."""
+        As many rows as the memory of a training step has room for; with thousands of classes it has
+        none, and new memory is taken (None).
+        """
+        memory: Array = self._workspace.memory
+        rows = memory.size // (2 * max(self._network.widths[1:]))
+        return (memory, rows) if rows >= _FEWEST_ROWS else (None, _FEWEST_ROWS)
+
+    def _fill_outputs(self, memory: Array | None, block_rows: int) -> None:
+        """Fill `_outputs` with the network's outputs for the validation rows."""
+        x, settings = self._data.x_validation, self._settings
+        layers = fold(self._network.view_weights(), epsilon=settings.batchnorm_epsilon)
+        for first in range(0, len(x), block_rows):
+            rows = slice(first, first + block_rows)
+            self._outputs[rows] = forward(
+                layers, x[rows], activation=settings.activation, memory=memory
+            )
 
 
 class BatchNormClassifier(_BatchNormTrainer):
     """A batch-norm network with softmax, or sigmoid for two classes, and cross-entropy."""
 
-    metrics: ClassVar[dict[str, tuple[type, str]]] = {
-        "train_loss": (float, "none"),
-        "validation_accuracy": (float, "max"),
-        "validation_log_loss": (float, "min"),
-    }
     task = "classification"
-
-    def _sums(self, outputs: Array, y: Array) -> Array:
-        return classification_sums(outputs, y, outputs=self._data.outputs)
-
-    def _metrics_of(self, sums: Array) -> dict[str, float]:
-        examples = len(self._data.y_validation)
-        accuracy, log_loss = accuracy_and_log_loss(sums, examples=examples)
-        return {"validation_accuracy": accuracy, "validation_log_loss": log_loss}
+    metrics: ClassVar[dict[str, tuple[type, str]]] = declare_metrics(task)
 
 
 class BatchNormRegressor(_BatchNormTrainer):
@@ -273,39 +272,25 @@ class BatchNormRegressor(_BatchNormTrainer):
     `train_loss` is in squared standardised units, the validation errors are in natural ones.
     """
 
-    metrics: ClassVar[dict[str, tuple[type, str]]] = {
-        "train_loss": (float, "none"),
-        "validation_rmse": (float, "min"),
-        "validation_mae": (float, "min"),
-        "validation_r2": (float, "max"),
-    }
     task = "regression"
-
-    def _sums(self, outputs: Array, y: Array) -> Array:
-        return regression_sums(outputs, y)
-
-    def _metrics_of(self, sums: Array) -> dict[str, float]:
-        rmse, mae, r2 = regression_errors(
-            sums, self._data.y_validation, scale=self._data.target_scale
-        )
-        return {"validation_rmse": rmse, "validation_mae": mae, "validation_r2": r2}
+    metrics: ClassVar[dict[str, tuple[type, str]]] = declare_metrics(task)
 
 
-def _rebuilt(
-    made: type[_BatchNormTrainer],
+def _rebuild(
+    trainer_class: type[_BatchNormTrainer],
     config: Mapping[str, object],
     seed: int,
     data: Data,
     max_epochs: int,
     state: State,
 ) -> _BatchNormTrainer:
-    trainer = made(config, seed=seed, data=data, max_epochs=max_epochs)
+    trainer = trainer_class(config, seed=seed, data=data, max_epochs=max_epochs)
     trainer.load(state)
     return trainer
 
 
-def weights(state: Mapping[str, object]) -> dict[str, Array]:
-    """The part of a `state` that `trainers.network.network.predict` needs. Pure."""
+def select_weights(state: Mapping[str, object]) -> dict[str, Array]:
+    """Select the part of a `state` that `trainers.network.network.predict` needs. Pure."""
     return {
         key: np.asarray(value) for key, value in state.items() if not key.startswith(_NOT_WEIGHTS)
     }

@@ -14,15 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DataError
-from pipelines.data.datasets import (
-    BUILT_IN,
-    fingerprint,
-    is_numeric,
-    match_labels,
-    read,
-    read_features,
-    texts,
-)
+from pipelines.data.columns import is_numeric, match_labels, read_texts
+from pipelines.data.datasets import BUILT_IN, compute_fingerprint, read_features, read_table
 
 ROWS = [f"{i * 0.5},{'ab'[i % 2]},{i % 3}" for i in range(30)]
 HEADED = "x,c,y\n" + "\n".join(ROWS) + "\n"
@@ -40,7 +33,7 @@ def lines(form: str, rows: int = 20) -> str:
 
 def refusal(source: str, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
-        read(source, **options)
+        read_table(source, **options)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -59,7 +52,7 @@ def refusal(source: str, **options: Any) -> str:
     ],
 )
 def test_the_built_in_sets_are_there(name: str, shape: tuple[int, int], image: bool) -> None:
-    table = read(name)
+    table = read_table(name)
     assert table.features.shape == shape
     assert len(table.target) == shape[0]
     assert table.image is image
@@ -71,7 +64,7 @@ def test_a_local_folder_does_not_shadow_a_built_in_set(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
-    assert len(read("digits").features) == 1797
+    assert len(read_table("digits").features) == 1797
     assert "folder" in refusal("./digits")
 
 
@@ -93,7 +86,7 @@ def test_every_separator_gives_the_same_table(
 ) -> None:
     text = (HEADED if header else "\n".join(ROWS)).replace(",", separator)
     content = gzip.compress(text.encode()) if packed else text.encode()
-    table = read(put(tmp_path, name + ".gz" * packed, content))
+    table = read_table(put(tmp_path, name + ".gz" * packed, content))
     first, second = ("x", "c") if header else ("0", "1")
     assert table.has_header is header
     assert table.target_name == ("y" if header else "2")
@@ -103,11 +96,11 @@ def test_every_separator_gives_the_same_table(
 
 
 def test_a_parquet_file_gives_the_table_of_the_csv_file(tmp_path: Path) -> None:
-    table = read(put(tmp_path, "d.csv", HEADED))
+    table = read_table(put(tmp_path, "d.csv", HEADED))
     frame = table.features.assign(y=table.target)
     frame.to_parquet(tmp_path / "d.parquet")
-    same = read(str(tmp_path / "d.parquet"))
-    assert fingerprint(same) == fingerprint(table)
+    same = read_table(str(tmp_path / "d.parquet"))
+    assert compute_fingerprint(same) == compute_fingerprint(table)
 
 
 def test_typed_columns_become_numbers_or_text(tmp_path: Path) -> None:
@@ -125,7 +118,7 @@ def test_typed_columns_become_numbers_or_text(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(tmp_path / "d.parquet")
-    table = read(str(tmp_path / "d.parquet"))
+    table = read_table(str(tmp_path / "d.parquet"))
     assert [c for c in table.features if not is_numeric(table.features[c])] == ["code", "text"]
     first = table.features.iloc[0]
     assert first[["decimal", "maybe", "yes", "nullable"]].tolist() == [1.5, 1, 1, 1]
@@ -139,7 +132,7 @@ def test_arrays_with_a_test_set_are_read_from_npz(tmp_path: Path) -> None:
     x = rng.integers(0, 256, (20, 4, 4), dtype=np.uint8)
     y = np.array(list("ab") * 10)
     np.savez(tmp_path / "d.npz", X=x, y=y, X_test=x[:3], y_test=y[:3])
-    table = read(str(tmp_path / "d.npz"))
+    table = read_table(str(tmp_path / "d.npz"))
     assert table.image
     assert np.array_equal(table.features.to_numpy(), x.reshape(20, 16))
     assert table.target.tolist() == y.tolist()
@@ -161,7 +154,7 @@ def test_an_idx_folder_is_read_with_its_test_set(tmp_path: Path, ending: str) ->
     for part, rows in (("train", slice(0, 20)), ("t10k", slice(20, 30))):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte{ending}", x[rows])
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte{ending}", y[rows])
-    table = read(str(tmp_path))
+    table = read_table(str(tmp_path))
     assert table.image
     assert np.array_equal(table.features.to_numpy(), x[:20].reshape(20, 6))
     assert table.test_features is not None
@@ -192,7 +185,7 @@ def test_an_idx_folder_is_read_with_its_test_set(tmp_path: Path, ending: str) ->
 )
 def test_a_header_is_told_from_a_row(tmp_path: Path, text: str, header: bool) -> None:
     text = text.replace("?,1,e1", "a,1,e1")
-    assert read(put(tmp_path, "d.csv", text), target=None).has_header is header
+    assert read_table(put(tmp_path, "d.csv", text), target=None).has_header is header
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -211,7 +204,7 @@ def test_what_pandas_writes_is_read_back(
     if frame.isna().all().any():
         return
     frame.to_csv(tmp_path / "d.csv", sep=separator, index=False)
-    table = read(str(tmp_path / "d.csv"))
+    table = read_table(str(tmp_path / "d.csv"))
     assert table.has_header
     pd.testing.assert_frame_equal(
         table.features.astype(float), frame[names[:-1]].astype(float), rtol=1e-12
@@ -221,7 +214,7 @@ def test_what_pandas_writes_is_read_back(
 def test_a_comment_on_top_is_survived_and_test_labels_lose_their_full_stop(tmp_path: Path) -> None:
     train = put(tmp_path, "a.data", lines("{i}, Private{t}, ?, >50K\n{i}, Gov, b, <=50K"))
     test = put(tmp_path, "a.test", "|1x3 Cross validator\n" + lines("{i}, Gov, b, >50K."))
-    table = read(train, test=test)
+    table = read_table(train, test=test)
     assert table.test_target is not None
     assert set(table.test_target) == {">50K"}
     assert not table.has_header
@@ -237,40 +230,40 @@ def test_missing_values_are_known_by_their_usual_names(tmp_path: Path) -> None:
     gaps = ["?", "", "NA", "nan", "NaN", "null", "None", "N/A"]
     rows = [f"{gap},{gap},{i % 2}" for i, gap in enumerate(gaps)]
     rows += ["1.5,a,0", "2,b,1"]
-    table = read(put(tmp_path, "d.csv", "x,c,y\n" + "\n".join(rows)))
+    table = read_table(put(tmp_path, "d.csv", "x,c,y\n" + "\n".join(rows)))
     assert is_numeric(table.features["x"])
     assert table.features.isna().sum().tolist() == [8, 8]
 
 
 def test_numbers_beyond_float32_and_infinities_are_missing(tmp_path: Path) -> None:
     text = "x,z,y\n" + lines("{i},{x},{h}") + "inf,1e300,0\n"
-    assert read(put(tmp_path, "d.csv", text)).features.isna().sum().tolist() == [1, 1]
+    assert read_table(put(tmp_path, "d.csv", text)).features.isna().sum().tolist() == [1, 1]
 
 
 def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
     path = put(tmp_path, "d.csv", "a;b;y\n" + lines("{i},5;{i};{h}"))
-    assert read(path).features["a"].tolist() == [i + 0.5 for i in range(20)]
+    assert read_table(path).features["a"].tolist() == [i + 0.5 for i in range(20)]
     assert read_features(path, ["a"], None)[0]["a"].tolist()[:2] == ["0.5", "1.5"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_umlauts_are_read_in_the_usual_encodings(tmp_path: Path, encoding: str) -> None:
     text = "größe,c,y\r\n" + lines("{i},ä{h},{h}").replace("\n", "\r\n")
-    table = read(put(tmp_path, "d.csv", text.encode(encoding)))
+    table = read_table(put(tmp_path, "d.csv", text.encode(encoding)))
     assert list(table.features.columns) == ["größe", "c"]
     assert set(table.features["c"]) == {"ä0", "ä1"}
 
 
 def test_the_row_numbers_that_pandas_writes_are_no_feature(tmp_path: Path) -> None:
     pd.DataFrame({"a": np.arange(20) / 3, "y": [0, 1] * 10}).to_csv(tmp_path / "d.csv")
-    table = read(str(tmp_path / "d.csv"))
+    table = read_table(str(tmp_path / "d.csv"))
     assert list(table.features.columns) == ["a"]
     assert "counts the rows" in table.notes[0]
 
 
 def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path: Path) -> None:
     for name, head in (("a.csv", "a,b,y,\n"), ("b.csv", "a,b,y\n")):
-        table = read(put(tmp_path, name, head + lines("{i},{x},{h},")))
+        table = read_table(put(tmp_path, name, head + lines("{i},{x},{h},")))
         assert list(table.features.columns) == ["a", "b"]
 
 
@@ -281,14 +274,14 @@ def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path: Path) -> Non
 def test_without_a_header_the_target_is_a_position(
     tmp_path: Path, target: str | None, name: str
 ) -> None:
-    table = read(put(tmp_path, "d.csv", "\n".join(ROWS)), target=target)
+    table = read_table(put(tmp_path, "d.csv", "\n".join(ROWS)), target=target)
     assert table.target_name == name
     assert name not in table.features.columns
 
 
 def test_rows_without_a_target_are_left_out_with_a_note(tmp_path: Path) -> None:
     rows = lines("{i},{x},{h}") + "7,8,\n9,9,?\n"
-    table = read(put(tmp_path, "d.csv", "a,b,y\n" + rows))
+    table = read_table(put(tmp_path, "d.csv", "a,b,y\n" + rows))
     assert len(table.features) == len(table.target) == 20
     assert table.target.dtype == np.int64
     assert "2 of 22 rows" in table.notes[0]
@@ -296,7 +289,7 @@ def test_rows_without_a_target_are_left_out_with_a_note(tmp_path: Path) -> None:
 
 def test_bools_stay_bools_when_one_is_missing(tmp_path: Path) -> None:
     rows = "".join(f"{i},{i * 2},{i % 2 == 0}\n" for i in range(20)) + "1,2,\n"
-    assert read(put(tmp_path, "d.csv", "a,b,y\n" + rows)).target.dtype == bool
+    assert read_table(put(tmp_path, "d.csv", "a,b,y\n" + rows)).target.dtype == bool
 
 
 # --- new rows for a trained model -------------------------------------------------------------
@@ -348,8 +341,8 @@ def test_a_row_of_the_wrong_width_without_a_header_is_refused(tmp_path: Path) ->
 
 def test_the_fingerprint_is_the_content_not_the_path(tmp_path: Path) -> None:
     a, b = put(tmp_path, "a.csv", HEADED), put(tmp_path, "b.csv", HEADED.replace(",", ";"))
-    assert fingerprint(read(a)) == fingerprint(read(b))
-    assert len(fingerprint(read(a))) == 32
+    assert compute_fingerprint(read_table(a)) == compute_fingerprint(read_table(b))
+    assert len(compute_fingerprint(read_table(a))) == 32
 
 
 @pytest.mark.parametrize(
@@ -357,17 +350,17 @@ def test_the_fingerprint_is_the_content_not_the_path(tmp_path: Path) -> None:
 )
 def test_any_change_changes_the_fingerprint(tmp_path: Path, old: str, new: str) -> None:
     a, b = put(tmp_path, "a.csv", HEADED), put(tmp_path, "b.csv", HEADED.replace(old, new, 1))
-    assert fingerprint(read(a)) != fingerprint(read(b))
+    assert compute_fingerprint(read_table(a)) != compute_fingerprint(read_table(b))
 
 
 def test_a_test_set_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", HEADED)
-    assert fingerprint(read(path)) != fingerprint(read(path, test=path))
+    assert compute_fingerprint(read_table(path)) != compute_fingerprint(read_table(path, test=path))
 
 
 def test_the_fingerprint_of_a_built_in_set_stays_the_same() -> None:
-    assert fingerprint(read("wine")) == fingerprint(read("wine"))
-    assert fingerprint(read("digits")) != fingerprint(read("wine"))
+    assert compute_fingerprint(read_table("wine")) == compute_fingerprint(read_table("wine"))
+    assert compute_fingerprint(read_table("digits")) != compute_fingerprint(read_table("wine"))
 
 
 # --- what is refused, and how -----------------------------------------------------------------
@@ -433,7 +426,7 @@ def test_an_idx_folder_whose_images_differ_in_size_is_refused(tmp_path: Path) ->
         write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((20, side, side), np.uint8))
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(20, dtype=np.uint8) % 2)
     with pytest.raises(DataError, match="images of one size, got 9 and 4 pixels"):
-        read(str(tmp_path))
+        read_table(str(tmp_path))
 
 
 def test_a_misspelt_source_gets_the_close_names(
@@ -471,5 +464,5 @@ def test_a_column_of_lists_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_whole_numbers_read_as_text_without_a_point() -> None:
     column = pd.Series([3.0, 2.5, None, True, " a "], dtype=object, name="c")
-    found = texts(column, "here")
+    found = read_texts(column, "here")
     assert found.dropna().tolist() == ["3", "2.5", "True", "a"]

@@ -11,19 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DataError
-from pipelines.data.datasets import Table, read, read_features
-from pipelines.data.preprocessing import (
-    LIMIT,
-    MAX_CATEGORIES,
-    Preprocessing,
-    apply,
-    decode_target,
-    encode_target,
-    fit,
-    prepare,
-    transformer,
-)
-from pipelines.data.splits import split
+from pipelines.data.datasets import Table, read_features, read_table
+from pipelines.data.encode import decode_target, encode_features, encode_target
+from pipelines.data.fit_preprocessing import MAX_CATEGORIES, fit_preprocessing, make_transformer
+from pipelines.data.prepare import prepare_table
+from pipelines.data.preprocessing import LIMIT, Preprocessing
+from pipelines.data.splits import split_rows
 
 
 def table_of(
@@ -42,7 +35,7 @@ def table_of(
 
 def learn(features: pd.DataFrame, target: Any = None, task: str = "classification") -> Any:
     target = np.arange(len(features)) % 2 if target is None else target
-    return fit(features, pd.Series(target, name="y"), task=task, image=False)
+    return fit_preprocessing(features, pd.Series(target, name="y"), task=task, image=False)
 
 
 def mixed(rows: int, seed: int) -> pd.DataFrame:
@@ -95,11 +88,11 @@ def test_apply_equals_scikit_learn_on_random_tables(data: st.DataObject, kinds: 
     train = typed(data.draw(frames(kinds, data.draw(st.integers(2, 25)), words)))
     new = typed(data.draw(frames(kinds, 8, words | st.just("never seen"))))
     ready = [filled(train), filled(new)]
-    oracle = transformer(ready[0]).fit(ready[0])
+    oracle = make_transformer(ready[0]).fit(ready[0])
     fitted = learn(train)
     for raw, wanted in zip((train, new), ready, strict=True):
         np.testing.assert_allclose(
-            apply(fitted, raw), oracle.transform(wanted), rtol=1e-6, atol=1e-6
+            encode_features(fitted, raw), oracle.transform(wanted), rtol=1e-6, atol=1e-6
         )
 
 
@@ -109,20 +102,22 @@ def test_apply_equals_scikit_learn_where_categories_exceed_the_cap() -> None:
     train = pd.DataFrame({"text": rng.choice(names, 5000).astype(object), "x": rng.random(5000)})
     new = pd.DataFrame({"text": [*names, "never seen"], "x": 0.5}).astype({"text": object})
     fitted = learn(train)
-    oracle = transformer(train).fit(train)
-    assert apply(fitted, train).shape == (5000, 1 + MAX_CATEGORIES)
-    np.testing.assert_allclose(apply(fitted, new), oracle.transform(new), rtol=1e-6, atol=1e-6)
+    oracle = make_transformer(train).fit(train)
+    assert encode_features(fitted, train).shape == (5000, 1 + MAX_CATEGORIES)
+    np.testing.assert_allclose(
+        encode_features(fitted, new), oracle.transform(new), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_rows_are_the_same_in_one_block_or_in_many() -> None:
     frame = mixed(20_000, seed=0)
     fitted = learn(frame)
-    parts = [apply(fitted, frame.iloc[i : i + 3000]) for i in range(0, 20_000, 3000)]
-    assert np.array_equal(np.concatenate(parts), apply(fitted, frame))
+    parts = [encode_features(fitted, frame.iloc[i : i + 3000]) for i in range(0, 20_000, 3000)]
+    assert np.array_equal(np.concatenate(parts), encode_features(fitted, frame))
 
 
 def test_the_matrix_is_what_a_network_takes() -> None:
-    matrix = apply(learn(mixed(50, seed=1)), mixed(30, seed=2))
+    matrix = encode_features(learn(mixed(50, seed=1)), mixed(30, seed=2))
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
     assert np.isfinite(matrix).all()
@@ -133,50 +128,50 @@ def test_the_matrix_is_what_a_network_takes() -> None:
 
 def test_a_missing_number_is_the_median_and_is_marked() -> None:
     train = pd.DataFrame({"x": [1.0, 2.0, 3.0, np.nan]})
-    matrix = apply(learn(train), pd.DataFrame({"x": [2.0, np.nan]}))
+    matrix = encode_features(learn(train), pd.DataFrame({"x": [2.0, np.nan]}))
     assert matrix[0, 0] == matrix[1, 0] == 0
     assert matrix[:, 1].tolist() == [0, 1]
 
 
 def test_a_column_without_gaps_in_training_gets_no_mark_but_is_filled() -> None:
     fitted = learn(pd.DataFrame({"x": [1.0, 2.0, 3.0]}))
-    assert apply(fitted, pd.DataFrame({"x": [np.nan]})).tolist() == [[0.0]]
+    assert encode_features(fitted, pd.DataFrame({"x": [np.nan]})).tolist() == [[0.0]]
 
 
 def test_a_constant_column_has_scale_one() -> None:
     fitted = learn(pd.DataFrame({"x": [5.0] * 9}))
     assert fitted.numeric[0].scale == 1
-    assert apply(fitted, pd.DataFrame({"x": [5.0, 6.0]})).tolist() == [[0.0], [1.0]]
+    assert encode_features(fitted, pd.DataFrame({"x": [5.0, 6.0]})).tolist() == [[0.0], [1.0]]
 
 
 def test_a_column_that_is_empty_in_training_does_not_fail() -> None:
     fitted = learn(pd.DataFrame({"x": [np.nan] * 9, "z": np.arange(9.0)}))
-    assert np.isfinite(apply(fitted, pd.DataFrame({"x": [7.0], "z": [1.0]}))).all()
+    assert np.isfinite(encode_features(fitted, pd.DataFrame({"x": [7.0], "z": [1.0]}))).all()
 
 
 def test_a_mistyped_value_is_clipped() -> None:
     fitted = learn(pd.DataFrame({"x": np.arange(100.0)}))
-    matrix = apply(fitted, pd.DataFrame({"x": [1e30, -1e30]}))
+    matrix = encode_features(fitted, pd.DataFrame({"x": [1e30, -1e30]}))
     assert matrix.tolist() == [[LIMIT], [-LIMIT]]
 
 
 def test_a_heavy_tail_is_bent_and_an_even_column_is_not() -> None:
     fitted = learn(mixed(500, seed=3))
     assert [c.name for c in fitted.numeric if c.tailed] == ["tailed"]
-    matrix = apply(fitted, mixed(500, seed=3))
+    matrix = encode_features(fitted, mixed(500, seed=3))
     assert abs(matrix).max() < 8
 
 
 def test_infinities_count_as_missing() -> None:
     fitted = learn(pd.DataFrame({"x": [1.0, 2.0, 3.0]}))
-    matrix = apply(fitted, pd.DataFrame({"x": [np.inf, -np.inf, 1e300]}))
+    matrix = encode_features(fitted, pd.DataFrame({"x": [np.inf, -np.inf, 1e300]}))
     assert matrix.tolist() == [[0.0]] * 3
 
 
 def test_an_unseen_category_is_all_zeros_and_a_gap_is_a_category() -> None:
     train = pd.DataFrame({"c": pd.Series(["a", "b", None], dtype="str")})
     new = pd.DataFrame({"c": pd.Series(["a", "b", None, "z"], dtype="str")})
-    found = apply(learn(train), new).tolist()
+    found = encode_features(learn(train), new).tolist()
     assert found == [[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]]
 
 
@@ -184,19 +179,21 @@ def test_pixels_share_one_mean_and_one_scale() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (50, 12), dtype=np.uint8)
     frame = pd.DataFrame(pixels, columns=[str(i) for i in range(12)])
-    fitted = fit(frame, pd.Series(np.arange(50) % 2), task="classification", image=True)
+    fitted = fit_preprocessing(
+        frame, pd.Series(np.arange(50) % 2), task="classification", image=True
+    )
     wanted = (pixels - pixels.mean()) / pixels.astype(float).std()
-    np.testing.assert_allclose(apply(fitted, frame), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(encode_features(fitted, frame), wanted, rtol=1e-5, atol=1e-6)
     as_text = frame.astype(str)
-    np.testing.assert_allclose(apply(fitted, as_text), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(encode_features(fitted, as_text), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_column_that_is_missing_or_no_number_is_named() -> None:
     fitted = learn(mixed(50, seed=1))
     with pytest.raises(DataError, match="needs column 'text'"):
-        apply(fitted, mixed(5, seed=1).drop(columns="text"))
+        encode_features(fitted, mixed(5, seed=1).drop(columns="text"))
     with pytest.raises(DataError, match="'count' needs numbers, got 'many'"):
-        apply(fitted, mixed(5, seed=1).assign(count="many"))
+        encode_features(fitted, mixed(5, seed=1).assign(count="many"))
 
 
 # --- the target -------------------------------------------------------------------------------
@@ -269,8 +266,8 @@ def test_another_version_of_the_json_is_refused() -> None:
     ],
 )
 def test_a_built_in_set_is_ready_to_train_on(name: str, task: str, outputs: int) -> None:
-    table = read(name)
-    prepared = prepare(table, task=None, seed=0)
+    table = read_table(name)
+    prepared = prepare_table(table, task=None, seed=0)
     data = prepared.data
     assert (prepared.task, data.outputs) == (task, outputs)
     total = len(data.x_train) + len(data.x_validation) + len(prepared.x_test)
@@ -288,8 +285,8 @@ def test_rows_outside_training_change_nothing_that_is_fitted() -> None:
         ("classification", rng.choice(["a", "b"], 200)),
         ("regression", rng.normal(size=200)),
     ):
-        before = prepare(table_of(frame, target), task=task, seed=3)
-        outside = split(table_of(frame, target), task=task, seed=3)
+        before = prepare_table(table_of(frame, target), task=task, seed=3)
+        outside = split_rows(table_of(frame, target), task=task, seed=3)
         held_out = np.concatenate([outside.validation, outside.test])
         changed = frame.copy()
         changed.loc[held_out, ["plain", "gaps", "tailed"]] = [1e6, np.nan, -1e9]
@@ -297,7 +294,7 @@ def test_rows_outside_training_change_nothing_that_is_fitted() -> None:
         if task == "regression":
             target = target.copy()
             target[held_out] = 1e6
-        after = prepare(table_of(changed, target), task=task, seed=3)
+        after = prepare_table(table_of(changed, target), task=task, seed=3)
         assert after.preprocessing == before.preprocessing
         assert np.array_equal(after.data.x_train, before.data.x_train)
         assert np.array_equal(after.data.y_train, before.data.y_train)
@@ -307,29 +304,29 @@ def test_rows_outside_training_change_nothing_that_is_fitted() -> None:
 def test_a_test_set_of_its_own_is_used_whole() -> None:
     test = mixed(17, seed=8)
     table = table_of(mixed(60, seed=7), ["a", "b"] * 30, test=(test, ["a"] * 17))
-    prepared = prepare(table, task=None, seed=0)
+    prepared = prepare_table(table, task=None, seed=0)
     assert len(prepared.x_test) == 17
     assert len(prepared.data.x_train) + len(prepared.data.x_validation) == 60
-    assert np.array_equal(prepared.x_test, apply(prepared.preprocessing, test))
+    assert np.array_equal(prepared.x_test, encode_features(prepared.preprocessing, test))
 
 
 def test_a_class_that_only_the_test_set_has_is_refused() -> None:
     table = table_of(mixed(60, seed=7), ["a", "b"] * 30, test=(mixed(3, seed=8), ["a", "b", "c"]))
     with pytest.raises(DataError, match="got c in 1 rows"):
-        prepare(table, task=None, seed=0)
+        prepare_table(table, task=None, seed=0)
 
 
 def test_a_task_that_does_not_fit_is_refused() -> None:
     table = table_of(mixed(60, seed=7), ["a", "b"] * 30)
     with pytest.raises(DataError, match="--task classification"):
-        prepare(table, task="regression", seed=0)
+        prepare_table(table, task="regression", seed=0)
     with pytest.raises(DataError, match="'clustering'"):
-        prepare(table, task="clustering", seed=0)
+        prepare_table(table, task="clustering", seed=0)
 
 
 def test_the_same_seed_gives_the_same_arrays() -> None:
-    table = read("wine")
-    first, again, other = (prepare(table, task=None, seed=seed) for seed in (0, 0, 1))
+    table = read_table("wine")
+    first, again, other = (prepare_table(table, task=None, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(first.data.x_train, again.data.x_train)
     assert not np.array_equal(first.data.x_train, other.data.x_train)
 
@@ -337,15 +334,15 @@ def test_the_same_seed_gives_the_same_arrays() -> None:
 def test_a_new_file_gives_the_rows_that_training_gave(tmp_path: Path) -> None:
     frame = mixed(60, seed=9).assign(code=["007", "x1"] * 30, yes=[True, False] * 30)
     frame.assign(y=["a", "b"] * 30).to_csv(tmp_path / "train.csv", index=False)
-    table = read(str(tmp_path / "train.csv"))
-    prepared = prepare(table, task=None, seed=0)
+    table = read_table(str(tmp_path / "train.csv"))
+    prepared = prepare_table(table, task=None, seed=0)
     rows = frame.iloc[::2].assign(y="a").sample(frac=1, axis=1, random_state=0)
     rows.to_csv(tmp_path / "new.csv", index=False)
     features, target = read_features(
         str(tmp_path / "new.csv"), prepared.preprocessing.columns, table.target_name
     )
-    found = apply(prepared.preprocessing, features)
-    wanted = apply(prepared.preprocessing, table.features.iloc[::2])
+    found = encode_features(prepared.preprocessing, features)
+    wanted = encode_features(prepared.preprocessing, table.features.iloc[::2])
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert target is not None
     assert set(encode_target(prepared.preprocessing, target)) == {0}

@@ -17,8 +17,8 @@ from test_runs import searched
 from orchestrator.errors import RunError
 from orchestrator.search.objective import WORST
 from orchestrator.search.trial import Incumbent
+from pipelines.data.encode import decode_target, encode_features
 from pipelines.data.model import load_model, read_best_identity, save_model
-from pipelines.data.preprocessing import apply, decode_target
 from pipelines.export import FORMATS, export
 from pipelines.see.run import Run, best, load, read_trial_config
 
@@ -161,7 +161,7 @@ def test_the_onnx_model_gives_what_ours_gives_from_the_rows_as_they_stand(
     (out,) = session.run(None, feed)
     model = load_model(folder / "best")
     assert (int(told["trial"]), int(told["epoch"])) == (model.trial, model.epoch)
-    ours = model.outputs(apply(model.preprocessing, frame))
+    ours = model.compute_outputs(encode_features(model.preprocessing, frame))
     if task == "regression":
         assert out.dtype == np.float64
         natural = decode_target(model.preprocessing, ours)[:, None]
@@ -194,7 +194,7 @@ def test_a_text_column_may_have_any_name_in_onnx(task: str, tmp_path: Path) -> N
     feed = {name: frame[[name]].to_numpy(object) for name in inputs}
     (out,) = session.run(None, feed | {"numbers__": frame[columns].to_numpy(float)})
     model = load_model(folder / "best")
-    ours = model.outputs(apply(model.preprocessing, frame))
+    ours = model.compute_outputs(encode_features(model.preprocessing, frame))
     if task == "regression":
         ours = decode_target(model.preprocessing, ours)[:, None]
     np.testing.assert_allclose(out, ours, atol=1e-4)
@@ -232,7 +232,9 @@ def test_onnx_of_the_built_in_digits(tmp_path: Path) -> None:
     (out,) = session.run(None, {"numbers": x})
     model = load_model(folder / "best")
     frame = pd.DataFrame(x, columns=list(model.preprocessing.columns))
-    np.testing.assert_allclose(out, model.outputs(apply(model.preprocessing, frame)), atol=1e-5)
+    np.testing.assert_allclose(
+        out, model.compute_outputs(encode_features(model.preprocessing, frame)), atol=1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about MLflow

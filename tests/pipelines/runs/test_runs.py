@@ -20,9 +20,9 @@ from orchestrator.errors import RunError
 from orchestrator.runtime.pool import InlinePool
 from orchestrator.store.lock import Lock
 from pipelines.cli import main
-from pipelines.data.datasets import read
+from pipelines.data.datasets import read_table
 from pipelines.data.model import load_model
-from pipelines.data.splits import split
+from pipelines.data.splits import split_rows
 from pipelines.see.run import load, locate_best_values, summary
 
 INLINE = ExecutionOptions(pool="inline")
@@ -223,8 +223,8 @@ def test_the_best_model_gives_the_figures_that_the_run_says(tmp_path: Path) -> N
     folder = searched(tmp_path / "run", "digits", trials=12)
     best = summary(load(folder))["best"]
     x, y = load_digits(return_X_y=True)
-    parts = split(read("digits"), task="classification", seed=0)
-    frame = pd.DataFrame(x, columns=[str(c) for c in read("digits").features.columns])
+    parts = split_rows(read_table("digits"), task="classification", seed=0)
+    frame = pd.DataFrame(x, columns=[str(c) for c in read_table("digits").features.columns])
     for part in ("validation", "test"):
         rows = getattr(parts, part)
         frame.iloc[rows].to_csv(tmp_path / "part.csv", index=False)

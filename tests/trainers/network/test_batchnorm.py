@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainers.network.arrays import Array
 from trainers.network.batchnorm import BatchNorm, RunningStatistics
-from trainers.network.spread import short_buffer
+from trainers.network.row_broadcast import shorten_buffer
 
 
 def fast_both_ways(
@@ -24,14 +24,14 @@ def fast_both_ways(
         gamma_gradient=d_gamma,
         beta_gradient=d_beta,
         mean=mean,
-        spread=spread,
+        shifted_variance=spread,
         z=inside,
         out=out,
         gradient=gradient,
         negative=negative,
         epsilon=1e-5,
     )
-    with short_buffer():
+    with shorten_buffer():
         for each in norm.forward:
             each()
         y = -out[1:]

@@ -12,8 +12,9 @@ from trainers.errors import DataError
 from trainers.network.arrays import Array
 from trainers.network.network import predict
 from trainers.training.data import Data
-from trainers.training.metrics import classification_sums
-from trainers.training.trainer import weights
+from trainers.training.evaluation import Evaluation
+from trainers.training.metrics import compute_metrics
+from trainers.training.trainer import select_weights
 
 
 def made_of(x: Array, y: Array, *, outputs: int = 2, dtype: str = "float32") -> Data:
@@ -129,8 +130,11 @@ def test_a_weight_of_zero_is_a_row_whose_target_does_not_count() -> None:
 
 
 def test_an_infinite_logit_is_no_perfect_prediction() -> None:
-    sums = classification_sums(np.array([[np.inf]], np.float32), np.array([1]), outputs=2)
-    assert np.isnan(sums).all()
+    logits, classes = np.array([[np.inf]], np.float32), np.array([1])
+    perfect = Evaluation(outputs=logits, targets=classes, classes=2, block_rows=1)
+    metrics = compute_metrics("classification", perfect)
+    assert list(metrics) == ["accuracy", "log_loss"]
+    assert np.isnan([*metrics.values()]).all()
 
 
 def test_a_network_whose_parameters_are_not_finite_never_says_so_silently() -> None:
@@ -139,5 +143,5 @@ def test_a_network_whose_parameters_are_not_finite_never_says_so_silently() -> N
     state["layer_1.weight"] = np.full((5, 64), np.nan, np.float32)
     trained.load(state)
     assert all(math.isnan(value) for value in trained.epoch().values())
-    outputs = predict(weights(state), blobs().x_validation, activation="relu", epsilon=1e-5)
+    outputs = predict(select_weights(state), blobs().x_validation, activation="relu", epsilon=1e-5)
     assert np.isnan(outputs).all()

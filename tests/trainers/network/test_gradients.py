@@ -11,7 +11,7 @@ from trainer_examples import data_for
 
 from trainers.network.arrays import Array
 from trainers.network.backprop import Backprop
-from trainers.network.losses import loss_class, network_outputs
+from trainers.network.losses import choose_loss, count_network_outputs
 from trainers.network.network import Network
 
 
@@ -30,20 +30,20 @@ class Case:
     ) -> None:
         self.data = data_for(outputs, rows=rows, columns=widths[0], dtype="float64")
         task = self.data.task
-        self.network = Network([*widths, network_outputs(task, outputs)], dtype=np.float64)
+        self.network = Network([*widths, count_network_outputs(task, outputs)], dtype=np.float64)
         rng = np.random.default_rng(len(widths) + rows)
         self.network.parameters[:] = rng.normal(size=self.network.parameters.size)
         self.backprop = Backprop(
             self.network,
             rows=rows,
-            loss=loss_class(task, outputs),
+            loss=choose_loss(task, outputs),
             activation=activation,
             epsilon=1e-5,
             dropout=dropout,
         )
         self.shares = rng.uniform(0.0, 2.0 / rows, rows) if weighted else np.full(rows, 1 / rows)
         y = self.data.y_train[None]
-        self.targets = loss_class(task, outputs).targets(y, self.shares[None], outputs)[0]
+        self.targets = choose_loss(task, outputs).make_targets(y, self.shares[None], outputs)[0]
 
     def loss(self) -> float:
         # The same generator each time: dropout drops the same activations.

@@ -11,10 +11,10 @@ from trainers.network.losses import (
     BinaryCrossEntropy,
     Loss,
     SoftmaxCrossEntropy,
-    log_probabilities,
-    loss_class,
-    network_outputs,
-    probabilities,
+    choose_loss,
+    compute_log_probabilities,
+    compute_probabilities,
+    count_network_outputs,
 )
 
 
@@ -24,7 +24,7 @@ def loss_and_gradient(
     shares = np.full(len(p), 1 / len(p)) if shares is None else shares
     loss = made(np.ascontiguousarray(p.T))
     with np.errstate(over="ignore", divide="ignore"):  # as in training
-        value = loss(made.targets(y[None], shares[None], p.shape[1])[0], shares)
+        value = loss(made.make_targets(y[None], shares[None], p.shape[1])[0], shares)
     return value, -loss.residual.T
 
 
@@ -33,11 +33,11 @@ def loss_and_gradient(
 def test_every_loss_and_its_gradient_equal_the_textbook(outputs: int, rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     task = "regression" if outputs == 1 else "classification"
-    width = network_outputs(task, outputs)
+    width = count_network_outputs(task, outputs)
     p = rng.normal(0.0, 3.0, size=(rows, width))
     y = rng.normal(size=rows) if outputs == 1 else rng.integers(0, outputs, rows).astype(float)
     wanted_loss, wanted_gradient = textbook.loss_and_output_gradient(p, y, outputs)
-    loss, gradient = loss_and_gradient(loss_class(task, outputs), p, y)
+    loss, gradient = loss_and_gradient(choose_loss(task, outputs), p, y)
     assert loss == pytest.approx(wanted_loss, rel=1e-9, abs=1e-12)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-9, atol=1e-12)
 
@@ -48,7 +48,7 @@ def test_a_whole_number_as_share_is_that_example_so_many_times(
     outputs: int, rows: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    made = loss_class("regression" if outputs == 1 else "classification", outputs)
+    made = choose_loss("regression" if outputs == 1 else "classification", outputs)
     p = rng.normal(size=(rows, 1 if outputs == 2 else outputs))
     y = rng.normal(size=rows) if outputs == 1 else rng.integers(0, outputs, rows)
     times = rng.integers(0, 4, rows)
@@ -95,9 +95,9 @@ def test_softmax_is_the_same_wherever_the_logits_lie(size: float, dtype: str, se
 def test_probabilities_are_positive_and_each_row_sums_to_one(
     outputs: int, rows: int, seed: int
 ) -> None:
-    width = network_outputs("classification", outputs)
+    width = count_network_outputs("classification", outputs)
     logits = np.random.default_rng(seed).normal(0.0, 5.0, size=(rows, width))
-    p = probabilities(logits, outputs)
+    p = compute_probabilities(logits, outputs)
     assert p.shape == (rows, outputs)
     assert (p > 0).all()
     np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
@@ -105,11 +105,11 @@ def test_probabilities_are_positive_and_each_row_sums_to_one(
 
 def test_one_logit_gives_the_sigmoid_as_the_second_column() -> None:
     np.testing.assert_allclose(
-        probabilities(np.array([[0.0], [2.0]]), 2),
+        compute_probabilities(np.array([[0.0], [2.0]]), 2),
         [[0.5, 0.5], [1 / (1 + np.exp(2.0)), 1 / (1 + np.exp(-2.0))]],
     )
 
 
 def test_log_probabilities_of_certain_errors_are_not_clipped() -> None:
-    assert log_probabilities(np.array([[800.0]]), 2)[0, 0] == -800.0
-    assert log_probabilities(np.array([[0.0, 800.0, 0.0]]), 3)[0, 0] == -800.0
+    assert compute_log_probabilities(np.array([[800.0]]), 2)[0, 0] == -800.0
+    assert compute_log_probabilities(np.array([[0.0, 800.0, 0.0]]), 3)[0, 0] == -800.0

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.optim import Optimizer, lr_scheduler
 
 from trainers.network.arrays import Array
-from trainers.training.random_streams import stream
+from trainers.training.random_streams import make_generator
 from trainers.training.settings import Settings, read_settings
 
 FILE = Path(__file__).with_name("pytorch.npz")
@@ -183,7 +183,7 @@ def optimizer_of(net: nn.Module, settings: Settings) -> Optimizer:
             return torch.optim.SGD(groups, lr=rate, weight_decay=decay)
         case "momentum":
             # Its velocity is a sum where ours is a mean, see `Momentum` in optimizers.py.
-            beta = settings.momentum_beta
+            beta = settings.numbers["momentum_beta"]
             return torch.optim.SGD(
                 groups, lr=rate * (1.0 - beta), momentum=beta, weight_decay=decay
             )
@@ -191,23 +191,23 @@ def optimizer_of(net: nn.Module, settings: Settings) -> Optimizer:
             return torch.optim.RMSprop(
                 groups,
                 lr=rate,
-                alpha=settings.rmsprop_decay,
-                eps=settings.rmsprop_epsilon,
+                alpha=settings.numbers["rmsprop_decay"],
+                eps=settings.numbers["rmsprop_epsilon"],
                 weight_decay=decay,
             )
         case _:
             return torch.optim.Adam(
                 groups,
                 lr=rate,
-                betas=(settings.adam_beta1, settings.adam_beta2),
-                eps=settings.adam_epsilon,
+                betas=(settings.numbers["adam_beta1"], settings.numbers["adam_beta2"]),
+                eps=settings.numbers["adam_epsilon"],
                 weight_decay=decay,
             )
 
 
 def schedule_of(optimizer: Optimizer, settings: Settings) -> lr_scheduler.LRScheduler:
     """PyTorch's own, a step for each epoch."""
-    k = settings.schedule_rate
+    k = settings.numbers["schedule_rate"]
     match settings.schedule:
         case "inverse":
             return lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0 / (1.0 + k * epoch))
@@ -245,7 +245,7 @@ class Run:
         optimizer = optimizer_of(self.net, case.settings)
         schedule = schedule_of(optimizer, case.settings)
         for epoch in range(EPOCHS):
-            shuffled = stream(SEED, "shuffle", epoch=epoch).permutation(case.rows)
+            shuffled = make_generator(SEED, "shuffle", epoch=epoch).permutation(case.rows)
             for rows in torch.from_numpy(shuffled).split(case.settings.batch_size):
                 optimizer.zero_grad()
                 loss = compute_losses(self.net(features[rows]), targets[rows], case.outputs)
@@ -307,7 +307,7 @@ def main() -> None:
         "seed": SEED,
         "cases": {},
     }
-    arrays = {**made, "order": stream(SEED, "shuffle").permutation(ROWS).astype(np.uint8)}
+    arrays = {**made, "order": make_generator(SEED, "shuffle").permutation(ROWS).astype(np.uint8)}
     for case in cases():
         about["cases"][case.name] = {
             "config": case.config,

@@ -6,9 +6,9 @@ import textbook_network as textbook
 from trainer_examples import after, data_for, trainer
 
 from trainers.errors import ConfigError, StateError
-from trainers.network.losses import probabilities
+from trainers.network.losses import compute_probabilities
 from trainers.network.network import predict
-from trainers.training.trainer import weights
+from trainers.training.trainer import select_weights
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -16,7 +16,7 @@ from trainers.training.trainer import weights
 def test_folded_prediction_equals_batch_norm_by_batch_norm(outputs: int, activation: str) -> None:
     data = data_for(outputs)
     trained = after(3, trainer({"activation": activation, "batch_size": 16}, data=data))
-    w = weights(trained.state())
+    w = select_weights(trained.state())
     folded = predict(w, data.x_validation, activation=activation, epsilon=1e-5)
     plain = textbook.predict(w, data.x_validation, activation=activation, epsilon=1e-5)
     np.testing.assert_allclose(folded, plain, rtol=1e-5, atol=1e-5)
@@ -29,7 +29,7 @@ def test_folded_prediction_equals_batch_norm_by_batch_norm(outputs: int, activat
 
 def test_a_single_example_equals_its_row_in_a_batch() -> None:
     data = data_for(3)
-    w = weights(after(2, trainer(data=data)).state())
+    w = select_weights(after(2, trainer(data=data)).state())
     batch = predict(w, data.x_validation, activation="relu", epsilon=1e-5)
     for i in (0, 7, 39):
         alone = predict(w, data.x_validation[i : i + 1], activation="relu", epsilon=1e-5)
@@ -39,7 +39,7 @@ def test_a_single_example_equals_its_row_in_a_batch() -> None:
 
 def test_no_example_gives_no_output() -> None:
     data = data_for(3)
-    w = weights(trainer(data=data).state())
+    w = select_weights(trainer(data=data).state())
     assert predict(w, data.x_train[:0], activation="relu", epsilon=1e-5).shape == (0, 3)
 
 
@@ -50,8 +50,10 @@ def test_prediction_agrees_with_the_classifiers_own_metrics(outputs: int) -> Non
     for _ in range(3):
         metrics = trained.epoch()
     y, rows = data.y_validation, np.arange(len(data.y_validation))
-    logits = predict(weights(trained.state()), data.x_validation, activation="relu", epsilon=1e-5)
-    p = probabilities(logits, outputs)
+    logits = predict(
+        select_weights(trained.state()), data.x_validation, activation="relu", epsilon=1e-5
+    )
+    p = compute_probabilities(logits, outputs)
     assert metrics["validation_accuracy"] == pytest.approx((p.argmax(axis=1) == y).mean())
     assert metrics["validation_log_loss"] == pytest.approx(-np.log(p[rows, y]).mean(), rel=1e-6)
 
@@ -61,7 +63,9 @@ def test_prediction_agrees_with_the_regressors_own_metrics_in_natural_units() ->
     trained = trainer({"batch_size": 16}, data=data)
     for _ in range(3):
         metrics = trained.epoch()
-    output = predict(weights(trained.state()), data.x_validation, activation="relu", epsilon=1e-5)
+    output = predict(
+        select_weights(trained.state()), data.x_validation, activation="relu", epsilon=1e-5
+    )
     natural = data.target_mean + data.target_scale * output[:, 0].astype(float)
     target = data.target_mean + data.target_scale * data.y_validation.astype(float)
     errors = natural - target
@@ -73,7 +77,7 @@ def test_prediction_agrees_with_the_regressors_own_metrics_in_natural_units() ->
 
 def test_wrong_input_to_a_prediction_is_an_error_that_says_what_is_needed() -> None:
     data = data_for(3)
-    w = weights(trainer(data=data).state())
+    w = select_weights(trainer(data=data).state())
     with pytest.raises(StateError, match=r"\(N, 5\)"):
         predict(w, np.zeros((2, 4), np.float32), activation="relu", epsilon=1e-5)
     with pytest.raises(StateError, match=r"output\.bias"):
@@ -83,5 +87,5 @@ def test_wrong_input_to_a_prediction_is_an_error_that_says_what_is_needed() -> N
             activation="relu",
             epsilon=1e-5,
         )
-    with pytest.raises(ConfigError, match="relu or tanh"):
+    with pytest.raises(ConfigError, match="one of relu, tanh"):
         predict(w, data.x_train, activation="gelu", epsilon=1e-5)

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.errors import ConfigError
-from trainers.training.schedules import SCHEDULES, learning_rate
+from trainers.training.schedules import SCHEDULES, compute_learning_rate
 
 
 def rate(schedule: str, epoch: int, *, k: float = 0.5) -> float:
-    return learning_rate(schedule, initial_rate=0.1, decay_rate=k, epoch=epoch, max_epochs=10)
+    return compute_learning_rate(
+        schedule, {"schedule_rate": k}, initial_rate=0.1, epoch=epoch, max_epochs=10
+    )
 
 
 def test_each_schedule_follows_its_formula() -> None:
@@ -26,7 +28,7 @@ def test_cosine_is_zero_at_the_last_epoch_and_after_it() -> None:
     assert rate("cosine", 25) == 0.0
 
 
-@given(schedule=st.sampled_from(SCHEDULES), epoch=st.integers(0, 60), k=st.floats(0.0, 10.0))
+@given(schedule=st.sampled_from([*SCHEDULES]), epoch=st.integers(0, 60), k=st.floats(0.0, 10.0))
 def test_every_schedule_starts_at_the_given_rate_and_never_rises(
     schedule: str, epoch: int, k: float
 ) -> None:

@@ -14,8 +14,8 @@ from trainer_examples import Trainer, trainer
 from trainers.network.arrays import Array, State
 from trainers.network.backprop import Backprop
 from trainers.training.data import Data
-from trainers.training.random_streams import stream
-from trainers.training.trainer import weights
+from trainers.training.random_streams import make_generator
+from trainers.training.trainer import select_weights
 
 with np.load(Path(__file__).parents[1] / "recordings" / "pytorch.npz") as file:
     RECORDED = dict(file)
@@ -40,7 +40,7 @@ class Replay:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Backprop, "__call__", self._noting(Backprop.__call__))
             self.train_losses = [trained.epoch()["train_loss"] for _ in range(EPOCHS)]
-        self._end = weights(trained.state())
+        self._end = select_weights(trained.state())
 
     def _noting(self, step: Callable[..., float]) -> Callable[..., float]:
         def noted(*arguments: object) -> float:
@@ -73,7 +73,7 @@ def started(name: str, dtype: str) -> Trainer:
     )
     state: State = trained.state()
     start, first = RECORDED[f"{name}/start"].astype(dtype), 0
-    for key, value in weights(state).items():
+    for key, value in select_weights(state).items():
         if key.endswith(PARAMETERS):
             state[key] = start[first : first + value.size].reshape(value.shape)
             first += value.size
@@ -92,7 +92,7 @@ def relative_distance(got: Array, wanted: Array) -> float:
 def test_a_seed_orders_an_epoch_as_it_did_for_the_recordings() -> None:
     # If this fails, so do all others here: with another order they are other runs. NumPy may change
     # permutation in a new version; then record again.
-    order = stream(SEED, "shuffle").permutation(len(RECORDED["order"]))
+    order = make_generator(SEED, "shuffle").permutation(len(RECORDED["order"]))
     np.testing.assert_array_equal(order, RECORDED["order"])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainers.errors import ConfigError
-from trainers.training.settings import ADJUSTABLE, Settings, adjusted, read_settings
+from trainers.training.settings import ADJUSTABLE, Settings, apply_changes, read_settings
 
 
 def test_an_empty_configuration_gives_the_defaults() -> None:
@@ -69,4 +69,4 @@ def test_a_wrong_value_is_an_error_that_says_what_is_needed(
 @pytest.mark.parametrize("key", ["units_1", "layers", "activation", "optimizer", "nonsense"])
 def test_only_what_keeps_the_arrays_can_be_adjusted(key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} cannot be changed.*{ADJUSTABLE[0]}"):
-        adjusted({}, {key: 1, "learning_rate": 0.1})
+        apply_changes({}, {key: 1, "learning_rate": 0.1})

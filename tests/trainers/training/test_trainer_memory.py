@@ -9,11 +9,11 @@ import pytest
 
 from trainers.network.backprop import Backprop, Workspace
 from trainers.network.batchnorm import RunningStatistics
-from trainers.network.losses import loss_class
+from trainers.network.losses import choose_loss
 from trainers.network.network import Network
-from trainers.network.spread import short_buffer
+from trainers.network.row_broadcast import shorten_buffer
 from trainers.training.data import Data
-from trainers.training.optimizers import make_optimizer, weight_decay_calls
+from trainers.training.optimizers import make_optimizer, prepare_weight_decay
 from trainers.training.settings import read_settings
 from trainers.training.trainer import BatchNormClassifier
 
@@ -49,7 +49,7 @@ def test_a_step_allocates_nothing_once_its_buffers_are_there(
 ) -> None:
     monkeypatch.setattr(RunningStatistics, "_ROOM", 4)  # settled within the steps below
     settings = read_settings(config)
-    loss = loss_class("regression" if classes == 1 else "classification", classes)
+    loss = choose_loss("regression" if classes == 1 else "classification", classes)
     network = Network((SIZE, SIZE, SIZE, classes if classes > 2 else 1), dtype=np.float64)
     network.draw(np.random.default_rng(0), "he")
     backprop = Backprop(
@@ -61,10 +61,12 @@ def test_a_step_allocates_nothing_once_its_buffers_are_there(
         dropout=settings.dropout,
     )
     count = network.weight_count
-    decay = weight_decay_calls(network.gradient[:count], network.parameters[:count], 0.1)
-    optimizer = make_optimizer(settings, network.parameters, network.gradient)
+    decay = prepare_weight_decay(network.gradient[:count], network.parameters[:count], 0.1)
+    optimizer = make_optimizer(
+        settings.optimizer, settings.numbers, network.parameters, network.gradient
+    )
     x, y = np.random.default_rng(1).normal(size=(SIZE, SIZE)), np.zeros((1, SIZE), int)
-    targets = loss.targets(y, np.full((1, SIZE), 1 / SIZE), classes)[0]
+    targets = loss.make_targets(y, np.full((1, SIZE), 1 / SIZE), classes)[0]
 
     def step() -> None:
         backprop(x, targets)
@@ -73,7 +75,7 @@ def test_a_step_allocates_nothing_once_its_buffers_are_there(
             each()
         optimizer.step(0.01)
 
-    with short_buffer():
+    with shorten_buffer():
         step()
         assert max(peak_of(step) for _ in range(6)) < SMALL
 
@@ -110,13 +112,13 @@ def test_a_network_trains_in_four_times_its_parameters_and_three_activations() -
 
 def test_every_second_layer_has_the_same_gradient_and_no_neighbours_have() -> None:
     workspace = Workspace((5, 8, 4, 6, 3), rows=10, dtype=np.float32)
-    gradients = [workspace.layer(i, rows=10, units=u)[2] for i, u in enumerate((8, 4, 6))]
+    gradients = [workspace.view_layer(i, rows=10, units=u)[2] for i, u in enumerate((8, 4, 6))]
     assert np.shares_memory(gradients[0], gradients[2])
     assert not np.shares_memory(gradients[0], gradients[1])
     kept = [
         buffer
         for i, u in enumerate((8, 4, 6))
-        for buffer in workspace.layer(i, rows=7, units=u)[:2]
+        for buffer in workspace.view_layer(i, rows=7, units=u)[:2]
     ]
     assert not any(
         np.shares_memory(a, b) for i, a in enumerate(kept) for b in [*kept[:i], *gradients]

@@ -11,11 +11,11 @@ from trainer_examples import Trainer, after, blobs, data_for, digest, trainer, w
 
 from trainers.errors import ConfigError, DataError
 from trainers.network.arrays import Array
-from trainers.training.batches import batch_bounds
+from trainers.training.batches import compute_batch_bounds
 from trainers.training.data import Data
-from trainers.training.random_streams import stream
-from trainers.training.schedules import learning_rate
-from trainers.training.trainer import BatchNormClassifier, BatchNormRegressor, weights
+from trainers.training.random_streams import make_generator
+from trainers.training.schedules import compute_learning_rate
+from trainers.training.trainer import BatchNormClassifier, BatchNormRegressor, select_weights
 
 
 def digits() -> Data:
@@ -67,9 +67,9 @@ class Textbook:
         self.rules = {name: textbook.Optimizer(optimizer) for name in w if "running" not in name}
 
     def epoch(self, epoch: int, *, rate: float, activation: str, weight_decay: float) -> float:
-        order = stream(3, "shuffle", epoch=epoch).permutation(len(self.data.x_train))
+        order = make_generator(3, "shuffle", epoch=epoch).permutation(len(self.data.x_train))
         total = 0.0
-        for start, stop in batch_bounds(len(order), 16):
+        for start, stop in compute_batch_bounds(len(order), 16):
             rows = order[start:stop]
             loss, gradients, caches = textbook.train_pass(
                 {name: value for name, value in self.w.items() if "running" not in name},
@@ -116,14 +116,14 @@ def test_training_equals_the_textbook_from_the_first_batch_to_the_last(
         "schedule_rate": 0.7,
     }
     fast = trainer(config, data=data, seed=3)
-    plain = Textbook(weights(fast.state()), data, optimizer)
+    plain = Textbook(select_weights(fast.state()), data, optimizer)
     for epoch in range(3):
-        rate = learning_rate(
-            "inverse", initial_rate=0.01, decay_rate=0.7, epoch=epoch, max_epochs=20
+        rate = compute_learning_rate(
+            "inverse", {"schedule_rate": 0.7}, initial_rate=0.01, epoch=epoch, max_epochs=20
         )
         wanted = plain.epoch(epoch, rate=rate, activation=activation, weight_decay=0.05)
         assert fast.epoch()["train_loss"] == pytest.approx(wanted, rel=1e-7)
-    for name, value in weights(fast.state()).items():
+    for name, value in select_weights(fast.state()).items():
         np.testing.assert_allclose(value, plain.w[name], rtol=1e-6, atol=1e-8, err_msg=name)
 
 
