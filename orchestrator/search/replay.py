@@ -38,7 +38,7 @@ def replay(
 
     Args:
         search: A fresh one, made as the run's was; it is used up.
-        entries: The log, as `orchestrator.store.log.read_entries` reads it.
+        entries: The log, as `orchestrator.store.reading.read_entries` reads it.
     """
     decisions = given = 0
     due: deque[Event] = deque()  # decided now, and to be met in the log

@@ -19,7 +19,10 @@ from orchestrator.errors import RunError
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec, differences
 from orchestrator.search.trial import LEFT_BEHIND, Status
-from pipelines.see.run import Run, read_trial_config, compute_losses, read_run_spec
+from pipelines.see.configs import read_trial_config
+from pipelines.see.ranking import compute_losses
+from pipelines.see.run import Run
+from pipelines.see.run_spec import read_run_spec
 from pipelines.runs.finalists import make_repeat_spec
 from pipelines.see.views import count_saved_epochs
 

@@ -18,7 +18,9 @@ from orchestrator.errors import RunError
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec
 from orchestrator.search.random_streams import derive_trial_seed
-from pipelines.see.run import Run, best, number_configs, compute_losses, rank_epochs
+from pipelines.see.ranking import compute_losses, number_configs, rank_epochs
+from pipelines.see.run import Run
+from pipelines.see.summary import describe_best
 from pipelines.runs.warm_start import best_configs
 from pipelines.see.formatting import format_number
 
@@ -125,7 +127,7 @@ def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) ->
             told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
         lines.append(f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip())
     own = next(f for f in found if f.rank == 1)
-    top = best(parent) if parent is not None else None
+    top = describe_best(parent) if parent is not None else None
     if top is not None and own.values:
         said = top["validation"][run.objective.metric.removeprefix("validation_")]
         better = (said - own.mean) * (1 if run.objective.maximize else -1)
@@ -134,7 +136,7 @@ def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) ->
             f"the search said {format_number(said)} of its best; with fresh seeds it comes to "
             f"{format_number(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
         ]
-    chosen = best(run)
+    chosen = describe_best(run)
     if chosen is not None and chosen["test"]:
         told = ", ".join(f"{name} {format_number(value)}" for name, value in chosen["test"].items())
         lines.append(f"on the test split, which chose nothing, the best one has {told}")

@@ -27,7 +27,8 @@ from orchestrator.errors import CaviarError, PoolError, RunError
 from orchestrator.search.events import Event, Kind
 from orchestrator.runtime.ordered_pool import OrderedPool
 from orchestrator.store.lock import Lock
-from orchestrator.store.log import Log, read_entries
+from orchestrator.store.log import Log
+from orchestrator.store.reading import read_entries
 from orchestrator.store.files import atomic_write, reporting_write_errors
 from orchestrator.store.mirror import Mirror, restore
 from orchestrator.runtime.pool import Pool
@@ -41,9 +42,13 @@ from orchestrator.search.trial import ENDED
 from orchestrator.search.objective import WORST, Objective, Score
 from orchestrator.search.messages import State
 from orchestrator.runtime.worker import restore_trainer
-from pipelines.see.run import load, read_run_spec, rank_epochs, summary
+from pipelines.see.ranking import rank_epochs
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import summarize_run
 from pipelines.data.model import load_model, save_model, read_best_identity
 from pipelines.data.preprocessing import Prepared
+from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.repair import repair
 from pipelines.runs.specs import (
     validate_before_start,
@@ -53,7 +58,7 @@ from pipelines.runs.specs import (
     make_search,
     make_tables,
 )
-from pipelines.see.terminal import Silent
+from pipelines.see.terminal import SilentWatcher
 from pipelines.runs.trust import remember
 from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
 
@@ -75,7 +80,7 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """What the run has come to, as `caviar show --json` prints it."""
-        return summary(load(self.folder))
+        return summarize_run(load_run(self.folder))
 
 
 def search(
@@ -140,7 +145,7 @@ def train_again(
     known = (out / "spec.yaml").is_file()
     if known:
         _check_same_given(out, spec)
-        if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
+        if any((out / "events").glob("part-*.parquet")) and load_run(out).status == "finished":
             return None
     added = Added(trials=len(spec.search.initial_configs))
     return _with_workers(
@@ -157,13 +162,14 @@ def _with_workers(
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
     crew, added = crew or ExecutionOptions(), added or Added()
+    check_version_can_write(folder)  # before the workers start, which takes seconds
     workers = Workers(crew)
     try:
         spec, data = read()
         workers.wait()
         with open_run(folder, spec, data) as run:
             best = run.search.incumbent.score if run.search.incumbent else WORST
-            watcher = watch(run.job.objective, folder, data.notes, best) if watch else Silent()
+            watcher = watch(run.job.objective, folder, data.notes, best) if watch else SilentWatcher()
             # As in the workers: two BLAS threads give other bits, also to the model that decides.
             with threadpool_limits(limits=1):
                 ending = run.train(added, crew, watcher, workers.pool)
@@ -300,7 +306,7 @@ class Run:
         """The incumbent; of finalists the best of those with the best mean."""
         if self.spec.search.method != "finalists" or self.search.incumbent is None:
             return self.search.incumbent
-        row = rank_epochs(load(self.folder)).iloc[0]
+        row = rank_epochs(load_run(self.folder)).iloc[0]
         score = self.job.objective.score(dict(row))
         return Incumbent(score=score, trial=int(row["trial"]), epoch=int(row["epoch"]))
 
@@ -347,6 +353,7 @@ def open_run(folder: Path, spec: Spec, data: Prepared) -> Iterator[Run]:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out needs a folder, got the file {folder}; give another name")
     if known.exists():
+        check_version_can_write(folder)
         _check_same(folder, spec)
     elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
         raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")

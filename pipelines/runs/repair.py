@@ -16,7 +16,8 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from orchestrator.search.events import Event, Kind
-from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
+from orchestrator.store.log import Log
+from orchestrator.store.reading import TABLES, read_entries, read_intact_parts
 from orchestrator.store.lock import Lock
 from orchestrator.store.files import reporting_write_errors
 from orchestrator.search.replay import ReplayResult, replay
@@ -24,8 +25,9 @@ from orchestrator.search.salvage import REASON, Entry, salvage
 from orchestrator.search.messages import Observation
 from pipelines.runs.spec import Spec
 from orchestrator.store.tables import Tables
-from pipelines.see.run import read_run_spec
+from pipelines.see.run_spec import read_run_spec
 from pipelines.runs.specs import make_search, make_tables
+from pipelines.runs.older_runs import check_same_version_decided, check_version_can_write
 
 __all__ = ["repair", "replay_run"]
 
@@ -40,6 +42,7 @@ def replay_run(run: Path) -> ReplayResult:
         RunError: If it has no log that can be read.
     """
     spec = read_run_spec(run)
+    check_same_version_decided(run)
     with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
         return replay(make_search(spec), read_entries(run, make_tables(spec)))
 
@@ -51,6 +54,7 @@ def repair(run: Path) -> str:
         RunError: If there is no run, another process writes to it, or it cannot be written to.
     """
     spec = read_run_spec(run)
+    check_version_can_write(run)
     lock = Lock(run)
     try:
         with reporting_write_errors(run):

@@ -9,7 +9,8 @@ import pytest
 from test_runs import searched
 
 from pipelines.data.intervals import bootstrap_intervals, wilson_interval
-from pipelines.see.run import best, load
+from pipelines.see.run import load_run
+from pipelines.see.summary import describe_best
 
 
 def test_that_of_a_mean_is_the_normal_one() -> None:
@@ -33,7 +34,7 @@ def test_a_shares_interval_holds_the_truth_nineteen_times_of_twenty(
 
 @pytest.mark.parametrize("data", ["wine", "diabetes"])
 def test_every_figure_of_the_best_model_has_one_on_both_splits(data: str, tmp_path: Path) -> None:
-    top = best(load(searched(tmp_path / "run", data, trials=3)))
+    top = describe_best(load_run(searched(tmp_path / "run", data, trials=3)))
     assert top is not None
     for split in ("validation", "test"):
         for name, value in top[split].items():
