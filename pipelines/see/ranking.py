@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipelines.see.run import Run
 
-__all__ = ["compute_losses", "compute_tie_breakers", "number_configs", "rank_epochs"]
+__all__ = ["compute_losses", "compute_scores", "number_configs", "rank_epochs"]
 
 
 def compute_losses(run: Run, epochs: pd.DataFrame) -> pd.Series:
@@ -21,12 +21,17 @@ def compute_losses(run: Run, epochs: pd.DataFrame) -> pd.Series:
     return _to_loss(sound, maximize=objective.maximize)
 
 
-def compute_tie_breakers(run: Run, epochs: pd.DataFrame) -> pd.Series[float]:
-    """What breaks the ties of losses, where smaller is better; 0 where nothing does."""
+def compute_scores(run: Run, epochs: pd.DataFrame) -> pd.DataFrame:
+    """The scores of epochs as columns `loss` and `tie_breaker`; smaller is better in both.
+
+    The tie-breaker is inf where the loss is, and 0 where the objective has none.
+    """
     objective = run.objective
-    if objective.tie_metric is None:
-        return pd.Series(0.0, index=epochs.index)
-    return _to_loss(epochs[objective.tie_metric], maximize=objective.tie_maximize)
+    loss = compute_losses(run, epochs)
+    tie_breaker = pd.Series(0.0, index=epochs.index)
+    if objective.tie_metric is not None:
+        tie_breaker = _to_loss(epochs[objective.tie_metric], maximize=objective.tie_maximize)
+    return pd.DataFrame({"loss": loss, "tie_breaker": tie_breaker.where(loss < np.inf, np.inf)})
 
 
 def rank_epochs(run: Run) -> pd.DataFrame:
@@ -37,9 +42,7 @@ def rank_epochs(run: Run) -> pd.DataFrame:
     if run.epochs.empty:
         return pd.DataFrame(columns=["trial", "epoch"])
     epochs = run.epochs[run.epochs["cause"].isna()]
-    keys = pd.DataFrame(
-        {"loss": compute_losses(run, epochs), "tie": compute_tie_breakers(run, epochs)}
-    )
+    keys = compute_scores(run, epochs)
     if run.session.get("method") == "finalists":
         best_losses = keys["loss"].groupby(epochs["trial"]).min()
         configs = number_configs(run)

@@ -11,7 +11,7 @@ import pandas as pd
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import LEFT_BEHIND, Status
 from pipelines.see.epochs import concat_epochs
-from pipelines.see.ranking import compute_losses, compute_tie_breakers
+from pipelines.see.ranking import compute_scores
 from pipelines.see.run import Run
 
 __all__ = [
@@ -42,10 +42,11 @@ def trace_incumbent(run: Run) -> pd.DataFrame:
     if run.epochs.empty:
         return pd.DataFrame(columns=columns)
     rows = run.epochs.sort_values("seq", ignore_index=True)
-    loss = compute_losses(run, rows).to_numpy(float)
+    scores = compute_scores(run, rows)
+    loss, tie_breaker = (scores[name].to_numpy(float) for name in ("loss", "tie_breaker"))
     # positions in the order from best to worst; lexsort is stable, so the earlier of equals leads
     position = np.empty(len(rows), int)
-    position[np.lexsort((compute_tie_breakers(run, rows), loss))] = np.arange(len(rows))
+    position[np.lexsort((tie_breaker, loss))] = np.arange(len(rows))
     improves = (position == np.minimum.accumulate(position)) & np.isfinite(loss)
     new = rows[improves].assign(spent=np.flatnonzero(improves) + 1)
     if new.empty:

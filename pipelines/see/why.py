@@ -10,7 +10,7 @@ from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import AUDIT, Status
 from pipelines.see.formatting import format_duration, format_number
-from pipelines.see.ranking import compute_losses, compute_tie_breakers, rank_epochs
+from pipelines.see.ranking import compute_scores, rank_epochs
 from pipelines.see.run import Run
 from pipelines.see.run_spec import read_run_spec
 
@@ -108,8 +108,8 @@ def _describe_waiting(run: Run, trial: int) -> str:
         (run.epochs["epoch"] == rung)
         & run.epochs["trial"].isin(paused.loc[paused["rung"] == rung, "trial"])
     ]
-    here = here.assign(loss=compute_losses(run, here), tie=compute_tie_breakers(run, here))
-    order = list(here.sort_values(["loss", "tie", "trial"])["trial"])
+    keys = compute_scores(run, here).assign(trial=here["trial"])
+    order = list(keys.sort_values(["loss", "tie_breaker", "trial"])["trial"])
     stops = events.groupby("trial")["stop_epoch"].last()  # those that went bad on the way count
     bad = run.trials.loc[run.trials["status"].isin([Status.DIVERGED, Status.FAILED]), "trial"]
     peers = len(order) + int((stops.reindex(bad) == rung).sum())
