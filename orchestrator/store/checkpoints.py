@@ -55,7 +55,7 @@ class CheckpointStore:
         self._saved: dict[int, _StoredCheckpoint] = {}
         self._total_bytes: dict[Path, int] = {}  # bytes of checkpoints that a file began with
         self._live_bytes: Counter[Path] = Counter()  # bytes of those that are still needed
-        self._live_trials: defaultdict[Path, set[int]] = defaultdict(set)  # and whose they are
+        self._live_trials: defaultdict[Path, set[int]] = defaultdict(set)  # the trials of these
         self.used_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(".*.tmp"):

@@ -66,7 +66,7 @@ def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Comparison:
     """Like `compare_folders`, for runs that are already loaded.
 
     Raises:
-        RunError: If their objectives differ, or one is given twice.
+        RunError: If their objectives differ, or the same run is named twice.
     """
     folders = [run.folder.resolve() for _, run in runs]
     if len(set(folders)) < len(folders):

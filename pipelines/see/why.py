@@ -20,10 +20,10 @@ _EVENT_PHRASES = {
     Kind.PAUSE: "it paused",
     Kind.COMPLETE: "it was complete",
     Kind.PRUNE: "it was pruned",
-    Kind.DIVERGE: "it was given up as diverged",
+    Kind.DIVERGE: "it was stopped as diverged",
     Kind.FAIL: "it failed",
     Kind.STOP: "it was stopped with the session",
-    Kind.RETRY: "it was given out again",
+    Kind.RETRY: "it was assigned again",
 }
 
 
