@@ -43,8 +43,8 @@ from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.log import Log
 from orchestrator.store.tables import Tables
 from pipelines.runs.launch import ExecutionOptions, search
-from pipelines.see.run import load
-from pipelines.see.terminal import Silent
+from pipelines.see.run import load_run
+from pipelines.see.terminal import SilentWatcher
 
 EPOCHS = 10
 RUNGS = (1, 3, 9, 10)  #: ASHA's, as Ray Tune has them for ten epochs
@@ -81,7 +81,7 @@ def throughput(method: str, trials: int, **search_spec: Any) -> dict[str, float]
     """Trials and epochs a second of a run with two workers, after start-up."""
     with tempfile.TemporaryDirectory() as name:
         done = run(Path(name), added=Budget(trials=trials), method=method, **search_spec)
-        epochs = len(load(done.folder).epochs)
+        epochs = len(load_run(done.folder).epochs)
         files = sum(p.is_file() and "checkpoints" not in p.parts for p in done.folder.rglob("*"))
     seconds = done.ending.seconds
     return {"trials_a_second": trials / seconds, "epochs_a_second": epochs / seconds,
@@ -151,7 +151,7 @@ def utilisation(method: str, burn: float, workers: int, seconds: float) -> float
             Path(name), trainer="Burning", burn=burn, workers=workers, max_epochs=27,
             added=Budget(seconds=seconds), method=method,
         )  # fmt: skip
-        inside = load(done.folder).epochs["processor_seconds"].sum()
+        inside = load_run(done.folder).epochs["processor_seconds"].sum()
     return float(inside / (workers * done.ending.seconds))
 
 
@@ -264,7 +264,7 @@ class Echo:
         """Nothing to let go of."""
 
 
-class Marks(Silent):
+class Marks(SilentWatcher):
     """Notes when each so many trials have begun."""
 
     def __init__(self, every: int) -> None:

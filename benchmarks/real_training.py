@@ -20,7 +20,8 @@ import pandas as pd
 import typer
 
 from pipelines.runs.launch import Budget, ExecutionOptions, search
-from pipelines.see.run import best, load
+from pipelines.see.run import load_run
+from pipelines.see.summary import describe_best
 
 METHODS = "caviar,asha,random"
 
@@ -41,9 +42,9 @@ def one_run(source: str, method: str, seed: int, seconds: float, workers: int) -
         )
         if done.ending.status != "finished":  # a signal ends the run it meets, not this program
             raise SystemExit(done.ending.reason)
-        run = load(out)
+        run = load_run(out)
         metric, tie = run.objective.metric, run.objective.tie_metric
-        found = best(run)
+        found = describe_best(run)
         assert found is not None
         return {
             "validation": found["validation"][metric.removeprefix("validation_")],

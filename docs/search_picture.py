@@ -10,7 +10,8 @@ import math
 import sys
 from pathlib import Path
 
-from pipelines.see.run import load, read_run_spec
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 900, 360, 60, 46, 30
 COLOURS = {"coarse": "#7a8ca3", "fine": "#d9822b", "given": "#4c9f70"}
@@ -18,7 +19,7 @@ COLOURS = {"coarse": "#7a8ca3", "fine": "#d9822b", "given": "#4c9f70"}
 
 def picture(folder: Path) -> str:
     """The SVG of a run."""
-    run, rungs = load(folder), read_run_spec(folder).search.rungs
+    run, rungs = load_run(folder), read_run_spec(folder).search.rungs
     trials, last = run.trials, rungs[-1]
     best = trials.sort_values(
         [run.objective.metric, run.objective.tie_metric or "trial"],

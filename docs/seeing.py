@@ -11,7 +11,8 @@ import shlex
 import subprocess
 import sys
 
-from pipelines.see.run import best, load
+from pipelines.see.run import load_run
+from pipelines.see.summary import describe_best
 
 RUN = "runs/digits"
 SECTIONS = (
@@ -62,8 +63,8 @@ SECTIONS = (
 
 def main() -> None:
     """Run them all; the page goes to standard output."""
-    run = load(RUN)
-    top = best(run)
+    run = load_run(RUN)
+    top = describe_best(run)
     assert top is not None
     waits = run.trials[run.trials["status"] == "PAUSED"]
     names = {"run": RUN, "best": top["trial"], "left": int(waits["trial"].iloc[len(waits) // 2])}

@@ -14,10 +14,10 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from pipelines.see.run import load
+from pipelines.see.run import load_run
 
 RUN = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "run"
-run = load(RUN)
+run = load_run(RUN)
 db = duckdb.connect()
 for table in ("trials", "epochs", "events"):
     db.sql(f"create view {table} as select * from '{RUN}/{table}/*.parquet'")

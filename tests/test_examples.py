@@ -10,7 +10,7 @@ from pathlib import Path
 import caviar
 from caviar import Budget, ExecutionOptions
 from pipelines.runs.repair import replay_run
-from pipelines.see.run import load
+from pipelines.see.run import load_run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -37,7 +37,7 @@ def test_a_run_of_few_epochs_is_asked_about_those_it_has(tmp_path: Path) -> None
 
 def test_all_five_questions_are_answered_with_the_figures_of_the_run() -> None:
     told = answers()
-    run = load(EXAMPLES / "run")
+    run = load_run(EXAMPLES / "run")
     second = told.partition("\n2. ")[2].partition("\n3. ")[0]
     for stage, rows in run.trials.groupby("stage"):
         found = re.search(rf"{stage}\s+(\d+)\s+(\d+)", second)

@@ -87,7 +87,7 @@ def replay(search: Search, entries: Iterable[tuple[int, float, Entry]]) -> Repla
 
     Args:
         search: A fresh search, made as the run's was; it is used up.
-        entries: The log, as `orchestrator.store.log.read_entries` reads it.
+        entries: The log, as `orchestrator.store.reading.read_entries` reads it.
     """
     again, difference = _Replay(search), ""
     try:

@@ -15,7 +15,7 @@ __all__ = ["atomic_write", "reporting_write_errors"]
 
 @contextmanager
 def reporting_write_errors(folder: Path) -> Iterator[None]:
-    """Say in one line what kept it from being written to."""
+    """Turn an OSError inside the block into a RunError of one line that names the folder."""
     try:
         yield
     except OSError as e:
@@ -24,7 +24,7 @@ def reporting_write_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Write to a name that nobody reads, then rename: a reader sees the old file or the new one."""
+    """Write to a hidden name, then rename: a reader sees the old file or the new one."""
     tmp = path.with_name(f".{path.name}.tmp")
     try:
         with tmp.open("wb") as file:

@@ -1,4 +1,4 @@
-"""One writer at a time for a run's folder."""
+"""The lock that allows one process at a time to write to a run's folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """One writer at a time: an flock on run.lock, gone with its process however that ends.
+    """The right to write to a run: an flock on run.lock, which ends with its process.
 
     Raises:
-        RunError: If another process holds it, which the message names, or it cannot be written.
+        RunError: If another process holds the lock (the message names it), or the file cannot be
+            written.
     """
 
     def __init__(self, run: Path) -> None:
         with reporting_write_errors(run):
             self._file: IO[str] = (run / "run.lock").open("a+", encoding="utf-8")
-        for wait in (0.05, 0.15, 0.0):  # whoever only looks (`held`) is gone in no time
+        for wait in (0.05, 0.15, 0.0):  # `is_locked` of another process holds it for a moment only
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -38,7 +39,7 @@ class Lock:
             self._file.close()
             raise RunError(
                 f"{run}: {holder} is writing to this run; wait for it, stop it, "
-                f"or give another folder with --out"
+                f"or choose another folder"
             )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -46,18 +47,18 @@ class Lock:
             try:
                 self._file.flush()
             except OSError:
-                with suppress(OSError):  # it would write what it could not
+                with suppress(OSError):  # closing tries to write the same text again
                     self._file.close()
                 raise
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Give the folder free for the next writer."""
         self._file.truncate(0)
         self._file.close()
 
     @staticmethod
-    def held(run: Path) -> bool:
-        """Whether some process is writing to the run now."""
+    def is_locked(run: Path) -> bool:
+        """Whether a process is writing to the run now."""
         path = run / "run.lock"
         if not path.exists():
             return False

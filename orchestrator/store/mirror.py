@@ -1,8 +1,9 @@
 """A run's folder in a second place: for a host that may be lost with its disk.
 
-Whole objects are written, so any store will do. Epochs are written before the events that may speak
-of them; what is restored is at most `MIRROR_SECONDS` old, and `salvage` where the copy was broken
-off between two of its files. Checkpoints stay behind: they are a cache.
+Every file is written as one whole object, so any object store can hold the copy. Epochs are written
+before the events that refer to them. A restored run is at most `MIRROR_SECONDS` old; where the copy
+stopped between two of its files, `salvage` makes the tables fit together. Checkpoints are not
+copied: they are a cache.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from orchestrator.store.files import atomic_write
 
 __all__ = ["Mirror", "restore"]
 
-MIRROR_SECONDS = 30.0  #: between two looks at what has changed
-_BEFORE, _AFTER = ("epochs", "trials", "best"), ("events", "spec.yaml")  #: in this order
+MIRROR_SECONDS = 30.0  #: seconds between two copies of what has changed
+_BEFORE, _AFTER = (
+    ("epochs", "trials", "best"),
+    ("events", "spec.yaml"),
+)  #: names in the order of copying
 
 
 class Mirror:
@@ -29,7 +33,8 @@ class Mirror:
     Args:
         run: The run's folder.
         uri: Where the copy goes: a folder, or a URI that pyarrow knows (s3://, gs://, hdfs://).
-        failed: Told in words when the copy cannot be written any more; it is tried again.
+        failed: Called with a message when the copy cannot be written any more; the mirror then
+            tries again.
 
     Raises:
         RunError: If there can be no copy at that place.
@@ -37,57 +42,61 @@ class Mirror:
 
     def __init__(self, run: Path, uri: str, *, failed: Callable[[str], None]) -> None:
         self._run, self._uri, self._failed = run, uri, failed
-        self._store, self._base = _opened(uri)
-        self._well = True
-        self._sent: dict[Path, tuple[int, int]] = {}  # a file's time and size when it was read
+        self._store, self._base = _open_store(uri)
+        self._writable = True
+        self._copied: dict[Path, tuple[int, int]] = {}  # a file's time and size when it was read
         try:
             self._store.create_dir(self._base, recursive=True)
         except OSError as e:
-            raise RunError(f"--mirror needs a place that can be written to, got {uri}: {e}") from e
+            raise RunError(
+                f"the mirror needs a place that can be written to, got {uri}: {e}"
+            ) from e
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._thread = threading.Thread(target=self._copy_until_closed, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Bring the copy up to date once more, and stop."""
         self._closing.set()
         self._thread.join()
-        self._sync()
+        self._copy_changes()
 
-    def _keep_up(self) -> None:
+    def _copy_until_closed(self) -> None:
         while not self._closing.wait(MIRROR_SECONDS):
-            self._sync()
+            self._copy_changes()
 
-    def _sync(self) -> None:
+    def _copy_changes(self) -> None:
         try:
             # events are read first and written last: the copy's epochs are never behind them
-            events = self._read(_AFTER)
-            for path, content in [*self._read(_BEFORE), *events]:
+            events = self._read_changed(_AFTER)
+            for path, content in [*self._read_changed(_BEFORE), *events]:
                 self._write(path, content)
-            self._well = True
+            self._writable = True
         except (OSError, pa.ArrowException) as e:
-            self._sent.clear()
-            if self._well:
+            self._copied.clear()
+            if self._writable:
                 self._failed(f"the mirror {self._uri} cannot be written, it is tried again: {e}")
-            self._well = False
+            self._writable = False
 
-    def _read(self, names: tuple[str, ...]) -> list[tuple[str, bytes]]:
-        """What has changed below these, as (path in the run, content)."""
-        found = []
+    def _read_changed(self, names: tuple[str, ...]) -> list[tuple[str, bytes]]:
+        """The files below these names that have changed, as (path in the run, content)."""
+        changed = []
         for name in names:
             place = self._run / name
             for path in [place] if place.is_file() else sorted(place.glob("[!.]*")):
-                about = path.stat()
-                mark = about.st_mtime_ns, about.st_size
-                if self._sent.get(path) != mark:
-                    found.append((path.relative_to(self._run).as_posix(), path.read_bytes()))
-                    self._sent[path] = mark
-        return found
+                status = path.stat()
+                mark = status.st_mtime_ns, status.st_size
+                if self._copied.get(path) != mark:
+                    changed.append((path.relative_to(self._run).as_posix(), path.read_bytes()))
+                    self._copied[path] = mark
+        return changed
 
     def _write(self, path: str, content: bytes) -> None:
         place = f"{self._base}/{path}"
         self._store.create_dir(place.rpartition("/")[0], recursive=True)
-        if isinstance(self._store, fs.LocalFileSystem):  # other stores show whole objects alone
+        if isinstance(
+            self._store, fs.LocalFileSystem
+        ):  # other stores never show a part of an object
             with atomic_write(Path(place)) as file:
                 file.write(content)
         else:
@@ -101,13 +110,15 @@ def restore(uri: str, run: Path) -> None:
     Raises:
         RunError: If there is no run in that place.
     """
-    store, base = _opened(uri)
+    store, base = _open_store(uri)
     try:
-        found = store.get_file_info(fs.FileSelector(base, recursive=True))
-        files = [f for f in found if f.is_file and not f.base_name.startswith(".")]
+        entries = store.get_file_info(fs.FileSelector(base, recursive=True))
+        files = [f for f in entries if f.is_file and not f.base_name.startswith(".")]
         if not any(f.base_name == "spec.yaml" for f in files):
-            raise RunError(f"--mirror needs the copy of a run, found none in {uri}")
-        for info in sorted(files, key=lambda f: f.base_name == "spec.yaml"):  # it makes a run
+            raise RunError(f"the mirror needs the copy of a run, found none in {uri}")
+        for info in sorted(
+            files, key=lambda f: f.base_name == "spec.yaml"
+        ):  # last: it makes a folder a run
             target = run / Path(info.path).relative_to(base)
             if not target.resolve().is_relative_to(run.resolve()):
                 raise RunError(f"{uri}: {info.path} would lie outside the run's folder")
@@ -115,16 +126,16 @@ def restore(uri: str, run: Path) -> None:
             with store.open_input_stream(info.path) as stream:
                 target.write_bytes(stream.read())
     except (OSError, pa.ArrowException) as e:
-        raise RunError(f"--mirror needs a place that can be read, got {uri}: {e}") from e
+        raise RunError(f"the mirror needs a place that can be read, got {uri}: {e}") from e
 
 
-def _opened(uri: str) -> tuple[fs.FileSystem, str]:
+def _open_store(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         if "://" not in uri:
             return fs.LocalFileSystem(), str(Path(uri).absolute())
         store, base = fs.FileSystem.from_uri(uri)
     except (OSError, pa.ArrowException) as e:
         raise RunError(
-            f"--mirror needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
+            f"the mirror needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
         ) from e
     return store, str(base).rstrip("/")

@@ -22,24 +22,33 @@ from orchestrator.space.domains import Choice, Config, Fixed, Integer, Real, Val
 from orchestrator.space.space import Dimension, Space
 from orchestrator.store.event_rows import EVENT_COLUMN_NAMES, flatten_event, rebuild_event
 
-__all__ = ["SCHEMA_VERSION", "Column", "Tables", "read_config"]
+__all__ = ["FIXED_COLUMNS", "SCHEMA_VERSION", "Column", "Tables", "read_config"]
 
-SCHEMA_VERSION = 2  #: 2: what the model expected
+#: 1: the first one. 2: what the model expected (`expected`, `expected_low`, `expected_high`).
+#: 3: the columns of 2; version 0.2 of caviar decides otherwise than 0.1, so it does not go on
+#: with the runs of 0.1.
+SCHEMA_VERSION = 3
 
 _NUMBER = {float: pa.float64(), int: pa.int64()}
 _VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 class Column(NamedTuple):
-    """A column's type, and what it says; docs/schema.md is made of these."""
+    """The type of a column and its meaning in words; docs/schema.md is made of these."""
 
     type: pa.DataType
     meaning: str
 
 
 _SEQ = {
-    "seq": Column(pa.int64(), "the order in which the driver took things in, over both tables"),
-    "at_seconds": Column(pa.float64(), "seconds since the run began, breaks left out"),
+    "seq": Column(
+        pa.int64(),
+        "position of the row in the order in which the driver took things in, counted over events "
+        "and epochs together",
+    ),
+    "at_seconds": Column(
+        pa.float64(), "seconds since the run began; breaks between sessions do not count"
+    ),
 }
 #: Every field of an event that is one column of its own.
 _EVENT_COLUMNS = {
@@ -78,30 +87,52 @@ _COLUMNS_OF_FIELDS = {f.name for cls in EVENT_TYPES.values() for f in fields(cls
 assert _EVENT_COLUMNS.keys() | _BOX.keys() <= EVENT_COLUMN_NAMES | _COLUMNS_OF_FIELDS
 
 _EPOCH_COLUMNS = {
-    "trial": Column(pa.int64(), "from 0"),
-    "epoch": Column(pa.int32(), "from 1"),
-    "attempt": Column(pa.int32(), "the assignment that trained it"),
-    "worker": Column(pa.int32(), "the worker that trained it, from 0"),
-    "epoch_seconds": Column(pa.float64(), "seconds it took, evaluation included"),
-    "last": Column(pa.bool_(), "whether the assignment ended with it"),
-    "cause": Column(pa.string(), "why it is not sound: what was not finite, or exploded"),
+    "trial": Column(pa.int64(), "number of the trial, from 0"),
+    "epoch": Column(pa.int32(), "number of the epoch within the trial, from 1"),
+    "attempt": Column(pa.int32(), "number of the assignment that trained the epoch, from 1"),
+    "worker": Column(pa.int32(), "number of the worker that trained the epoch, from 0"),
+    "epoch_seconds": Column(pa.float64(), "seconds that the epoch took, evaluation included"),
+    "last": Column(pa.bool_(), "whether the assignment ended with this epoch"),
+    "cause": Column(
+        pa.string(),
+        "why the worker ended the trial here: which metric was not finite, or exploded; null for a "
+        "sound epoch",
+    ),
 }
 _TRIAL_COLUMNS = {
-    "trial": Column(pa.int64(), "from 0"),
-    "status": Column(pa.string(), "what became of it: " + ", ".join(Status)),
-    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
-    "zoom": Column(pa.int32(), "the box it was drawn from, from 1"),
-    "parents": Column(
-        pa.list_(pa.int64()), "the trials that box lies around; of an audit: whom it repeats"
+    "trial": Column(pa.int64(), "number of the trial, from 0"),
+    "status": Column(pa.string(), "state of the trial: " + ", ".join(Status)),
+    "stage": Column(
+        pa.string(), "where the trial's configuration came from: coarse, fine, given, audit"
     ),
-    "seed": Column(pa.int64(), "of its own random numbers"),
-    "attempts": Column(pa.int32(), "how many assignments it had"),
-    "epochs": Column(pa.int32(), "how many it was trained"),
-    "best_epoch": Column(pa.int32(), "the one whose metrics stand in this row"),
-    "started_at_seconds": Column(pa.float64(), "seconds since the run began"),
-    "ended_at_seconds": Column(pa.float64(), "of its last report or decision"),
-    "epoch_seconds": Column(pa.float64(), "seconds of all its epochs together"),
-    "reason": Column(pa.string(), "of the last decision about it, in words"),
+    "zoom": Column(
+        pa.int32(), "number of the box that the configuration was drawn from, from 1; null: no box"
+    ),
+    "parents": Column(
+        pa.list_(pa.int64()),
+        "the trials that the box lies around; for an audit, the trial that it repeats",
+    ),
+    "seed": Column(pa.int64(), "seed of the trial's own random numbers"),
+    "attempts": Column(pa.int32(), "number of assignments that the trial has had"),
+    "epochs": Column(pa.int32(), "number of epochs that the trial was trained"),
+    "best_epoch": Column(
+        pa.int32(), "the trial's best epoch, from 1; the metrics of this row are of that epoch"
+    ),
+    "started_at_seconds": Column(
+        pa.float64(), "seconds from the begin of the run to the begin of the trial"
+    ),
+    "ended_at_seconds": Column(
+        pa.float64(),
+        "seconds from the begin of the run to the last report of the trial or decision about it",
+    ),
+    "epoch_seconds": Column(pa.float64(), "seconds of all epochs of the trial together"),
+    "reason": Column(pa.string(), "why the last decision about the trial was taken, in words"),
+}
+#: By table: the columns that every run has, whatever its space and its trainer.
+FIXED_COLUMNS: Mapping[str, Mapping[str, Column]] = {
+    "events": _SEQ | _EVENT_COLUMNS | _BOX,
+    "epochs": _SEQ | _EPOCH_COLUMNS,
+    "trials": _TRIAL_COLUMNS,
 }
 
 
@@ -115,10 +146,10 @@ class Tables:
 
     def __post_init__(self) -> None:
         """Refuse a metric that would take the place of one of the log's own columns."""
-        own = {"seq", "at_seconds", *_EPOCH_COLUMNS, *_TRIAL_COLUMNS}
+        taken = FIXED_COLUMNS["epochs"].keys() | FIXED_COLUMNS["trials"].keys()
         prefixes = ("config_", "unit_", "test_")
         for name in self.metrics:
-            if name in own or name.startswith(prefixes):
+            if name in taken or name.startswith(prefixes):
                 raise SpecError(
                     f"metric {name!r} has the name of one of the log's own columns; "
                     f"call it for example validation_{name}"
@@ -126,27 +157,27 @@ class Tables:
 
     @property
     def columns(self) -> dict[str, dict[str, Column]]:
-        """The columns of each table, in their order."""
+        """By table: its columns in their order."""
         configs, units, tests = self._configs(), self._units(), self._tests()
         return {
-            "events": _SEQ | _EVENT_COLUMNS | _BOX | tests | configs | units,
-            "epochs": _SEQ | _EPOCH_COLUMNS | self._metrics(),
-            "trials": _TRIAL_COLUMNS | self._metrics() | tests | configs | units,
+            "events": {**FIXED_COLUMNS["events"], **tests, **configs, **units},
+            "epochs": {**FIXED_COLUMNS["epochs"], **self._metrics()},
+            "trials": {**FIXED_COLUMNS["trials"], **self._metrics(), **tests, **configs, **units},
         }
 
     @property
     def events(self) -> pa.Schema:
-        """One row an event."""
+        """Schema of the events table, which has one row for each event."""
         return _schema(self.columns["events"])
 
     @property
     def epochs(self) -> pa.Schema:
-        """One row a trial and epoch."""
+        """Schema of the epochs table, which has one row for each epoch of each trial."""
         return _schema(self.columns["epochs"])
 
     @property
     def trials(self) -> pa.Schema:
-        """One row a trial: what it was, what became of it, its best epoch."""
+        """Schema of the trials table, which has one row for each trial with its best epoch."""
         return _schema(self.columns["trials"])
 
     def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
@@ -221,7 +252,7 @@ class Tables:
     def _configs(self) -> dict[str, Column]:
         return {
             f"config_{name}": Column(
-                _config_type(d), f"the value of {name}; null where it is not active"
+                _config_type(d), f"value of {name}; null where the hyperparameter is not active"
             )
             for name, d in self.space.names.items()
         }
@@ -229,21 +260,22 @@ class Tables:
     def _units(self) -> dict[str, Column]:
         return {
             f"unit_{d.name}": Column(
-                pa.float64(), f"where {d.name} lies in its range, 0 to 1 on the range's own scale"
+                pa.float64(),
+                f"position of {d.name} in its range, from 0 to 1 on the scale of the range",
             )
             for d in self.space.dimensions
         }
 
     def _metrics(self) -> dict[str, Column]:
         return {
-            name: Column(_NUMBER[kind], f"{name}, as the trainer reports it after an epoch")
+            name: Column(_NUMBER[kind], f"{name} as the trainer reports it after an epoch")
             for name, kind in self.metrics.items()
         }
 
     def _tests(self) -> dict[str, Column]:
-        told = "of the best model on the test split, which has chosen nothing"
+        where = "of the best model on the test split, which no decision has seen"
         return {
-            name: Column(pa.float64(), f"{name.removeprefix('test_')} {told}")
+            name: Column(pa.float64(), f"{name.removeprefix('test_')} {where}")
             for name in self._tested()
         }
 

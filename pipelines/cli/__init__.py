@@ -212,11 +212,12 @@ def show(
     if not importance:
         _print_summary(run, as_json=as_json)
         return
+    from pipelines.see.importance import compute_importance as found
     from pipelines.see.importance import format_importance
-    from pipelines.see.importance import importance as found
-    from pipelines.see.run import load, read_run_spec
+    from pipelines.see.run import load_run
+    from pipelines.see.run_spec import read_run_spec
 
-    alone, pairs = found(read_run_spec(run), load(run))
+    alone, pairs = found(read_run_spec(run), load_run(run))
     if as_json:
         _print_json([asdict(a) for a in alone])
         return
@@ -229,9 +230,9 @@ def watch_command(run: RunArg) -> None:
     """Follow RUN from another terminal until it ends; Ctrl-C leaves, the run goes on."""
     from rich.console import Console
 
-    from pipelines.see.watch import follow
+    from pipelines.see.watch import watch_run
 
-    follow(run, console=Console())
+    watch_run(run, console=Console())
 
 
 @app.command("why")
@@ -239,10 +240,10 @@ def why_command(
     run: RunArg, trial: Annotated[int, typer.Argument(metavar="TRIAL", help="its number")]
 ) -> None:
     """Where TRIAL of RUN came from, what was decided about it, and by which rule it ended."""
-    from pipelines.see.run import load
-    from pipelines.see.why import why
+    from pipelines.see.run import load_run
+    from pipelines.see.why import explain_trial
 
-    typer.echo(why(load(run), trial))
+    typer.echo(explain_trial(load_run(run), trial))
 
 
 @app.command("report")
@@ -269,9 +270,9 @@ def compare_command(
     ] = None,
 ) -> None:
     """What each RUN came to, what their specs differ in; a paired test where seeds match."""
-    from pipelines.see.compare import compare, format_comparison
+    from pipelines.see.compare import compare_folders, format_comparison
 
-    for line in format_comparison(compare(runs)):
+    for line in format_comparison(compare_folders(runs)):
         typer.secho(line, bold=line.lstrip().startswith("differs in"))
     if page:
         report_command(runs, out=page)
@@ -293,17 +294,18 @@ def finalists_command(
 ) -> None:
     """Train RUN's best configurations again on fresh seeds: which is best, by its mean?"""
     from pipelines.runs.finalists import finalists, format_finalists, make_finalists_spec
-    from pipelines.see.run import load, read_run_spec
+    from pipelines.see.run import load_run
+    from pipelines.see.run_spec import read_run_spec
 
     _at_least(1, top=top, seeds=seeds)
     _trusted(run / "spec.yaml", given=trust_trainer)
-    parent = load(run)
+    parent = load_run(run)
     _check_ended(parent)
     spec = make_finalists_spec(read_run_spec(run), parent, top=top, seeds=seeds)
     folder = out or run.with_name(f"{run.name}-finalists")
     crew = _crew(pool, workers, address, epoch_timeout, None)
     _train_again(spec, folder, crew, silent=as_json or quiet, as_json=as_json)
-    again = load(folder)
+    again = load_run(folder)
     found = finalists(again)
     if as_json:
         _print_json([asdict(f) for f in found])
@@ -327,10 +329,11 @@ def audit_command(
 ) -> None:
     """Was pruning right? By RUN's own audits, or with --total-epochs by some trained now."""
     from pipelines.runs.audit import audit, format_audit, make_audit_spec
-    from pipelines.see.run import load, read_run_spec
+    from pipelines.see.run import load_run
+    from pipelines.see.run_spec import read_run_spec
 
     _at_least(1, total_epochs=total_epochs)
-    parent, spec = load(run), read_run_spec(run)
+    parent, spec = load_run(run), read_run_spec(run)
     folder = out or run.with_name(f"{run.name}-audit")
     if total_epochs is not None:
         _check_ended(parent)
@@ -339,7 +342,7 @@ def audit_command(
         crew = _crew(pool, workers, address, epoch_timeout, None)
         _train_again(chosen, folder, crew, silent=as_json or quiet, as_json=as_json)
     if (folder / "spec.yaml").is_file():
-        audits = load(folder)
+        audits = load_run(folder)
     elif out is None and parent.audit is not None:
         audits = parent.audit
     else:
@@ -635,12 +638,15 @@ def _print_json(found: object) -> None:
 
 
 def _print_summary(folder: Path, *, as_json: bool) -> None:
-    from pipelines.see.run import load, locate_best_values, read_run_spec, summary
+    from pipelines.see.placement import locate_best_values
+    from pipelines.see.run import load_run
+    from pipelines.see.run_spec import read_run_spec
+    from pipelines.see.summary import summarize_run
     from pipelines.see.terminal import format_summary
 
     spec = read_run_spec(folder)
-    run = load(folder)
-    found = summary(run)
+    run = load_run(folder)
+    found = summarize_run(run)
     if as_json:
         _print_json(found)
         return

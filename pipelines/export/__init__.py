@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from orchestrator.errors import RunError
 from orchestrator.store.files import reporting_write_errors
-from pipelines.see.run import load
+from pipelines.see.run import load_run
 
 __all__ = ["FORMATS", "export"]
 
@@ -55,7 +55,7 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
         RunError: If the tool is not installed, `out` is there already, or there is no run.
     """
     found = FORMATS[to]
-    run = load(folder)
+    run = load_run(folder)
     out = out or folder / found.out
     if out.exists():
         raise RunError(f"{out}: is there already; remove it, or give another name with --out")

@@ -12,7 +12,9 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.search.trial import Status
-from pipelines.see.run import Run, group_curves, list_metrics, read_trial_config, resolve_status
+from pipelines.see.configs import read_trial_config
+from pipelines.see.epochs import group_curves, list_metrics
+from pipelines.see.run import Run, resolve_status
 
 __all__ = ["url", "write"]
 

@@ -19,14 +19,11 @@ from sqlalchemy.engine import URL
 from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice, Integer
 from orchestrator.space.space import Dimension
-from pipelines.see.run import (
-    Run,
-    best,
-    group_curves,
-    rank_epochs,
-    read_trial_config,
-    resolve_status,
-)
+from pipelines.see.configs import read_trial_config
+from pipelines.see.epochs import group_curves
+from pipelines.see.ranking import rank_epochs
+from pipelines.see.run import Run, resolve_status
+from pipelines.see.summary import describe_best
 
 __all__ = ["url", "write"]
 
@@ -60,7 +57,7 @@ def write(run: Run, out: Path) -> None:
         direction="maximize" if o.maximize else "minimize",
     )
     study.set_user_attr("metric", o.metric)
-    top = best(run)
+    top = describe_best(run)
     if top is not None:  # ours may be paused or pruned; Optuna's own best is a completed one
         study.set_user_attr("caviar_best_trial", top["trial"])
         study.set_user_attr("caviar_best_epoch", top["epoch"])

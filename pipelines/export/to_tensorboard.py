@@ -20,7 +20,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice
 from orchestrator.space.space import Dimension
-from pipelines.see.run import Run, group_curves, list_metrics, read_trial_config
+from pipelines.see.configs import read_trial_config
+from pipelines.see.epochs import group_curves, list_metrics
+from pipelines.see.run import Run
 
 __all__ = ["write"]
 

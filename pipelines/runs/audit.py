@@ -20,7 +20,10 @@ from orchestrator.search.spec import SearchSpec
 from orchestrator.search.trial import LEFT_BEHIND, Status
 from pipelines.runs.finalists import make_repeat_spec
 from pipelines.runs.spec import Spec, differences
-from pipelines.see.run import Run, compute_losses, read_run_spec, read_trial_config
+from pipelines.see.configs import read_trial_config
+from pipelines.see.ranking import compute_losses
+from pipelines.see.run import Run
+from pipelines.see.run_spec import read_run_spec
 from pipelines.see.views import count_saved_epochs
 
 __all__ = ["Audited", "AuditedRung", "audit", "format_audit", "make_audit_spec"]

@@ -20,7 +20,9 @@ from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec
 from pipelines.runs.warm_start import best_configs
 from pipelines.see.formatting import format_number
-from pipelines.see.run import Run, best, compute_losses, number_configs, rank_epochs
+from pipelines.see.ranking import compute_losses, number_configs, rank_epochs
+from pipelines.see.run import Run
+from pipelines.see.summary import describe_best
 from trainers.training.metrics import find_metric
 
 __all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
@@ -138,7 +140,7 @@ def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) ->
             f"the search said {format_number(said)} of its best; with fresh seeds it comes to "
             f"{format_number(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
         ]
-    chosen = best(run)
+    chosen = describe_best(run)
     if chosen is not None and chosen["test"]:
         told = ", ".join(f"{name} {format_number(value)}" for name, value in chosen["test"].items())
         lines.append(f"on the test split, which chose nothing, the best one has {told}")

@@ -34,12 +34,14 @@ from orchestrator.search.trial import ENDED, Incumbent
 from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.files import atomic_write, reporting_write_errors
 from orchestrator.store.lock import Lock
-from orchestrator.store.log import Log, read_entries
+from orchestrator.store.log import Log
 from orchestrator.store.mirror import Mirror, restore
+from orchestrator.store.reading import read_entries
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, Workers, stopped_by_signals
+from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.repair import repair
 from pipelines.runs.spec import Spec, differences, dump_spec
 from pipelines.runs.specs import (
@@ -51,8 +53,10 @@ from pipelines.runs.specs import (
     validate_before_start,
 )
 from pipelines.runs.trust import remember
-from pipelines.see.run import load, read_run_spec, summary
-from pipelines.see.terminal import Silent
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import summarize_run
+from pipelines.see.terminal import SilentWatcher
 
 __all__ = [
     "Result",
@@ -81,7 +85,7 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """What the run has come to, as `caviar show --json` prints it."""
-        return summary(load(self.folder))
+        return summarize_run(load_run(self.folder))
 
 
 def search(
@@ -146,7 +150,7 @@ def train_again(
     known = (out / "spec.yaml").is_file()
     if known:
         _check_same_given(out, spec)
-        if any((out / "events").glob("part-*.parquet")) and load(out).status == "finished":
+        if any((out / "events").glob("part-*.parquet")) and load_run(out).status == "finished":
             return None
     added = Budget(trials=len(spec.search.initial_configs))
     return _with_workers(
@@ -163,13 +167,16 @@ def _with_workers(
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
     crew, added = crew or ExecutionOptions(), added or Budget()
+    check_version_can_write(folder)  # before the workers start, which takes seconds
     workers = Workers(crew)
     try:
         spec, data = read()
         workers.wait()
         with open_run(folder, spec, data) as run:
             best = run.search.incumbent.score if run.search.incumbent else WORST
-            watcher = watch(run.job.objective, folder, data.notes, best) if watch else Silent()
+            watcher = (
+                watch(run.job.objective, folder, data.notes, best) if watch else SilentWatcher()
+            )
             # As in the workers: two BLAS threads give other bits, also to the model that decides.
             with threadpool_limits(limits=1):
                 ending = run.train(added, crew, watcher, workers.pool)
@@ -363,6 +370,7 @@ def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[Run]:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out needs a folder, got the file {folder}; give another name")
     if known.exists():
+        check_version_can_write(folder)
         _check_same(folder, spec)
     elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
         raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")

@@ -20,11 +20,13 @@ from orchestrator.search.replay import ReplayResult, replay
 from orchestrator.search.salvage import REASON, salvage
 from orchestrator.store.files import reporting_write_errors
 from orchestrator.store.lock import Lock
-from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
+from orchestrator.store.log import Log
+from orchestrator.store.reading import TABLES, read_entries, read_intact_parts
 from orchestrator.store.tables import Tables
+from pipelines.runs.older_runs import check_same_version_decided, check_version_can_write
 from pipelines.runs.spec import Spec
 from pipelines.runs.specs import make_search, make_tables
-from pipelines.see.run import read_run_spec
+from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["repair", "replay_run"]
 
@@ -39,6 +41,7 @@ def replay_run(run: Path) -> ReplayResult:
         RunError: If it has no log that can be read.
     """
     spec = read_run_spec(run)
+    check_same_version_decided(run)
     with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
         return replay(make_search(spec), read_entries(run, make_tables(spec)))
 
@@ -50,6 +53,7 @@ def repair(run: Path) -> str:
         RunError: If there is no run, another process writes to it, or it cannot be written to.
     """
     spec = read_run_spec(run)
+    check_version_can_write(run)
     lock = Lock(run)
     try:
         with reporting_write_errors(run):

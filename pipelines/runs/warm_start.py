@@ -13,7 +13,8 @@ from pathlib import Path
 from orchestrator.errors import SpecError
 from orchestrator.space.domains import Config, Value
 from orchestrator.space.space import Space
-from pipelines.see.run import Run, iterate_configs_by_rank, load
+from pipelines.see.configs import iterate_configs_by_rank
+from pipelines.see.run import Run, load_run
 
 __all__ = ["best_configs", "select_warm_start"]
 
@@ -31,7 +32,7 @@ def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     """
     found: list[Config] = []
     for folder in runs:
-        best = best_configs(load(folder), space, BEST)
+        best = best_configs(load_run(folder), space, BEST)
         if not best:
             raise SpecError(
                 f"--like {folder}: none of its configurations fits into this space "

@@ -19,11 +19,13 @@ from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice, Integer, Real
 from orchestrator.space.space import Dimension
 from pipelines.runs.spec import Spec
-from pipelines.see.compare import kinds
+from pipelines.see.compare import group_seed_repeats
 from pipelines.see.formatting import format_number
 from pipelines.see.importance import Importance
-from pipelines.see.run import Run, best, compute_losses
-from pipelines.see.views import boxes, funnel, progress, timeline
+from pipelines.see.ranking import compute_losses
+from pipelines.see.run import Run
+from pipelines.see.summary import describe_best
+from pipelines.see.views import count_trials_by_rung, list_worker_spans, list_zooms, trace_incumbent
 
 __all__ = [
     "Chart",
@@ -67,7 +69,7 @@ OVER = {"spent": "epochs spent, all trials", "at_seconds": SECONDS}
 
 def best_so_far(run: Run, *, over: str) -> Chart:
     """The incumbent against epochs spent (`spent`) or against seconds (`at_seconds`)."""
-    found = progress(run)
+    found = trace_incumbent(run)
     trace = {
         "type": "scatter",
         "mode": "lines+markers",
@@ -92,7 +94,7 @@ def curves(run: Run) -> Chart:
     rest = losses.index[CURVES // 3 :]
     drawn = np.random.default_rng(0).permutation(len(rest))[: CURVES - len(kept)]
     kept += [rest[i] for i in sorted(drawn)]
-    top = best(run)
+    top = describe_best(run)
     winner = top["trial"] if top else None
     if winner is not None and winner not in kept:  # as good as others that are drawn
         kept[0] = winner
@@ -141,7 +143,7 @@ def _lines(
 
 def table_of_trials(run: Run) -> dict[str, Any]:
     """What the pair selector draws from: columns by hyperparameter, their ticks, and the boxes."""
-    o, top = run.objective, best(run)
+    o, top = run.objective, describe_best(run)
     trials = _thinned(_with_result(run), run, POINTS)
     dimensions = run.space.dimensions
     return {
@@ -156,7 +158,7 @@ def table_of_trials(run: Run) -> dict[str, Any]:
         "unit": {d.name: _plain(trials[f"unit_{d.name}"], digits=4) for d in dimensions},
         "names": {d.name: escape(d.name) for d in dimensions},
         "ticks": {d.name: _ticks(d.domain) for d in dimensions},
-        "boxes": boxes(run),
+        "boxes": list_zooms(run),
     }
 
 
@@ -262,7 +264,7 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
 
 def rungs(run: Run) -> Chart:
     """How many entered each rung, and what became of those that did not go on."""
-    found = funnel(run)
+    found = count_trials_by_rung(run)
     parts = {
         "went_on": ("went on", BLUE), "complete": ("complete", GREEN), "waiting": ("paused", GREY),
         "pruned": ("pruned", ORANGE), "bad": ("diverged or failed before it", RED),
@@ -291,7 +293,7 @@ def rungs(run: Run) -> Chart:
 
 def workers(run: Run) -> Chart:
     """What each worker did when; the gaps are time in which it did not train."""
-    found = timeline(run)
+    found = list_worker_spans(run)
     if found.empty:
         return _chart([], x=SECONDS, y="")
     merged = _merged(found, gap=float(found["end_seconds"].max()) / BLOCKS)
@@ -316,9 +318,9 @@ def over_each_other(runs: Sequence[tuple[Spec, Run]], *, over: str = "spent") ->
     """The best so far of several runs; those that differ in their seed alone as one band."""
     colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
     traces: list[Chart] = []
-    for i, own in enumerate(kinds(runs)):
+    for i, own in enumerate(group_seed_repeats(runs)):
         colour = colours[i % len(colours)]
-        steps = [progress(run) for _, run in own]
+        steps = [trace_incumbent(run) for _, run in own]
         steps = [s for s in steps if len(s)]
         if not steps:
             continue

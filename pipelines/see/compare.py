@@ -1,4 +1,4 @@
-"""`caviar compare`: several runs side by side, what their specs differ in, a paired test."""
+"""`caviar compare`: several runs side by side, the differences of their specs, a paired test."""
 
 from __future__ import annotations
 
@@ -15,49 +15,58 @@ from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from pipelines.runs.spec import Spec, differences
 from pipelines.see.formatting import format_duration, format_number
-from pipelines.see.run import Run, load, read_run_spec, summary
+from pipelines.see.run import Run, load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import summarize_run
 
-__all__ = ["Compared", "Paired", "compare", "compare_runs", "format_comparison", "kinds"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
-    """Two ways to search, run with the same seeds: how much better the first one's best are."""
-
-    first: str  #: a run of the one kind, which stands for all of it
-    second: str
-    seeds: int
-    gain: float  #: the mean difference of the metric, above 0 where the first is better
-    error: float  #: its standard error
-    chance: float  #: of a difference as large or larger if there were none (paired t-test)
+__all__ = [
+    "Comparison",
+    "PairedComparison",
+    "compare_folders",
+    "compare_runs",
+    "format_comparison",
+    "group_seed_repeats",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """Runs beside each other."""
+class PairedComparison:
+    """Two kinds of runs with the same seeds: how much better the first kind's best results are."""
 
-    table: pd.DataFrame  #: one row a run
-    differences: list[str]  #: of each spec to the first one's; empty for the first
-    paired: list[Paired]
-    metric: str
+    first: str  #: folder of one run of the first kind, which stands for all of them
+    second: str  #: folder of one run of the second kind
+    seeds: int  #: number of seeds that both kinds have
+    gain: float  #: mean difference of the metric, above 0 where the first kind is better
+    error: float  #: standard error of `gain`
+    chance: float  #: p-value of the paired t-test: chance of such a difference if there were none
 
 
-def compare(folders: list[Path]) -> Compared:
-    """What each run came to, and how they differ.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Several runs side by side."""
+
+    table: pd.DataFrame  #: one row for each run
+    differences: list[str]  #: for each run: how its spec differs from the first one's
+    paired: list[PairedComparison]
+    metric: str  #: the metric that decides in all of the runs
+
+
+def compare_folders(folders: list[Path]) -> Comparison:
+    """Compare the results of runs and their specs.
 
     Raises:
         RunError: If there are fewer than two, or their objectives differ.
     """
     if len(folders) < 2:
         raise RunError(f"compare needs at least two runs, got {len(folders)}")
-    return compare_runs([(read_run_spec(folder), load(folder)) for folder in folders])
+    return compare_runs([(read_run_spec(folder), load_run(folder)) for folder in folders])
 
 
-def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Compared:
-    """The same of runs that are read already.
+def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Comparison:
+    """Like `compare_folders`, for runs that are already loaded.
 
     Raises:
-        RunError: If their objectives differ, or one is given twice.
+        RunError: If their objectives differ, or the same run is named twice.
     """
     folders = [run.folder.resolve() for _, run in runs]
     if len(set(folders)) < len(folders):
@@ -70,36 +79,36 @@ def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Compared:
                 f"compare needs runs that are decided by the same metric, got {objective.metric} "
                 f"in {runs[0][1].folder} and {run.objective.metric} in {run.folder}"
             )
-    found = [_row(run) for _, run in runs]
-    return Compared(
-        table=pd.DataFrame(found),
-        differences=["; ".join(_differences(runs[0], other)) for other in runs],
-        paired=_paired(
-            [(spec, run, row["best"]) for (spec, run), row in zip(runs, found, strict=True)]
+    rows = [_summarize_row(run) for _, run in runs]
+    return Comparison(
+        table=pd.DataFrame(rows),
+        differences=["; ".join(_list_differences(runs[0], other)) for other in runs],
+        paired=_compare_pairs(
+            [(spec, run, row["best"]) for (spec, run), row in zip(runs, rows, strict=True)]
         ),
         metric=str(objective),
     )
 
 
-def kinds(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec, Run]]]:
-    """The runs, those together that differ in their seed alone, which each of them has once."""
-    found: list[list[tuple[Spec, Run]]] = []
+def group_seed_repeats(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec, Run]]]:
+    """Group runs that differ in their seed alone; within a group each seed occurs once."""
+    groups: list[list[tuple[Spec, Run]]] = []
     for spec, run in runs:
-        for own in found:
-            first, seeds = own[0], [s.seed for s, _ in own]
-            if spec.seed not in seeds and not _differences(
+        for group in groups:
+            first, seeds = group[0], [s.seed for s, _ in group]
+            if spec.seed not in seeds and not _list_differences(
                 (replace(first[0], seed=spec.seed), first[1]), (spec, run)
             ):
-                own.append((spec, run))
+                group.append((spec, run))
                 break
         else:
-            found.append([(spec, run)])
-    return found
+            groups.append([(spec, run)])
+    return groups
 
 
-def _differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
-    """Of their specs, and of the budgets that they were given in all."""
-    first, second = budget_of(a[1]), budget_of(b[1])
+def _list_differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
+    """The differences of two runs: of their specs, and of their whole budgets."""
+    first, second = _describe_budget(a[1]), _describe_budget(b[1])
     budgets = [
         f"{name}: {first.get(name, 'no limit')} -> {second.get(name, 'no limit')}"
         for name in sorted(first.keys() | second.keys())
@@ -108,67 +117,67 @@ def _differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
     return differences(a[0], b[0]) + budgets
 
 
-def format_comparison(found: Compared) -> list[str]:
-    """For a person."""
-    width = max(len(name) for name in found.table["run"])
-    lines = [
-        f"{'run':{width}}  {found.metric:>20}  {'test':>8}  {'trials':>7}  {'epochs':>8}  time"
-    ]
-    for (_, row), told in zip(found.table.iterrows(), found.differences, strict=True):
+def format_comparison(comparison: Comparison) -> list[str]:
+    """Write a comparison as lines for a person."""
+    table, metric = comparison.table, comparison.metric
+    width = max(len(name) for name in table["run"])
+    lines = [f"{'run':{width}}  {metric:>20}  {'test':>8}  {'trials':>7}  {'epochs':>8}  time"]
+    for (_, row), difference in zip(table.iterrows(), comparison.differences, strict=True):
+        status = "" if row["status"] == "finished" else f" ({row['status']})"
         lines.append(
-            f"{row['run']:{width}}  {_told(row['best']):>20}  {_told(row['test']):>8}  "
-            f"{row['trials']:>7}  {row['epochs']:>8}  {format_duration(row['seconds'])}"
-            f"{'' if row['status'] == 'finished' else ' (' + row['status'] + ')'}"
+            f"{row['run']:{width}}  {_format_cell(row['best']):>20}  "
+            f"{_format_cell(row['test']):>8}  {row['trials']:>7}  {row['epochs']:>8}  "
+            f"{format_duration(row['seconds'])}{status}"
         )
-        if told:
-            lines.append(f"{'':{width}}  differs in {told}")
-    for pair in found.paired:
+        if difference:
+            lines.append(f"{'':{width}}  differs in {difference}")
+    for pair in comparison.paired:
         lines.append(
-            f"same {pair.seeds} seeds: {pair.first} and its like are better than {pair.second} and "
-            f"its like by {pair.gain:+.4g} ± {pair.error:.2g} (p = {pair.chance:.2g})"
+            f"same {pair.seeds} seeds: {pair.first} and its repeats are better than {pair.second} "
+            f"and its repeats by {pair.gain:+.4g} ± {pair.error:.2g} (p = {pair.chance:.2g})"
         )
-    if not found.paired:
+    if not comparison.paired:
         lines.append("no paired test: it needs two or more runs of each kind with the same seeds")
     return lines
 
 
-def budget_of(run: Run) -> dict[str, str]:
-    """What the last session was given, by the command's options."""
+def _describe_budget(run: Run) -> dict[str, str]:
+    """The whole budget of the run since its last session, by the command's options."""
     last = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
     columns = {
         "--time": "budget_seconds", "--trials": "budget_trials", "--total-epochs": "budget_epochs"
     }  # fmt: skip
-    known = {name: last[column] for name, column in columns.items() if pd.notna(last[column])}
+    limits = {name: last[column] for name, column in columns.items() if pd.notna(last[column])}
     return {
         name: format_duration(float(value)) if name == "--time" else f"{int(value):,}"
-        for name, value in known.items()
+        for name, value in limits.items()
     }
 
 
-def _row(run: Run) -> dict[str, Any]:
-    told = summary(run)
-    top = told["best"]
+def _summarize_row(run: Run) -> dict[str, Any]:
+    summary = summarize_run(run)
+    top = summary["best"]
     name = run.objective.metric.removeprefix("validation_")
     return {
         "run": str(run.folder),
-        "status": told["status"],
+        "status": summary["status"],
         "best": top["validation"].get(name, float("nan")) if top else float("nan"),
         "test": top["test"].get(name, float("nan")) if top else float("nan"),
-        "trials": told["trials"],
-        "epochs": told["epochs"],
-        "seconds": told["seconds"],
+        "trials": summary["trials"],
+        "epochs": summary["epochs"],
+        "seconds": summary["seconds"],
     }
 
 
-def _paired(runs: list[tuple[Spec, Run, float]]) -> list[Paired]:
-    """Kinds of runs, compared seed by seed."""
+def _compare_pairs(runs: list[tuple[Spec, Run, float]]) -> list[PairedComparison]:
+    """Compare each two groups of seed repeats, seed by seed."""
     best = {id(run): value for _, run, value in runs}
     grouped = [
-        (own[0][1].folder, {spec.seed: best[id(run)] for spec, run in own})
-        for own in kinds([(spec, run) for spec, run, _ in runs])
+        (group[0][1].folder, {spec.seed: best[id(run)] for spec, run in group})
+        for group in group_seed_repeats([(spec, run) for spec, run, _ in runs])
     ]
     sign = 1 if runs[0][1].objective.maximize else -1
-    found = []
+    compared = []
     for (first, a), (second, b) in combinations(grouped, 2):
         seeds = sorted(a.keys() & b.keys())
         if len(seeds) < 2:
@@ -180,14 +189,14 @@ def _paired(runs: list[tuple[Spec, Run, float]]) -> list[Paired]:
             if spread
             else float(gains.mean() == 0)
         )
-        found.append(
-            Paired(
+        compared.append(
+            PairedComparison(
                 first=str(first), second=str(second), seeds=len(seeds), gain=float(gains.mean()),
                 error=spread / len(seeds) ** 0.5, chance=chance,
             )
         )  # fmt: skip
-    return found
+    return compared
 
 
-def _told(value: float) -> str:
+def _format_cell(value: float) -> str:
     return "" if pd.isna(value) else format_number(float(value))

@@ -1,4 +1,4 @@
-"""How people write times, and how numbers are written for people."""
+"""Durations and shares as people type them, and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str, option: str = "--time") -> float:
-    """60s, 10m, 2h or 1h30m as seconds; a bare number is seconds.
+    """Parse 60s, 10m, 2h or 1h30m into seconds; a bare number is seconds.
 
     Raises:
-        SpecError: If it is none of these, or not above 0.
+        SpecError: If the text is none of these, or the duration is not above 0.
     """
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)([smhd]))+|\d+(?:\.\d+)?", text.strip())
-    found = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    total = sum(float(number) * _UNITS[unit or "s"] for number, unit in found) if parts else 0.0
+    terms = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    total = sum(float(number) * _UNITS[unit or "s"] for number, unit in terms) if parts else 0.0
     if not total > 0:
         raise SpecError(f"{option} needs something like 60s, 10m or 2h, got {text!r}")
     return total
 
 
 def parse_share(text: str, option: str) -> float:
-    """5% or 0.05 as a share.
+    """Parse 5% or 0.05 into a fraction.
 
     Raises:
-        SpecError: If it is neither, or not between 0 and a half.
+        SpecError: If the text is neither, or the fraction is not between 0 and a half.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
@@ -46,7 +46,7 @@ def parse_share(text: str, option: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds for a person: 20 ms, 4.2 s, 59 s, 2 min 5 s, 1 h 2 min."""
+    """Write seconds for a person: 20 ms, 4.2 s, 59 s, 2 min 5 s, 1 h 2 min."""
     if 0 < seconds < 1:
         return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
     if seconds < 10:
@@ -60,7 +60,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_number(value: object) -> str:
-    """A number in four digits, 0.9722, 52310, 3.1e-05; anything else as it is."""
+    """Write a number in four digits (0.9722, 52310, 3.1e-05), and anything else as it is."""
     if isinstance(value, float):
         value += 0.0  # -0.0 is 0
         return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
@@ -68,7 +68,7 @@ def format_number(value: object) -> str:
 
 
 def format_with_interval(value: float, interval: Sequence[float] | None) -> str:
-    """A number and, where it is known, its interval."""
+    """Write a number and, where it is known, its interval."""
     if interval is None:
         return format_number(value)
     return f"{format_number(value)} ({format_number(interval[0])} to {format_number(interval[1])})"

@@ -19,11 +19,15 @@ from orchestrator.store.files import atomic_write, reporting_write_errors
 from pipelines.data.intervals import estimate_interval
 from pipelines.runs.spec import Spec, dump_spec
 from pipelines.see import charts
-from pipelines.see.compare import Compared, compare_runs
+from pipelines.see.compare import Comparison, compare_runs
 from pipelines.see.formatting import format_duration, format_number, format_with_interval
-from pipelines.see.importance import importance, pairs_in_words
-from pipelines.see.run import Run, load, locate_best_values, rank_epochs, read_run_spec, summary
-from pipelines.see.views import count_saved_epochs, failures
+from pipelines.see.importance import compute_importance, format_interactions
+from pipelines.see.placement import locate_best_values
+from pipelines.see.ranking import rank_epochs
+from pipelines.see.run import Run, load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import summarize_run
+from pipelines.see.views import count_saved_epochs, group_failures
 
 __all__ = ["page", "write_page"]
 
@@ -43,7 +47,7 @@ def page(folders: Sequence[Path]) -> str:
     Raises:
         RunError: If there is no run in a folder, or several that cannot be compared.
     """
-    runs = [(read_run_spec(folder), load(folder)) for folder in folders]
+    runs = [(read_run_spec(folder), load_run(folder)) for folder in folders]
     drawn: dict[str, Any] = {}
     parts = []
     if len(runs) > 1:
@@ -69,8 +73,8 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
 
 
 def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
-    found = summary(run)
-    alone, pairs = importance(spec, run)
+    found = summarize_run(run)
+    alone, pairs = compute_importance(spec, run)
     names = [i.name for i in alone] or [d.name for d in run.space.dimensions]
 
     def chart(name: str, content: Any, title: str, note: str = "") -> str:
@@ -113,7 +117,7 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
             chart("importance", charts.bars_of_importance(alone), "Importance in three colours",
                   IN_THREE_COLOURS)
             + "<p>What two explain only together: "
-            + escape("; ".join(pairs_in_words(pairs))) + "</p>"
+            + escape("; ".join(format_interactions(pairs))) + "</p>"
             if alone
             else "<p>Too few trials to say (it needs 20 with different results).</p>",
         ),
@@ -253,7 +257,7 @@ def _counted(number: int, of_what: str) -> str:
 
 
 def _failures(run: Run) -> str:
-    found = failures(run)
+    found = group_failures(run)
     if found.empty:
         return "<p>Nothing.</p>"
     rows = "".join(
@@ -286,7 +290,7 @@ def _code(run: Run) -> str:
 # ---------------------------------------------------------------------- several runs
 
 
-def _beside(found: Compared, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, Any]) -> str:
+def _beside(found: Comparison, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{escape(row['run'])}</td><td>{escape(row['status'])}</td>"
         f"<td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"

@@ -1,4 +1,4 @@
-"""`caviar space`: what a search will draw from, before anything is trained."""
+"""`caviar space`: the space that a search would draw from, before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipelines.see.formatting import format_number
 
 __all__ = ["format_space"]
 
-DRAWS = 1024  #: enough for a histogram, a power of two for Sobol
+DRAWS = 1024  #: configurations to draw: enough for a histogram, and a power of two for Sobol
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def format_space(spec: Spec) -> list[str]:
-    """Each hyperparameter with its range and where a thousand draws fall; then warnings."""
+    """Write a space as lines: each hyperparameter with its range and a histogram, then warnings."""
     space = spec.parameters()
     sampler = make_sampler(
         spec.search.sampler, space, seed=spec.seed, grid_levels=spec.search.grid_levels
@@ -31,7 +31,7 @@ def format_space(spec: Spec) -> list[str]:
         f"{len(space)} dimensions; {len(configs)} draws of the {spec.search.sampler} sampler",
         "",
     ]
-    lines += [_line(space, name, configs) for name in space.names]
+    lines += [_format_line(space, name, configs) for name in space.names]
     lines += ["", "three of them:"]
     for config in configs[:3]:
         lines.append("  " + "  ".join(f"{k}={format_number(v)}" for k, v in config.items()))
@@ -40,21 +40,21 @@ def format_space(spec: Spec) -> list[str]:
     return lines
 
 
-def _line(space: Space, name: str, configs: list[Config]) -> str:
+def _format_line(space: Space, name: str, configs: list[Config]) -> str:
     domain = space.names[name].parameter.domain
     values = [config[name] for config in configs if name in config]
     share = len(values) / len(configs) if configs else 0.0
     active = f"{share:4.0%} active" if share < 1 else ""
-    return f"  {name:<20} {domain!s:<28} {_histogram(domain, values):<44} {active}".rstrip()
+    return f"  {name:<20} {domain!s:<28} {_format_histogram(domain, values):<44} {active}".rstrip()
 
 
-def _histogram(domain: Domain, values: list[bool | int | float | str]) -> str:
+def _format_histogram(domain: Domain, values: list[bool | int | float | str]) -> str:
     if isinstance(domain, Fixed) or not values:
         return ""
     if isinstance(domain, Choice):
         return "  ".join(f"{o} {values.count(o) / len(values):.0%}" for o in domain.options)
     numbers = np.array([float(v) for v in values])
-    edges, label = _edges(domain)
+    edges, label = _compute_edges(domain)
     counts, _ = np.histogram(numbers, bins=edges)
     bars = "".join(_BARS[math.ceil(8 * c / max(counts.max(), 1))] for c in counts)
     return (
@@ -62,8 +62,12 @@ def _histogram(domain: Domain, values: list[bool | int | float | str]) -> str:
     )
 
 
-def _edges(domain: Real | Integer) -> tuple[np.ndarray, str]:
-    """Bin edges: by decade where the range spans some (of 1 - v near 1), else ten equal ones."""
+def _compute_edges(domain: Real | Integer) -> tuple[np.ndarray, str]:
+    """Edges of the histogram's bins, and how they are spaced in words.
+
+    A range of two decades or more has a bin for each decade, a range on the scale of 1 - v one for
+    each third of a decade of it; other ranges have at most ten equal bins.
+    """
     low, high = float(domain.low), float(domain.high)
     if isinstance(domain, Real) and domain.scale == "reverse_log":
         steps = np.logspace(math.log10(1 - low), math.log10(1 - high), 7)

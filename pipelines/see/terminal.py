@@ -1,124 +1,168 @@
-"""What a person sees while a search runs, and when it has ended."""
+"""What the terminal shows while a search runs, and when it has ended."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from orchestrator.search.budget import remaining
 from orchestrator.search.events import Event, Kind, ModelTested, TrialEvent
 from orchestrator.search.messages import Observation
 from orchestrator.search.objective import Objective, Score
 from orchestrator.search.search import Search
-from orchestrator.search.trial import Incumbent, Status
+from orchestrator.search.trial import Status
 from pipelines.see.formatting import format_duration, format_number, format_with_interval
-from pipelines.see.run import PlacedValue
+from pipelines.see.placement import PlacedValue
+from pipelines.see.time_left import LimitedWork, TimeLeft, estimate_time_left
 
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Session, Watcher
 
-__all__ = ["Lines", "LivePanel", "Silent", "format_summary", "make_watcher"]
+__all__ = [
+    "LineWatcher",
+    "PanelWatcher",
+    "SessionClock",
+    "SilentWatcher",
+    "format_summary",
+    "make_watcher",
+]
 
-REFRESH_SECONDS = 0.5  #: of the panel
-PROGRESS_SECONDS = 10.0  #: between two lines of progress where no panel can be drawn
-#: Kinds that are worth a line; starts, pauses and promotions stand in the events table.
-_TOLD = {Kind.SESSION, Kind.ZOOM, Kind.RETRY, Kind.DIVERGE, Kind.FAIL, Kind.TEST, Kind.END}
+REFRESH_SECONDS = 0.5  #: seconds between two drawings of the panel
+PROGRESS_SECONDS = 10.0  #: seconds between two lines of progress where no panel can be drawn
+#: Kinds of events that get a line; starts, pauses and promotions stand in the events table alone.
+_PRINTED_KINDS = {Kind.SESSION, Kind.ZOOM, Kind.RETRY, Kind.DIVERGE, Kind.FAIL, Kind.TEST, Kind.END}
 
 
-class Silent:
-    """For --quiet and --json."""
+class SessionClock:
+    """Records when each epoch of a session was reported, to estimate the time that is left."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._epochs_at = array("d")  # seconds since the run began; 8 bytes for each epoch
+
+    def record(self, entry: Event | Observation, at_seconds: float) -> None:
+        """Take in one entry of the log, in the order of the log; the session's own is the first."""
+        if self._begun is None:
+            self._begun = at_seconds
+        if isinstance(entry, Observation):
+            self._epochs_at.append(at_seconds)
+
+    def estimate_time_left(self, session: Session) -> TimeLeft | None:
+        """Estimate how long the session's budget will last.
+
+        A budget of trials counts as the epochs that it is expected to need with pruning.
+        """
+        budget, now = session.budget, session.now()
+        epochs = min(remaining(budget.epochs, 0), session.expected_epochs)
+        work = LimitedWork(
+            done_at=np.array(self._epochs_at), remaining=epochs - session.search.epochs
+        )
+        return estimate_time_left(
+            [work],
+            deadline=budget.seconds,
+            begun=now if self._begun is None else self._begun,
+            now=now,
+        )
+
+
+class SilentWatcher:
+    """A watcher for --quiet and --json: it prints notes to standard error and nothing else."""
 
     def happened(self, entry: Event | Observation, at_seconds: float) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def tick(self, session: Session) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def note(self, text: str) -> None:
-        """To standard error, beside whatever is printed."""
+        """Print a note to standard error, apart from the output."""
         print(f"note: {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
 
-class Lines:
-    """For a pipe or a file: one plain line for each thing worth telling, no colours."""
+class LineWatcher:
+    """A watcher for a pipe or a file: one plain line for each important event, without colours."""
 
     def __init__(self, objective: Objective, best: Score) -> None:
         self._objective = objective
         self._best = best
-        self._told_at = 0.0
+        self._clock = SessionClock()
+        self._progress_at = 0.0
 
     def happened(self, entry: Event | Observation, at_seconds: float) -> None:
-        """A line for a new best, a zoom, a trial that went bad, the session's begin and end."""
+        """Print a line for a new best, a zoom, a bad trial, the session's begin and its end."""
+        self._clock.record(entry, at_seconds)
         if isinstance(entry, Observation):
             r = entry.report
             if r.score[0] < self._best[0]:
                 self._best = r.score
                 value = format_number(self._objective.value(r.score[0]))
-                self._say(
+                self._print(
                     at_seconds, f"best {self._objective} {value}: trial {r.trial}, epoch {r.epoch}"
                 )
-        elif entry.kind in _TOLD:
-            whose = f"trial {entry.trial} " if isinstance(entry, TrialEvent) else ""
-            metrics = entry.metrics if isinstance(entry, ModelTested) else {}
-            tests = ", ".join(f"{k} {format_number(v)}" for k, v in metrics.items())
-            words = [entry.kind.value, entry.reason, tests]
-            self._say(at_seconds, whose + ": ".join(word for word in words if word))
+        elif entry.kind in _PRINTED_KINDS:
+            self._print(at_seconds, _describe_event(entry))
 
     def tick(self, session: Session) -> None:
-        """A line of progress now and then."""
+        """Print a line of progress every `PROGRESS_SECONDS`."""
         now = session.now()
-        if now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
-            self._say(now, f"{_counts(session.search)}; {_left(session)}")
+        if now - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = now
+            rest = _describe_time_left(self._clock, session)
+            self._print(now, f"{_count_trials(session.search)}; {rest}")
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a note as a line of its own."""
         print(f"note: {text}", flush=True)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
     @staticmethod
-    def _say(at_seconds: float, text: str) -> None:
+    def _print(at_seconds: float, text: str) -> None:
         print(f"{at_seconds:8.1f}s  {text}", flush=True)
 
 
-class LivePanel:
-    """For a terminal: one quiet panel that refreshes in place and is gone at the end."""
+class PanelWatcher:
+    """A watcher for a terminal: one panel that refreshes in place and disappears at the end."""
 
     def __init__(self, objective: Objective, title: str) -> None:
         self._objective, self._title = objective, title
         self._console = Console()
         self._live: Live | None = None
+        self._clock = SessionClock()
         self._drawn_at = -REFRESH_SECONDS
 
     def happened(self, entry: Event | Observation, at_seconds: float) -> None:
-        """The panel closes with the session."""
+        """Close the panel with the session."""
+        self._clock.record(entry, at_seconds)
         if isinstance(entry, Event) and entry.kind is Kind.END:
             self.close()
 
     def note(self, text: str) -> None:
-        """A line above the panel."""
+        """Print a note above the panel."""
         self._console.print(f"note: {escape(text)}")
 
     def close(self) -> None:
-        """Give the terminal back, with its cursor."""
+        """Remove the panel and show the cursor again."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def tick(self, session: Session) -> None:
-        """Draw it anew, twice a second."""
+        """Draw the panel again, every `REFRESH_SECONDS`."""
         now = session.now()
         if now - self._drawn_at < REFRESH_SECONDS:
             return
@@ -132,25 +176,36 @@ class LivePanel:
     def _draw(self, session: Session) -> Panel:
         search = session.search
         rows = Table.grid(padding=(0, 2))
-        rows.add_row("best", _best(search.incumbent, search, self._objective))
+        rows.add_row("best", _describe_incumbent(search, self._objective))
         zoom = f"fine, box {search.zoom.number}" if search.zoom else "coarse, the whole space"
         rows.add_row("stage", zoom)
-        rows.add_row("trials", _counts(search))
+        rows.add_row("trials", _count_trials(search))
         busy = f"{session.pool.busy()} of {session.pool.size} busy"
         share = session.busy_seconds / session.worker_seconds if session.worker_seconds else 0.0
         rows.add_row("workers", f"{busy}, {share:.0%} of the time in training")
-        rows.add_row("time", f"{format_duration(session.now())}, {_left(session)}")
+        rest = _describe_time_left(self._clock, session)
+        rows.add_row("time", f"{format_duration(session.now())}, {rest}")
         return Panel(rows, title=escape(self._title), title_align="left", width=88)
 
 
 def make_watcher(objective: Objective, title: str, best: Score, *, silent: bool) -> Watcher:
-    """The one that fits where standard output goes."""
+    """The watcher that fits the place to which standard output goes."""
     if silent:
-        return Silent()
-    return LivePanel(objective, title) if sys.stdout.isatty() else Lines(objective, best)
+        return SilentWatcher()
+    on_terminal = sys.stdout.isatty()
+    return PanelWatcher(objective, title) if on_terminal else LineWatcher(objective, best)
 
 
-def _best(incumbent: Incumbent | None, search: Search, objective: Objective) -> str:
+def _describe_event(event: Event) -> str:
+    source = f"trial {event.trial} " if isinstance(event, TrialEvent) else ""
+    metrics = event.metrics if isinstance(event, ModelTested) else {}
+    tests = ", ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
+    words = [event.kind.value, event.reason, tests]
+    return source + ": ".join(word for word in words if word)
+
+
+def _describe_incumbent(search: Search, objective: Objective) -> str:
+    incumbent = search.incumbent
     if incumbent is None:
         return "none yet"
     value = format_number(objective.value(incumbent.score[0]))
@@ -158,91 +213,107 @@ def _best(incumbent: Incumbent | None, search: Search, objective: Objective) -> 
     return f"{objective} {value} (trial {incumbent.trial}, epoch {incumbent.epoch}, {stage})"
 
 
-def _counts(search: Search) -> str:
+def _count_trials(search: Search) -> str:
     shown = (
         Status.RUNNING, Status.PAUSED, Status.COMPLETED,
         Status.PRUNED, Status.DIVERGED, Status.FAILED,
     )  # fmt: skip
-    fates = ", ".join(f"{search.counts[s]} {s.lower()}" for s in shown if search.counts[s])
+    listed = ", ".join(f"{search.counts[s]} {s.lower()}" for s in shown if search.counts[s])
     audits = len(search.trials) - search.started
-    told = f", {audits} audits" if audits else ""
-    return f"{search.started} ({fates}){told}, {search.epochs} epochs"
+    with_audits = f", {audits} audits" if audits else ""
+    return f"{search.started} ({listed}){with_audits}, {search.epochs} epochs"
 
 
-def _left(session: Session) -> str:
-    seconds = session.seconds_left()
-    return f"about {format_duration(seconds)} left" if seconds is not None else "time left unknown"
+def _describe_time_left(clock: SessionClock, session: Session) -> str:
+    estimate = clock.estimate_time_left(session)
+    return "time left unknown" if estimate is None else str(estimate)
 
 
-# ---------------------------------------------------------------------- the last words
+# ---------------------------------------------------------------------- the summary
 
 
 def format_summary(
-    found: dict[str, Any], places: list[PlacedValue], objective: Objective
+    summary: dict[str, Any], placed: list[PlacedValue], objective: Objective
 ) -> list[str]:
-    """What a run came to, for a person."""
-    run, top = found["run"], found["best"]
-    typed = shlex.quote(run)
-    lines = []
+    """Write the result of a run as lines for a person."""
+    top = summary["best"]
     if top is None:
-        lines.append(f"no model: {found['trials']} trials, none with a result")
+        lines = [f"no model: {summary['trials']} trials, none with a result"]
     else:
-        lines += _model_lines(top, places, objective)
-    fates = [s.value.lower() for s in Status]
-    told = ", ".join(f"{found[fate]} {fate}" for fate in fates if found[fate])
-    lines += ["", f"trials   {found['trials']}: {told}"]
-    if found["audits"]:
-        lines.append(f"audits   {found['audits']}; `caviar audit {typed}` says what they show")
-    waste = 1 - found["utilisation"]
-    lines.append(
-        f"epochs   {found['epochs']} in {format_duration(found['seconds'])}; "
-        f"{waste:.0%} of the workers' time was not training"
-    )
-    lines.append(f"folder   {run} ({found['status']})")
-    unfinished = found["status"] in ("interrupted", "killed")
+        lines = _format_model(top, placed, objective)
+    return [*lines, "", *_format_counts(summary), "", *_format_commands(summary, objective)]
+
+
+def _format_counts(summary: dict[str, Any]) -> list[str]:
+    typed = shlex.quote(summary["run"])
+    statuses = [s.value.lower() for s in Status]
+    listed = ", ".join(f"{summary[status]} {status}" for status in statuses if summary[status])
+    lines = [f"trials   {summary['trials']}: {listed}"]
+    if summary["audits"]:
+        lines.append(f"audits   {summary['audits']}; `caviar audit {typed}` says what they show")
+    waste = 1 - summary["utilisation"]
+    return [
+        *lines,
+        f"epochs   {summary['epochs']} in {format_duration(summary['seconds'])}; "
+        f"{waste:.0%} of the workers' time was not training",
+        f"folder   {summary['run']} ({summary['status']})",
+    ]
+
+
+def _format_commands(summary: dict[str, Any], objective: Objective) -> list[str]:
+    """What to type next: the tables in pandas and DuckDB, and the commands of caviar."""
+    run, typed = summary["run"], shlex.quote(summary["run"])
+    unfinished = summary["status"] in ("interrupted", "killed")
     columns = {objective.metric: objective.maximize}
     if objective.tie_metric:
         columns[objective.tie_metric] = objective.tie_maximize
     order = ", ".join(f"{c} {'desc' if down else 'asc'}" for c, down in columns.items())
-    lines += [
-        "",
+    lines = [
         f"pandas   pandas.read_parquet({f'{run}/trials'!r})"
         f".sort_values({list(columns)}, ascending={[not down for down in columns.values()]})",
         f"duckdb   select * from '{run}/trials/*.parquet' "  # noqa: S608 # to be typed, not run
         f"order by {order} limit 9",
         f"next     caviar resume {typed}{'' if unfinished else ' --time 60s'}",
     ]
-    if top is not None and top["test"]:
+    if summary["best"] is not None and summary["best"]["test"]:
         lines.append(f"         caviar predict {typed} NEW_DATA --out predictions.parquet")
-    lines.append(f"         caviar report {typed}")
-    return lines
+    return [*lines, f"         caviar report {typed}"]
 
 
-def _model_lines(top: dict[str, Any], places: list[PlacedValue], objective: Objective) -> list[str]:
-    def told(split: str, intervals: Mapping[str, Any]) -> str:
-        return ", ".join(
-            f"{name} {format_with_interval(value, intervals.get(name))}"
-            for name, value in top[split].items()
-        )
-
+def _format_model(
+    top: dict[str, Any], placed: list[PlacedValue], objective: Objective
+) -> list[str]:
     lines = [
         f"best by {objective}: trial {top['trial']}, epoch {top['epoch']} ({top['stage']})",
-        f"  validation   {told('validation', {})}",  # the best of many: no interval would hold
+        # no interval: the best of many results looks better than it is, so none would hold
+        f"  validation   {_format_figures(top['validation'], {})}",
     ]
     if top["test"]:
-        lines.append(f"  test         {told('test', top['intervals'].get('test', {}))}")
-    lines.append("")
-    width = max((len(p.name) for p in places), default=0)
-    for p in places:
+        intervals = top["intervals"].get("test", {})
+        lines.append(f"  test         {_format_figures(top['test'], intervals)}")
+    return [*lines, "", *_format_places(placed)]
+
+
+def _format_figures(figures: Mapping[str, float], intervals: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {format_with_interval(value, intervals.get(name))}"
+        for name, value in figures.items()
+    )
+
+
+def _format_places(placed: list[PlacedValue]) -> list[str]:
+    """One line for each searched value with its place in the range, then warnings."""
+    lines = []
+    width = max((len(p.name) for p in placed), default=0)
+    for p in placed:
         marks = ["─"] * 21
         marks[round(p.unit * 20)] = "●"
         lines.append(
             f"  {p.name:<{width}}  {format_number(p.value):>11}  {''.join(marks)}  {p.domain}"
         )
-    for p in places:
-        if p.border:
-            lines.append(
-                f"  warning: {p.name} sits on the {p.border} border of its range; "
-                f"a wider one may do better"
-            )
+    lines += [
+        f"  warning: {p.name} sits on the {p.border} border of its range; a wider one may do better"
+        for p in placed
+        if p.border
+    ]
     return lines

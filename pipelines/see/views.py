@@ -1,4 +1,4 @@
-"""What the page and the terminal draw: pure functions from a run's tables to smaller ones."""
+"""Tables that the page and the terminal draw: pure functions of a run's tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import pandas as pd
 
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import LEFT_BEHIND, Status
-from pipelines.see.run import Run, compute_losses, compute_tie_breakers, concat_epochs
+from pipelines.see.epochs import concat_epochs
+from pipelines.see.ranking import compute_scores
+from pipelines.see.run import Run
 
-__all__ = ["boxes", "count_saved_epochs", "failures", "funnel", "progress", "timeline"]
+__all__ = [
+    "count_saved_epochs",
+    "count_trials_by_rung",
+    "group_failures",
+    "list_worker_spans",
+    "list_zooms",
+    "trace_incumbent",
+]
 
-_FATES = {
+_OUTCOMES = {
     "waiting": [Status.PAUSED],
     "complete": [Status.COMPLETED],
     "pruned": [Status.PRUNED],
@@ -23,41 +32,41 @@ _FATES = {
 }
 
 
-def progress(run: Run) -> pd.DataFrame:
-    """The best so far, one row each time it was beaten, and one for the end.
+def trace_incumbent(run: Run) -> pd.DataFrame:
+    """The incumbent over the run: one row for each new one, and one for the end of the run.
 
-    Columns: spent (epochs over all trials), at_seconds, best (the metric as it is read), trial,
-    epoch, stage.
+    Columns: spent (epochs over all trials), at_seconds, best (the metric as a user reads it),
+    trial, epoch, stage.
     """
     columns = ["spent", "at_seconds", "best", "trial", "epoch", "stage"]
     if run.epochs.empty:
         return pd.DataFrame(columns=columns)
     rows = run.epochs.sort_values("seq", ignore_index=True)
-    loss = compute_losses(run, rows).to_numpy(float)
-    place = np.empty(len(rows), int)
-    place[np.lexsort((compute_tie_breakers(run, rows), loss))] = np.arange(
-        len(rows)
-    )  # who was first, first
-    beaten = (place == np.minimum.accumulate(place)) & np.isfinite(loss)
-    kept = rows[beaten].assign(spent=np.flatnonzero(beaten) + 1)
-    if kept.empty:
+    scores = compute_scores(run, rows)
+    loss, tie_breaker = (scores[name].to_numpy(float) for name in ("loss", "tie_breaker"))
+    # positions in the order from best to worst; lexsort is stable, so the earlier of equals leads
+    position = np.empty(len(rows), int)
+    position[np.lexsort((tie_breaker, loss))] = np.arange(len(rows))
+    improves = (position == np.minimum.accumulate(position)) & np.isfinite(loss)
+    new = rows[improves].assign(spent=np.flatnonzero(improves) + 1)
+    if new.empty:
         return pd.DataFrame(columns=columns)
-    end = kept.iloc[[-1]].assign(spent=len(rows), at_seconds=rows["at_seconds"].max())
-    kept = pd.concat([kept, end], ignore_index=True)
+    end = new.iloc[[-1]].assign(spent=len(rows), at_seconds=rows["at_seconds"].max())
+    traced = pd.concat([new, end], ignore_index=True)
     stage = run.trials.set_index("trial")["stage"]
-    kept["best"], kept["stage"] = kept[run.objective.metric], kept["trial"].map(stage)
-    shown: pd.DataFrame = kept[columns]
-    return shown
+    traced["best"], traced["stage"] = traced[run.objective.metric], traced["trial"].map(stage)
+    selected: pd.DataFrame = traced[columns]
+    return selected
 
 
-def funnel(run: Run) -> pd.DataFrame:
-    """What became of the trials at each rung, lowest first; every trial ends in one of them.
+def count_trials_by_rung(run: Run) -> pd.DataFrame:
+    """How many trials reached each rung and what became of them, the lowest rung first.
 
-    Columns: epoch, entered, went_on, waiting, complete, pruned, bad, under_way.
-    A trial that diverged, failed, was stopped or pruned on its way, or is still training, counts at
-    the rung that it was bound for.
+    Columns: epoch, entered, went_on, waiting, complete, pruned, bad, under_way. Every trial counts
+    once in the last five: where it diverged, failed, was stopped or pruned between rungs, or is
+    still training, at the rung that its assignment would end with.
     """
-    names = ["epoch", "entered", "went_on", *_FATES]
+    names = ["epoch", "entered", "went_on", *_OUTCOMES]
     events = run.events
     bound = events[events["kind"].isin([Kind.START, Kind.PROMOTE])]
     if bound.empty:
@@ -66,22 +75,22 @@ def funnel(run: Run) -> pd.DataFrame:
     went = bound[bound["kind"] == Kind.PROMOTE].groupby("start_epoch")["trial"].nunique()
     ended = bound.groupby("trial")["stop_epoch"].last()
     status = run.trials.set_index("trial")["status"].reindex(ended.index)
-    found = pd.DataFrame({"entered": reached.groupby("epoch")["trial"].nunique(), "went_on": went})
-    for name, fates in _FATES.items():
-        found = found.join(ended[status.isin(fates)].value_counts().rename(name), how="outer")
-    shown: pd.DataFrame = found.fillna(0).astype(int).rename_axis("epoch").reset_index()[names]
-    return shown
+    counts = pd.DataFrame({"entered": reached.groupby("epoch")["trial"].nunique(), "went_on": went})
+    for name, statuses in _OUTCOMES.items():
+        counts = counts.join(ended[status.isin(statuses)].value_counts().rename(name), how="outer")
+    selected: pd.DataFrame = counts.fillna(0).astype(int).rename_axis("epoch").reset_index()[names]
+    return selected
 
 
 def count_saved_epochs(run: Run, max_epochs: int) -> int:
-    """How many epochs it would have taken more to train what pruning left behind to the end."""
-    left = run.trials.loc[run.trials["status"].isin(LEFT_BEHIND), "trial"]
-    trained = run.epochs["trial"].isin(left).sum() if len(run.epochs) else 0
-    return len(left) * max_epochs - int(trained)
+    """How many more epochs it would have taken to train to the end what pruning left behind."""
+    left_behind = run.trials.loc[run.trials["status"].isin(LEFT_BEHIND), "trial"]
+    trained = run.epochs["trial"].isin(left_behind).sum() if len(run.epochs) else 0
+    return len(left_behind) * max_epochs - int(trained)
 
 
-def timeline(run: Run) -> pd.DataFrame:
-    """What each worker trained when: one row for its epochs of one attempt of a trial.
+def list_worker_spans(run: Run) -> pd.DataFrame:
+    """The spans of time in which each worker trained: one row for each attempt of a trial.
 
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
     """
@@ -91,26 +100,32 @@ def timeline(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     rows = rows.sort_values("seq")
     rows = rows.assign(begin_seconds=(rows["at_seconds"] - rows["epoch_seconds"]).clip(lower=0))
-    found = rows.groupby(["worker", "trial", "attempt"], sort=False).agg(
+    spans = rows.groupby(["worker", "trial", "attempt"], sort=False).agg(
         begin_seconds=("begin_seconds", "min"),
         end_seconds=("at_seconds", "max"),
         epochs=("epoch", "size"),
     )
-    return found.reset_index().sort_values("begin_seconds", ignore_index=True)[columns]
+    return spans.reset_index().sort_values("begin_seconds", ignore_index=True)[columns]
 
 
-def failures(run: Run) -> pd.DataFrame:
-    """What went wrong, the most frequent first. Columns: kind, reason, trials, example."""
+def group_failures(run: Run) -> pd.DataFrame:
+    """Failures by their reason, the most frequent first; numbers in the reasons do not count.
+
+    Columns: kind, reason, trials (how many), example (one of them).
+    """
     bad = run.events[run.events["kind"].isin([Kind.FAIL, Kind.DIVERGE, Kind.RETRY])]
     words = bad["reason"].str.replace(r"\b\d+(\.\d+)?\b", "…", regex=True)
-    found = bad.assign(reason=words).groupby(["kind", "reason"], as_index=False).agg(
+    groups = bad.assign(reason=words).groupby(["kind", "reason"], as_index=False).agg(
         trials=("trial", "nunique"), example=("trial", "first")
     )  # fmt: skip
-    return found.sort_values("trials", ascending=False, ignore_index=True)
+    return groups.sort_values("trials", ascending=False, ignore_index=True)
 
 
-def boxes(run: Run) -> list[dict[str, Any]]:
-    """The zooms: number, at_seconds, parents, and the box in the unit cube by dimension."""
+def list_zooms(run: Run) -> list[dict[str, Any]]:
+    """The zooms of a run: zoom (its number), at_seconds, parents, and box.
+
+    The box is by dimension the low and the high end in the unit cube.
+    """
     zooms = run.events[run.events["kind"] == Kind.ZOOM]
     return [
         {

@@ -1,10 +1,9 @@
-"""`caviar watch`: follow a run from another terminal, by its folder alone; it leaves nothing."""
+"""`caviar watch`: follow a run from another terminal; this reads its folder and changes nothing."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,82 +18,72 @@ from rich.table import Table
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
+from pipelines.see.epochs import concat_epochs
 from pipelines.see.formatting import format_duration, format_number
-from pipelines.see.run import Run, concat_epochs, load
-from pipelines.see.views import boxes, progress
+from pipelines.see.run import Run, load_run
+from pipelines.see.time_left import LimitedWork, TimeLeft, estimate_time_left
+from pipelines.see.views import list_zooms, trace_incumbent
 
-__all__ = ["Left", "follow", "left", "panel", "sparkline"]
+__all__ = ["draw_panel", "draw_sparkline", "estimate_run_time_left", "watch_run"]
 
-LOOK_SECONDS = 1.0  #: the tables themselves are a second or two behind
-PATIENCE_SECONDS = 10.0  #: for a part that could not be read: it is replaced under a reader's feet
-SLICES = 8  #: of the session's time; the later half of them say what is left
-SHOWN = 12  #: workers, at most
+LOOK_SECONDS = 1.0  #: seconds between two looks; the tables lag a second or two behind the search
+PATIENCE_SECONDS = 10.0  #: seconds to try again when a part cannot be read while it is replaced
+MAX_WORKERS = 12  #: workers that the panel shows
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """Seconds until the budget is used up: an estimate, and where it may lie."""
-
-    seconds: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if self.high - self.low < 1:
-            return f"{format_duration(self.seconds)} left"
-        between = f"{format_duration(self.low)} to {format_duration(self.high)}"
-        return f"about {format_duration(self.seconds)} left ({between})"
-
-
-def follow(folder: Path, *, console: Console, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Draw the run until it ends or someone types Ctrl-C; once, where there is no terminal.
+def watch_run(
+    folder: Path, *, console: Console, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Draw the run until it ends or the user types Ctrl-C; draw it once if there is no terminal.
 
     Raises:
         RunError: If there is no run in the folder.
     """
-    run = load(folder)
+    run = load_run(folder)
     if not console.is_terminal:
-        console.print(panel(run))
+        console.print(draw_panel(run))
         return
-    with Live(panel(run), console=console, auto_refresh=False, transient=True) as live:
+    with Live(draw_panel(run), console=console, auto_refresh=False, transient=True) as live:
         while run.status == "running":
             sleep(LOOK_SECONDS)
-            run = _looked(folder, sleep)
-            live.update(panel(run), refresh=True)
-    console.print(panel(run))
+            run = _load_patiently(folder, sleep)
+            live.update(draw_panel(run), refresh=True)
+    console.print(draw_panel(run))
 
 
-def _looked(folder: Path, sleep: Callable[[float], None]) -> Run:
-    """Its tables, asked for again while a file is being replaced."""
+def _load_patiently(folder: Path, sleep: Callable[[float], None]) -> Run:
+    """Load the tables; try again while a file cannot be read because it is being replaced."""
     tries = int(PATIENCE_SECONDS / LOOK_SECONDS)
     for _ in range(tries):
         try:
-            return load(folder)
+            return load_run(folder)
         except RunError:
             sleep(LOOK_SECONDS)
-    return load(folder)
+    return load_run(folder)
 
 
-def panel(run: Run) -> Panel:
-    """All that one look shows."""
+def draw_panel(run: Run) -> Panel:
+    """Draw the best result, the stage, the trials, the time, and what each worker trains."""
     rows = Table.grid(padding=(0, 2))
-    found = progress(run)
-    rows.add_row("best", _best(run, found))
-    if len(found):
-        rows.add_row("", f"{sparkline(_steps(found))}  over {len(run.epochs)} epochs")
-    rows.add_row("stage", _stage(run))
-    rows.add_row("trials", _fates(run))
-    rows.add_row("time", _time(run))
+    incumbents = trace_incumbent(run)
+    rows.add_row("best", _describe_best(run, incumbents))
+    if len(incumbents):
+        rows.add_row(
+            "", f"{draw_sparkline(_sample_best(incumbents))}  over {len(run.epochs)} epochs"
+        )
+    rows.add_row("stage", _describe_stage(run))
+    rows.add_row("trials", _count_trials(run))
+    rows.add_row("time", _describe_time(run))
     parts: list[Any] = [rows]
     if run.status == "running":
-        parts += ["", _workers(run)]
+        parts += ["", _draw_workers(run)]
     title = f"{run.folder} ({run.status})"
     return Panel(Group(*parts), title=escape(title), title_align="left", width=88)
 
 
-def sparkline(values: np.ndarray, width: int = 40) -> str:
-    """A curve in one line: the first value's height to the last's; what is not finite is a gap."""
+def draw_sparkline(values: np.ndarray, width: int = 40) -> str:
+    """A curve as one line of text; a value that is not finite is a gap."""
     values = np.asarray(values, dtype=float)
     if len(values) > width:
         values = values[np.linspace(0, len(values) - 1, width).round().astype(int)]
@@ -107,95 +96,83 @@ def sparkline(values: np.ndarray, width: int = 40) -> str:
     return "".join(m if np.isfinite(v) else " " for m, v in zip(marks, values, strict=True))
 
 
-def left(run: Run, now: float) -> Left | None:
-    """How long the budget will last at second `now`; None where that cannot be told.
-
-    What is left of a budget of epochs or trials is divided by the pace of late; the slowest and the
-    fastest slice of that time say where the end may lie. Seen at 20 to 85 % of the time of nine
-    recorded runs, the last start lay there 3 times of 4, the last epoch every other time.
-    """
+def estimate_run_time_left(run: Run, now: float) -> TimeLeft | None:
+    """Estimate at second `now` how long the budget of the last session will last."""
     session = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
-    begun, found = float(session["at_seconds"]), []
-    if not pd.isna(session["budget_seconds"]):
-        rest = max(float(session["budget_seconds"]) - now, 0.0)
-        found.append(Left(seconds=rest, low=rest, high=rest))
+    begun = float(session["at_seconds"])
     starts = run.events[run.events["kind"] == Kind.START]
-    for name, rows in (("budget_epochs", concat_epochs(run)), ("budget_trials", starts)):
-        if pd.isna(session[name]) or not len(rows) or now <= begun:
-            continue
-        at = rows["at_seconds"].to_numpy(float)
-        rest = float(session[name]) - len(at)
-        if rest > 0 and (at >= begun).sum() >= 2 * SLICES:
-            found.append(_at_the_pace(at, begun, max(now, at.max()), rest))
-    return min(found, key=lambda one: one.seconds, default=None)
+    works = [
+        _limit_rows(rows, session[budget], begun)
+        for budget, rows in (("budget_epochs", concat_epochs(run)), ("budget_trials", starts))
+        if len(rows) and not pd.isna(session[budget])
+    ]
+    seconds = session["budget_seconds"]
+    deadline = None if pd.isna(seconds) else float(seconds)
+    return estimate_time_left(works, deadline=deadline, begun=begun, now=now)
 
 
-def _at_the_pace(at: np.ndarray, begun: float, now: float, rest: float) -> Left:
-    """How long as many as `rest` more will take."""
-    counts, edges = np.histogram(at, bins=SLICES, range=(begun, now))
-    late = np.maximum(counts[SLICES // 2 :], 0.5)  # none in a slice is less than one
-    seconds, low, high = (
-        rest * (edges[1] - edges[0]) / np.array([late.mean(), late.max(), late.min()])
-    )
-    return Left(seconds=float(seconds), low=float(low), high=float(high))
+def _limit_rows(rows: pd.DataFrame, budget: float, begun: float) -> LimitedWork:
+    done_at = rows["at_seconds"].to_numpy(float)
+    return LimitedWork(done_at=done_at[done_at >= begun], remaining=float(budget) - len(rows))
 
 
-def _steps(found: pd.DataFrame) -> np.ndarray:
-    """The best after each of forty equal shares of the epochs."""
-    spent = np.linspace(1, found["spent"].iloc[-1], 40)
-    place = np.searchsorted(found["spent"].to_numpy(float), spent, side="right") - 1
-    return np.where(place >= 0, found["best"].to_numpy(float)[np.maximum(place, 0)], np.nan)
+def _sample_best(incumbents: pd.DataFrame) -> np.ndarray:
+    """The best value after each of forty equal shares of the epochs."""
+    spent = np.linspace(1, incumbents["spent"].iloc[-1], 40)
+    place = np.searchsorted(incumbents["spent"].to_numpy(float), spent, side="right") - 1
+    best = incumbents["best"].to_numpy(float)
+    return np.where(place >= 0, best[np.maximum(place, 0)], np.nan)
 
 
-def _best(run: Run, found: pd.DataFrame) -> str:
-    if found.empty:
+def _describe_best(run: Run, incumbents: pd.DataFrame) -> str:
+    if incumbents.empty:
         return "none yet"
-    top = found.iloc[-1]
-    whose = f"trial {top['trial']}, epoch {top['epoch']}, {top['stage']}"
-    return f"{run.objective} {format_number(float(top['best']))} ({whose})"
+    top = incumbents.iloc[-1]
+    source = f"trial {top['trial']}, epoch {top['epoch']}, {top['stage']}"
+    return f"{run.objective} {format_number(float(top['best']))} ({source})"
 
 
-def _stage(run: Run) -> str:
+def _describe_stage(run: Run) -> str:
     if run.audit is not None and (run.audit.trials["status"] == Status.RUNNING).any():
         return "audit of trials that were left behind"
-    zooms = boxes(run)
+    zooms = list_zooms(run)
     if not zooms:
         return "coarse, the whole space"
-    box = zooms[-1]
-    width = np.exp(np.mean(np.log([high - low for low, high in box["box"].values()])))
-    around = ", ".join(map(str, box["parents"]))
-    return f"fine, box {box['zoom']} around trials {around}: {width:.0%} of each range"
+    zoom = zooms[-1]
+    width = np.exp(np.mean(np.log([high - low for low, high in zoom["box"].values()])))
+    around = ", ".join(map(str, zoom["parents"]))
+    return f"fine, box {zoom['zoom']} around trials {around}: {width:.0%} of each range"
 
 
-def _fates(run: Run) -> str:
-    fate = run.trials["status"].value_counts()
-    words = {Status.RUNNING: "in flight"}  # more than there are workers: some wait for one
-    told = ", ".join(f"{fate[s]} {words.get(s, s.lower())}" for s in Status if fate.get(s, 0))
-    return f"{len(run.trials)} ({told}), {len(run.epochs)} epochs"
+def _count_trials(run: Run) -> str:
+    counts = run.trials["status"].value_counts()
+    words = {Status.RUNNING: "in flight"}  # may be more than there are workers: some are queued
+    listed = ", ".join(f"{counts[s]} {words.get(s, s.lower())}" for s in Status if counts.get(s, 0))
+    return f"{len(run.trials)} ({listed}), {len(run.epochs)} epochs"
 
 
-def _now(run: Run) -> float:
-    """The run's clock: what its tables say, and for a running one how old they are."""
-    known = [float(frame["at_seconds"].max()) for frame in (run.events, run.epochs) if len(frame)]
+def _read_clock(run: Run) -> float:
+    """Seconds since the run began: the newest row, and for a running run the age of its files."""
+    newest = [float(frame["at_seconds"].max()) for frame in (run.events, run.epochs) if len(frame)]
     if run.status != "running":
-        return max(known)
+        return max(newest)
     parts = [p.stat().st_mtime for p in run.folder.glob("e*/part-*.parquet")]
-    return max(known) + max(time.time() - max(parts), 0.0)
+    return max(newest) + max(time.time() - max(parts), 0.0)
 
 
-def _time(run: Run) -> str:
-    now = _now(run)
-    rest = left(run, now) if run.status == "running" else None
-    return format_duration(now) + (f", {rest}" if rest else "")
+def _describe_time(run: Run) -> str:
+    now = _read_clock(run)
+    time_left = estimate_run_time_left(run, now) if run.status == "running" else None
+    return format_duration(now) + (f", {time_left}" if time_left else "")
 
 
-def _workers(run: Run) -> Table:
-    """Who trains what now: each worker's last trial, if there is more to come of it."""
+def _draw_workers(run: Run) -> Table:
+    """One line for each worker: the trial that it is training, with its curve so far."""
     table = Table.grid(padding=(0, 2))
-    epochs, going = concat_epochs(run), _going(run)
-    count = max([int(run.session["workers"]), *(worker + 1 for worker in going)])
-    for worker in range(min(count, SHOWN)):
-        trial = going.get(worker)
+    epochs, in_training = concat_epochs(run), _find_trials_in_training(run)
+    count = max([int(run.session["workers"]), *(worker + 1 for worker in in_training)])
+    for worker in range(min(count, MAX_WORKERS)):
+        trial = in_training.get(worker)
         if trial is None:
             table.add_row(f"worker {worker}", "between trials")
             continue
@@ -205,16 +182,16 @@ def _workers(run: Run) -> Table:
             f"worker {worker}",
             f"trial {trial}",
             f"epoch {curve['epoch'].iloc[-1]}",
-            sparkline(values, 27),
+            draw_sparkline(values, 27),
             format_number(float(values[-1])),
         )
-    if count > SHOWN:
-        table.add_row(f"and {count - SHOWN} more")
+    if count > MAX_WORKERS:
+        table.add_row(f"and {count - MAX_WORKERS} more")
     return table
 
 
-def _going(run: Run) -> dict[int, int]:
-    """By worker: the trial it is in the middle of, as the last report of both says."""
+def _find_trials_in_training(run: Run) -> dict[int, int]:
+    """By worker: the trial that it is training, by the last report of the worker and the trial."""
     rows = concat_epochs(run)
     if rows.empty:
         return {}

@@ -21,7 +21,8 @@ import yaml
 
 from orchestrator.errors import RunError
 from pipelines.data.model import load_model
-from pipelines.see.run import Run, load, summary
+from pipelines.see.run import Run, load_run
+from pipelines.see.summary import summarize_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -173,7 +174,7 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                if true(found := load(run)):
+                if true(found := load_run(run)):
                     return found
             except (RunError, KeyError):
                 pass
@@ -183,18 +184,18 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
 
     until("work on three hosts", lambda r: r.epochs["worker"].nunique() == 3)
     hosts("slow", "h2", "20")
-    rows = len(load(run).epochs)
+    rows = len(load_run(run).epochs)
     until("a slow host's epochs", lambda r: r.epochs["worker"][rows:].nunique() == 3)
     hosts("heal", "h2")
 
-    retries = int((load(run).events["kind"] == "retry").sum())
+    retries = int((load_run(run).events["kind"] == "retry").sum())
     hosts("kill", "h3")
     until(
         "a retry of the dead host's work", lambda r: (r.events["kind"] == "retry").sum() > retries
     )
     hosts("boot", "h3")
 
-    retries = int((load(run).events["kind"] == "retry").sum())
+    retries = int((load_run(run).events["kind"] == "retry").sum())
     hosts("cut", "h2")
     cut_off = time.monotonic()
     until(
@@ -205,7 +206,7 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
 
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, f"{out[-3000:]}\n{err[-3000:]}"
-    found = load(run)
+    found = load_run(run)
     assert found.status == "finished"
     assert len(found.epochs) == 400
     assert not found.epochs.duplicated(["trial", "epoch"]).any()
@@ -214,6 +215,6 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
         assert told["attempt"].is_monotonic_increasing  # nothing late of an attempt that was lost
     assert "RUNNING" not in set(found.trials["status"])
     assert "FAILED" not in set(found.trials["status"])
-    assert 0 < summary(found)["utilisation"] <= 1  # of the workers as they came and went
+    assert 0 < summarize_run(found)["utilisation"] <= 1  # of the workers as they came and went
     model = load_model(run / "best")
     assert model.trial in set(found.trials["trial"])

@@ -38,7 +38,8 @@ from orchestrator.search.trial import Status
 from orchestrator.store import log as log_module
 from orchestrator.store.files import atomic_write
 from orchestrator.store.lock import Lock
-from orchestrator.store.log import Log, read_entries, read_table
+from orchestrator.store.log import Log
+from orchestrator.store.reading import read_entries, read_table
 from orchestrator.store.tables import Tables
 
 SPEC = spec_of(eta=2, coarse_share=0.5, zooms=1, retries=1)
@@ -216,7 +217,7 @@ def test_the_schema_is_complete_from_the_first_part(tmp_path: Path) -> None:
         for part in parts:
             read = pq.read_schema(part)
             assert read.equals(schema)
-            assert read.metadata[b"caviar_schema_version"] == b"2"
+            assert read.metadata[b"caviar_schema_version"] == b"3"
     assert pd.read_parquet(tmp_path / "events")["test_loss"].max() == 0.25
     assert pd.read_parquet(tmp_path / "trials")["test_loss"].max() == 0.25
 
@@ -341,7 +342,7 @@ def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path
     part = tmp_path / "events" / "part-00000.parquet"
     table = pq.read_table(part)
     pq.write_table(table.replace_schema_metadata({"caviar_schema_version": "99"}), part)
-    with pytest.raises(RunError, match=r"part-00000\.parquet.*schema 2, got 99"):
+    with pytest.raises(RunError, match=r"part-00000\.parquet.*schema 3, got 99"):
         Driver(tmp_path, budget=session(trials=2))
 
 
@@ -424,12 +425,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
     first = Lock(tmp_path)
-    assert Lock.held(tmp_path)
+    assert Lock.is_locked(tmp_path)
     with pytest.raises(RunError, match=r"process \d+ on .* is writing to this run") as caught:
         Lock(tmp_path)
     assert "\n" not in str(caught.value)
     first.release()
-    assert not Lock.held(tmp_path)
+    assert not Lock.is_locked(tmp_path)
     Lock(tmp_path).release()
 
 
@@ -446,14 +447,14 @@ def test_a_writer_that_was_killed_leaves_the_run_free(tmp_path: Path) -> None:
             Lock(tmp_path)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    assert not Lock.held(tmp_path)
+    assert not Lock.is_locked(tmp_path)
     Lock(tmp_path).release()
 
 
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="needs a folder that can be written to"):
         Lock(tmp_path / "nowhere")
-    assert not Lock.held(tmp_path / "nowhere")
+    assert not Lock.is_locked(tmp_path / "nowhere")
 
 
 # ---------------------------------------------------------------------- how often

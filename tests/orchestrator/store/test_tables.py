@@ -229,7 +229,7 @@ def test_no_column_stands_twice_and_every_schema_names_its_version() -> None:
     tables = tables_for(space_of(CONDITIONAL))
     for schema in (tables.events, tables.epochs, tables.trials):
         assert len(set(schema.names)) == len(schema.names)
-        assert schema.metadata[b"caviar_schema_version"] == b"2"
+        assert schema.metadata[b"caviar_schema_version"] == b"3"
 
 
 @pytest.mark.parametrize("name", ["seq", "epoch", "trial", "last", "epoch_seconds"])

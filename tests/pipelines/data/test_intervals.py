@@ -14,7 +14,8 @@ from pipelines.data.intervals import (
     estimate_interval,
     wilson_interval,
 )
-from pipelines.see.run import best, load
+from pipelines.see.run import load_run
+from pipelines.see.summary import describe_best
 from trainers.training.evaluation import Evaluation
 from trainers.training.metrics import METRICS, Metric
 
@@ -39,7 +40,7 @@ def test_a_shares_interval_holds_the_truth_nineteen_times_of_twenty(
 
 @pytest.mark.parametrize("data", ["wine", "diabetes"])
 def test_every_figure_of_the_best_model_has_one_on_both_splits(data: str, tmp_path: Path) -> None:
-    top = best(load(searched(tmp_path / "run", data, trials=3)))
+    top = describe_best(load_run(searched(tmp_path / "run", data, trials=3)))
     assert top is not None
     for split in ("validation", "test"):
         for name, value in top[split].items():

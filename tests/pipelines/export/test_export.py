@@ -20,7 +20,9 @@ from orchestrator.search.trial import Incumbent
 from pipelines.data.encode import decode_target, encode_features
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.export import FORMATS, export
-from pipelines.see.run import Run, best, load, read_trial_config
+from pipelines.see.configs import read_trial_config
+from pipelines.see.run import Run, load_run
+from pipelines.see.summary import describe_best
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def test_optuna_reads_every_trial_with_its_values_states_and_scales(
     out = tmp_path / "optuna.db"
     assert f"optuna-dashboard sqlite:///{out}" in export(run, to="optuna", out=out)
     study = optuna.load_study(study_name="run", storage=f"sqlite:///{out}")
-    known = load(run)
+    known = load_run(run)
     assert len(study.trials) == len(known.trials)
-    top = best(known)
+    top = describe_best(known)
     assert top is not None
     assert study.user_attrs["caviar_best_trial"] == top["trial"]
     assert study.user_attrs["caviar_best_epoch"] == top["epoch"]
@@ -69,7 +71,7 @@ def test_tensorboard_reads_the_curves_and_the_hyperparameters(run: Path, tmp_pat
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     export(run, to="tensorboard", out=tmp_path / "logs")
-    known = load(run)
+    known = load_run(run)
     assert len(list((tmp_path / "logs").glob("trial-*"))) == len(known.trials)
     for trial in (0, 7):
         read = EventAccumulator(str(tmp_path / "logs" / f"trial-{trial:06d}"))
@@ -93,7 +95,7 @@ def test_mlflow_reads_every_run(run: Path, tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "run"]
     runs = client.search_runs([experiment.experiment_id], max_results=100)
-    known = load(run)
+    known = load_run(run)
     assert len(runs) == len(known.trials)
     by_trial = {int(r.data.tags["caviar.trial"]): r for r in runs}
     for trial in (0, 7):
@@ -108,7 +110,7 @@ def test_mlflow_reads_every_run(run: Path, tmp_path: Path) -> None:
 def test_the_csv_has_the_trials_table(run: Path, tmp_path: Path) -> None:
     export(run, to="csv", out=tmp_path / "trials.csv")
     read = pd.read_csv(tmp_path / "trials.csv")
-    known = load(run).trials
+    known = load_run(run).trials
     assert list(read.columns) == list(known.columns)
     pd.testing.assert_series_equal(
         read["validation_accuracy"], known["validation_accuracy"], check_dtype=False
@@ -300,10 +302,10 @@ def test_no_trial_of_a_run_that_has_ended_looks_alive(
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
 
-    known = load(run)
+    known = load_run(run)
     trials = known.trials.assign(status=status)
     monkeypatch.setattr(
-        "pipelines.export.load", lambda _: replace(known, trials=trials, status="killed")
+        "pipelines.export.load_run", lambda _: replace(known, trials=trials, status="killed")
     )
     export(run, to="optuna", out=tmp_path / "o.db")
     study = optuna.load_study(study_name="run", storage=f"sqlite:///{tmp_path}/o.db")

@@ -32,7 +32,9 @@ from pipelines.runs.audit import (
 )
 from pipelines.runs.execution import ExecutionOptions
 from pipelines.runs.launch import train_again
-from pipelines.see.run import best, load, read_run_spec, summary
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import describe_best, summarize_run
 
 INLINE = ExecutionOptions(pool="inline")
 values = st.lists(st.integers(0, 9), min_size=3, max_size=30)
@@ -71,20 +73,20 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_search_with_audits_is_whole_and_reckons_without_them(
     audited: Path, tmp_path: Path
 ) -> None:
-    run = load(audited)
+    run = load_run(audited)
     assert run.audit is not None
     assert not set(run.trials["trial"]) & set(run.audit.trials["trial"])
     assert set(run.audit.trials["stage"]) == {"audit"}
-    found = summary(run)
+    found = summarize_run(run)
     assert (found["trials"], found["audits"]) == (50, len(run.audit.trials))
-    top = best(run)
+    top = describe_best(run)
     assert top is not None and top["trial"] in set(run.trials["trial"])
-    plain = best(load(searched(tmp_path / "plain", "digits", trials=50)))
+    plain = describe_best(load_run(searched(tmp_path / "plain", "digits", trials=50)))
     assert plain is not None and plain | {"model": None} == top | {"model": None}
 
 
 def test_an_audit_retraces_the_trial_it_repeats(audited: Path) -> None:
-    run = load(audited)
+    run = load_run(audited)
     assert run.audit is not None
     for _, row in run.audit.trials.iterrows():
         (left,) = row["parents"]
@@ -96,7 +98,7 @@ def test_an_audit_retraces_the_trial_it_repeats(audited: Path) -> None:
 
 
 def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
-    run, spec = load(audited), read_run_spec(audited)
+    run, spec = load_run(audited), read_run_spec(audited)
     assert run.audit is not None
     found = audit(spec, run, run.audit)
     reached = run.audit.epochs.groupby("trial")["validation_accuracy"].max()
@@ -113,7 +115,7 @@ def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
 
 
 def test_a_winner_that_was_left_behind_is_a_false_kill(audited: Path) -> None:
-    run, spec = load(audited), read_run_spec(audited)
+    run, spec = load_run(audited), read_run_spec(audited)
     assert run.audit is not None
     epochs = run.audit.epochs.copy()
     winner = epochs["trial"].iloc[0]
@@ -160,8 +162,8 @@ def test_a_run_without_audits_gets_some_in_a_run_of_its_own(
     code, out, _ = typed("audit", str(folder))
     assert code == 0 and out.startswith("4 of the ")
     assert before == {p: p.stat().st_mtime_ns for p in own.rglob("*.parquet")}
-    trials = load(own).trials
-    seeds = load(folder).trials.set_index("seed")["status"]
+    trials = load_run(own).trials
+    seeds = load_run(folder).trials.set_index("seed")["status"]
     assert set(seeds.loc[trials["seed"]]) <= {Status.PAUSED, Status.PRUNED}
 
 
@@ -174,16 +176,16 @@ def test_audits_of_another_run_say_nothing_of_this_one(
 ) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(f"search: {{method: {method}}}")
-    other = load(searched(tmp_path / "run", source, trials=8, seed=seed, spec_file=spec))
+    other = load_run(searched(tmp_path / "run", source, trials=8, seed=seed, spec_file=spec))
     with pytest.raises(RunError, match="got trials that it never had"):
-        audit(read_run_spec(audited), load(audited), other)
+        audit(read_run_spec(audited), load_run(audited), other)
 
 
 def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(audited, tmp_path / "moved")
-    run = load(moved)
+    run = load_run(moved)
     assert run.audit is not None
-    old = load(audited)
+    old = load_run(audited)
     assert old.audit is not None
     own = format_audit(audit(read_run_spec(audited), old, old.audit))
     assert format_audit(audit(read_run_spec(moved), run, old.audit)) == own
@@ -192,7 +194,7 @@ def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_pat
 @pytest.fixture(scope="module")
 def ten(audited: Path) -> Path:
     """Ten audits of that search in a run of their own."""
-    chosen = make_audit_spec(read_run_spec(audited), load(audited), epochs=LEAST * 27)
+    chosen = make_audit_spec(read_run_spec(audited), load_run(audited), epochs=LEAST * 27)
     result = train_again(chosen, out=audited.with_name("ten"), crew=INLINE)
     assert result is not None
     return result.folder
@@ -201,7 +203,7 @@ def ten(audited: Path) -> Path:
 def test_what_was_promoted_since_no_longer_counts_and_who_came_later_is_noted(
     audited: Path, ten: Path
 ) -> None:
-    run, spec, audits = load(audited), read_run_spec(audited), load(ten)
+    run, spec, audits = load_run(audited), read_run_spec(audited), load_run(ten)
     whole = audit(spec, run, audits)
     assert not whole.grown and not whole.promoted
     trials = run.trials.copy()
@@ -229,7 +231,7 @@ def test_with_equal_weights_the_interval_of_a_share_is_clopper_and_pearsons(
 
 
 def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audited: Path) -> None:
-    run, spec = load(audited), read_run_spec(audited)
+    run, spec = load_run(audited), read_run_spec(audited)
     assert run.audit is not None
     few = audit(spec, run, run.audit)
     assert few.audits < LEAST and few.grace is None
@@ -254,7 +256,7 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
 
 
 def test_of_ten_audits_on_figures_have_intervals(audited: Path, ten: Path) -> None:
-    found = audit(read_run_spec(audited), load(audited), load(ten))
+    found = audit(read_run_spec(audited), load_run(audited), load_run(ten))
     assert found.audits == LEAST
     for r in found.rungs:
         assert r.low <= r.correlation <= r.high
@@ -293,7 +295,7 @@ def test_too_few_epochs_or_nobody_left_behind_is_said_before_anything_is_trained
     tmp_path: Path,
 ) -> None:
     folder = searched(tmp_path / "run", trials=8)
-    spec, run = read_run_spec(folder), load(folder)
+    spec, run = read_run_spec(folder), load_run(folder)
     with pytest.raises(RunError, match="needs at least the 27 epochs of one trial"):
         make_audit_spec(spec, run, epochs=26)
     nobody = replace(run, trials=run.trials.assign(status="COMPLETED"))

@@ -16,8 +16,8 @@ import caviar
 from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.runtime.session import Session
-from pipelines.see.run import load
-from pipelines.see.terminal import Silent
+from pipelines.see.run import load_run
+from pipelines.see.terminal import SilentWatcher
 
 #: What may differ: who trained it, when, how long it took, and how often it was begun anew.
 _MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attempts",
@@ -25,7 +25,7 @@ _MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attem
 BUDGET = Budget(epochs=300)
 
 
-class Threads(Silent):
+class Threads(SilentWatcher):
     """How many threads the BLAS of the driver has; with two it decides by other bits."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Threads(Silent):
 def outcome(folder: Path) -> dict[str, pd.DataFrame]:
     """A run's tables: what was decided, in order; what came out, by trial and epoch."""
     check_tables(folder)
-    run = load(folder)
+    run = load_run(folder)
     decided = run.events[~run.events["kind"].isin(["session", "stop", "retry", "end"])]
     frames = {
         "events": decided.reset_index(drop=True),
@@ -78,9 +78,9 @@ def test_a_run_that_was_killed_twice_is_the_same(whole: Path, tmp_path: Path) ->
             wait_for_rows(folder, rows, process)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert len(load(folder).epochs) < 300
+    assert len(load_run(folder).epochs) < 300
     caviar.resume(folder, crew=INLINE)
-    assert (load(folder).events["kind"] == "retry").any()
+    assert (load_run(folder).events["kind"] == "retry").any()
     assert_same(folder, whole)
 
 

@@ -27,7 +27,8 @@ from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from pipelines.data.model import load_model
 from pipelines.runs.repair import replay_run
-from pipelines.see.run import load, summary
+from pipelines.see.run import load_run
+from pipelines.see.summary import summarize_run
 
 pytestmark = pytest.mark.faults
 INLINE = ExecutionOptions(pool="inline")
@@ -57,7 +58,7 @@ def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> No
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if len(load(folder).epochs) >= rows:
+            if len(load_run(folder).epochs) >= rows:
                 return
         except RunError:
             pass
@@ -85,7 +86,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
             time.sleep(0.5 * rng.random())
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        run = load(folder)
+        run = load_run(folder)
         assert run.status == "killed"
         now = run.epochs[["trial", "epoch", "validation_log_loss"]]
         assert not now.duplicated(["trial", "epoch"]).any()
@@ -96,10 +97,10 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
     caviar.resume(folder, crew=INLINE)
     check_tables(folder)
     assert replay_run(folder).difference == ""
-    run = load(folder)
+    run = load_run(folder)
     assert run.status == "finished"
     assert len(run.epochs) == total
-    best = summary(run)["best"]
+    best = summarize_run(run)["best"]
     assert best is not None
     model = load_model(folder / "best")
     assert (model.trial, model.epoch) == (best["trial"], best["epoch"])
@@ -109,14 +110,14 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
 def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     caviar.search("wine", out=folder, added=Budget(trials=9), crew=INLINE)
-    best = summary(load(folder))["best"]
+    best = summarize_run(load_run(folder))["best"]
     assert best is not None
     for table in ("events", "trials"):
         part = folder / table / "part-00000.parquet"
         rows = pq.read_table(part)
         known = pc.fill_null(pc.less(rows["trial"], best["trial"]), True)
         pq.write_table(rows.filter(known), part)
-    found = summary(load(folder))
+    found = summarize_run(load_run(folder))
     assert found["status"] == "finished"
     assert found["trials"] == best["trial"]
 
@@ -130,7 +131,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     for _ in range(2):
         caviar.search("wine", out=folder, added=Budget(seconds=1), crew=INLINE)
     check_tables(folder)
-    run = load(folder)
+    run = load_run(folder)
     for table in (run.events, run.epochs):
         assert table.sort_values("seq")["at_seconds"].is_monotonic_increasing
     assert 2 <= run.events["at_seconds"].max() < 6
@@ -174,7 +175,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(
     assert err == ""
     assert "\x1b" not in out
     check_tables(folder)
-    assert load(folder).status == "interrupted"
+    assert load_run(folder).status == "interrupted"
 
 
 @pytest.mark.slow

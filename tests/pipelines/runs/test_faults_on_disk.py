@@ -13,7 +13,7 @@ from test_faults import started, wait_for_rows
 from test_runs import check_tables
 
 from pipelines.runs.repair import replay_run
-from pipelines.see.run import load
+from pipelines.see.run import load_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -65,13 +65,13 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_it_goes_on_where_ther
     assert "No space left on device" in done.stderr
     assert "`caviar resume` goes on" in done.stderr
     assert not list(folder.rglob("*.tmp"))
-    known = load(folder).epochs
+    known = load_run(folder).epochs
     assert len(known)
 
     disk.resize("500m")
     caviar("resume", str(folder), "--pool", "inline", "--quiet")
     check_tables(folder)
-    run = load(folder)
+    run = load_run(folder)
     assert run.status == "finished"
     assert len(run.epochs) == 900
     assert run.epochs.head(len(known))["validation_log_loss"].equals(known["validation_log_loss"])
@@ -117,8 +117,8 @@ def test_a_folder_that_turns_read_only_ends_the_run_in_one_line(disk: Disk, cavi
     assert process.returncode == 2, out + err
     assert err.count("\n") == 1
     assert "Read-only file system" in err
-    known = len(load(folder).epochs)
+    known = len(load_run(folder).epochs)
     disk.unprotect(folder)
     caviar("resume", str(folder), "--total-epochs", "20", "--pool", "inline")
     check_tables(folder)
-    assert len(load(folder).epochs) == known + 20
+    assert len(load_run(folder).epochs) == known + 20

@@ -20,7 +20,8 @@ from test_faults import started, wait_for_rows
 from test_runs import TOYS, check_tables, toy_spec
 
 from pipelines.runs.repair import replay_run
-from pipelines.see.run import load, summary
+from pipelines.see.run import load_run
+from pipelines.see.summary import summarize_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -46,7 +47,7 @@ def ends_well(process: subprocess.Popen[str], folder: Path, seconds: float = 120
     assert process.returncode == 0, out + err
     assert err == ""
     check_tables(folder)
-    assert load(folder).status == "finished"
+    assert load_run(folder).status == "finished"
     assert replay_run(folder).difference == ""
 
 
@@ -64,7 +65,7 @@ def test_workers_killed_in_a_row_cost_no_row(
             for pid in below(process, "ray::_Actor")[: 1 + kill % 2]:
                 os.kill(pid, signal.SIGKILL)
         ends_well(process, folder)
-    run = load(folder)
+    run = load_run(folder)
     assert (run.events["kind"] == "retry").sum() >= kills
     assert not (run.trials["status"] == "FAILED").any()
 
@@ -81,7 +82,7 @@ def test_when_the_local_raylet_dies_ray_is_started_again_once(
         (raylet,) = below(process, "/raylet/raylet")[:1]
         os.kill(raylet, signal.SIGKILL)
         ends_well(process, folder)
-    assert (load(folder).events["kind"] == "retry").any()
+    assert (load_run(folder).events["kind"] == "retry").any()
 
 
 Foreign = tuple[str, Callable[[str], list[int]]]
@@ -166,7 +167,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> 
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, ""), out + err
     check_tables(folder)
-    run = load(folder)
+    run = load_run(folder)
     assert list(run.trials["status"]) == ["COMPLETED"] * 6
     assert run.events["reason"].str.contains("was silent for 3 s and was killed").any()
 
@@ -185,20 +186,20 @@ def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -
         os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
         for rows in range(20, 500, 10):
             wait_for_rows(folder, rows, process)
-            if (load(folder).events["kind"] == "retry").any():
+            if (load_run(folder).events["kind"] == "retry").any():
                 break
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert (load(folder).events["kind"] == "retry").any()
-    assert load(folder).status == "killed"
-    before = load(folder).epochs[["trial", "epoch"]]
+    assert (load_run(folder).events["kind"] == "retry").any()
+    assert load_run(folder).status == "killed"
+    before = load_run(folder).epochs[["trial", "epoch"]]
     with started("resume", str(folder), PYTHONPATH=TOYS) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     assert err == ""
     check_tables(folder)
-    run = load(folder)
-    assert 0 < summary(run)["utilisation"] <= 1
+    run = load_run(folder)
+    assert 0 < summarize_run(run)["utilisation"] <= 1
     assert len(run.trials) == 60
     pd.testing.assert_frame_equal(run.epochs[["trial", "epoch"]].head(len(before)), before)
 
@@ -217,7 +218,7 @@ def test_on_ray_a_config_that_kills_its_worker_fails_after_its_retries(tmp_path:
     assert (process.returncode, err) == (0, ""), out + err
     assert json.loads(out)["failed"] >= 1  # and nothing else on standard output
     check_tables(folder)
-    first = load(folder).trials.iloc[0]
+    first = load_run(folder).trials.iloc[0]
     assert (first["status"], first["attempts"]) == ("FAILED", 2)
     assert "died" in first["reason"]
 

@@ -19,7 +19,10 @@ from pipelines.cli import main
 from pipelines.data.model import load_model, read_best_identity
 from pipelines.runs.finalists import _tied, finalists, format_finalists, make_finalists_spec
 from pipelines.runs.launch import train_again
-from pipelines.see.run import best, iterate_configs_by_rank, load, read_run_spec
+from pipelines.see.configs import iterate_configs_by_rank
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import describe_best
 
 INLINE = ExecutionOptions(pool="inline")
 LOSS = {"metric": "validation_log_loss", "maximize": False}
@@ -30,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A search, and its finalists."""
     place = tmp_path_factory.mktemp("finalists")
     parent = searched(place / "run", trials=30)
-    spec = make_finalists_spec(read_run_spec(parent), load(parent), top=3, seeds=4)
+    spec = make_finalists_spec(read_run_spec(parent), load_run(parent), top=3, seeds=4)
     assert train_again(spec, out=place / "again", crew=INLINE) is not None
     return parent, place / "again"
 
@@ -40,7 +43,7 @@ def test_each_of_the_best_is_trained_to_the_end_on_the_same_fresh_seeds(
 ) -> None:
     parent, again = pair
     check_tables(again)
-    run, old = load(again), load(parent)
+    run, old = load_run(again), load_run(parent)
     assert len(run.trials) == 12
     assert set(run.trials["status"]) <= {"COMPLETED", "DIVERGED"}
     assert run.trials["seed"].nunique() == 4
@@ -56,7 +59,7 @@ def test_they_see_the_split_of_the_search(pair: tuple[Path, Path]) -> None:
 
 
 def test_means_and_intervals_are_those_of_student(pair: tuple[Path, Path]) -> None:
-    run = load(pair[1])
+    run = load_run(pair[1])
     reached = run.epochs.groupby("trial")["validation_accuracy"].max()
     found = {f.rank: f for f in finalists(run)}
     for place in range(3):
@@ -70,8 +73,8 @@ def test_means_and_intervals_are_those_of_student(pair: tuple[Path, Path]) -> No
 
 
 def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> None:
-    run = load(pair[1])
-    top = best(run)
+    run = load_run(pair[1])
+    top = describe_best(run)
     assert top is not None
     winner = finalists(run)[0]
     reached = run.epochs.groupby("trial")["validation_accuracy"].max().to_numpy(float)
@@ -81,12 +84,12 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     assert read_best_identity(pair[1] / "best") == (top["trial"], top["epoch"])
     assert load_model(pair[1] / "best").trial == top["trial"]
     assert set(top["test"]) == {"accuracy", "log_loss"}
-    told = "\n".join(format_finalists(run, load(pair[0]), finalists(run)))
+    told = "\n".join(format_finalists(run, load_run(pair[0]), finalists(run)))
     assert "in the search" in told and "the search said" in told and "on the test split" in told
 
 
 def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -> None:
-    run = load(pair[1])
+    run = load_run(pair[1])
     beyond = [replace(f, low=0.9, high=1.02) for f in finalists(run)]
     told = "\n".join(format_finalists(run, None, beyond))
     assert "0.9 to 1 " in told and "1.02" not in told
@@ -132,9 +135,9 @@ def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     parent, again = pair
-    spec = make_finalists_spec(read_run_spec(parent), load(parent), top=3, seeds=4)
+    spec = make_finalists_spec(read_run_spec(parent), load_run(parent), top=3, seeds=4)
     assert train_again(spec, out=again, crew=INLINE) is None
-    other = make_finalists_spec(read_run_spec(parent), load(parent), top=2, seeds=4)
+    other = make_finalists_spec(read_run_spec(parent), load_run(parent), top=2, seeds=4)
     with pytest.raises(RunError, match=rf"made of {parent} with --top 3 --seeds 4; give --out"):
         train_again(other, out=again, crew=INLINE)
     given = (*spec.search.initial_configs[1:], spec.search.initial_configs[0])
@@ -149,9 +152,9 @@ def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         train_again(spec, out=tmp_path / "again", crew=INLINE, watch=lambda *_: _Stops())
-    assert len(load(tmp_path / "again").epochs) < len(load(again).epochs)
+    assert len(load_run(tmp_path / "again").epochs) < len(load_run(again).epochs)
     caviar.resume(tmp_path / "again", crew=INLINE)
-    assert finalists(load(tmp_path / "again")) == finalists(load(again))
+    assert finalists(load_run(tmp_path / "again")) == finalists(load_run(again))
 
 
 class _Stops:

@@ -16,7 +16,8 @@ from orchestrator.errors import RunError
 from orchestrator.store import mirror
 from orchestrator.store.mirror import Mirror, restore
 from pipelines.data.model import load_model
-from pipelines.see.run import load, summary
+from pipelines.see.run import load_run
+from pipelines.see.summary import summarize_run
 
 KNOWN = ["trial", "epoch", "validation_log_loss"]
 
@@ -31,19 +32,19 @@ def test_a_lost_folder_comes_back_from_its_mirror(as_uri: bool, tmp_path: Path) 
     crew = mirrored(copy.as_uri() if as_uri else copy)
     folder = tmp_path / "run"
     caviar.search("wine", out=folder, added=Budget(trials=12), crew=crew)
-    before = load(folder)
+    before = load_run(folder)
     assert {p.name for p in copy.iterdir()} == {"spec.yaml", "events", "epochs", "trials", "best"}
     shutil.rmtree(folder)
     caviar.resume(folder, added=Budget(trials=5), crew=crew)
     check_tables(folder)
-    after = load(folder)
+    after = load_run(folder)
     pd.testing.assert_frame_equal(
         after.epochs[KNOWN].head(len(before.epochs)), before.epochs[KNOWN]
     )
     assert len(after.trials) == 17
-    best = summary(after)["best"]
+    best = summarize_run(after)["best"]
     assert load_model(folder / "best").trial == best["trial"]
-    pd.testing.assert_frame_equal(load(copy).trials, after.trials)  # and the copy kept up
+    pd.testing.assert_frame_equal(load_run(copy).trials, after.trials)  # and the copy kept up
 
 
 @pytest.mark.parametrize("behind", ["events", "epochs"])
@@ -59,8 +60,8 @@ def test_a_copy_that_was_broken_off_between_two_files_is_still_a_run(
     again = tmp_path / "again"
     caviar.resume(again, added=Budget(trials=3), crew=mirrored(copy))
     check_tables(again)
-    assert load(again).status == "finished"
-    assert len(load(again).trials) >= 11
+    assert load_run(again).status == "finished"
+    assert len(load_run(again).trials) >= 11
 
 
 def test_it_keeps_up_while_the_run_goes_on_and_says_once_when_it_cannot(
@@ -93,7 +94,7 @@ def test_it_keeps_up_while_the_run_goes_on_and_says_once_when_it_cannot(
 
 @pytest.mark.parametrize("uri", ["nowhere://bucket/run", "s3://"])
 def test_a_place_that_cannot_be_is_said_in_one_line(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="--mirror needs"):
+    with pytest.raises(RunError, match="mirror needs"):
         Mirror(tmp_path, uri, failed=pytest.fail)
 
 
@@ -101,6 +102,6 @@ def test_a_place_without_a_run_is_said_and_nothing_is_left(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="needs the copy of a run"):
         restore(str(tmp_path / "empty"), tmp_path / "run")
-    with pytest.raises(RunError, match="--mirror needs"):
+    with pytest.raises(RunError, match="mirror needs"):
         restore(str(tmp_path / "nowhere"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

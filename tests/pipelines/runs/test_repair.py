@@ -20,10 +20,11 @@ from orchestrator.errors import RunError
 from orchestrator.search.messages import Observation
 from orchestrator.search.replay import replay
 from orchestrator.search.search import Search
-from orchestrator.store.log import read_entries
+from orchestrator.store.reading import read_entries
 from pipelines.runs.repair import repair, replay_run
 from pipelines.runs.specs import make_tables
-from pipelines.see.run import load, read_run_spec
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
 
 METHODS = ["caviar", "asha", "hyperband", "median", "random"]
 
@@ -49,7 +50,7 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
     caviar.resume(folder, added=Budget(epochs=30), crew=INLINE)
     found = replay_run(folder)
     assert found.difference == ""
-    events = load(folder).events["kind"].value_counts()
+    events = load_run(folder).events["kind"].value_counts()
     told = sum(events.get(kind, 0) for kind in ("session", "test", "end"))
     assert (found.given, found.decisions + found.given) == (told, events.sum())
 
@@ -104,19 +105,19 @@ def emptied(path: Path) -> None:
 def test_a_damaged_table_costs_only_what_was_in_it(
     table: str, damage: Callable[[Path], None], run: Path, caviar: Any
 ) -> None:
-    before = load(run)
+    before = load_run(run)
     part = run / table / "part-00000.parquet"
     damage(part)
     if damage is not gone:
         with pytest.raises(RunError, match=r"not a whole Parquet file .* `caviar repair"):
-            load(run)
+            load_run(run)
     told = caviar("repair", str(run)).stdout
     assert "kept" in told
     if damage is not gone:
         assert (run / "damaged-1" / table / part.name).exists()
     known = ["trial", "epoch", "validation_log_loss"]
     if table != "epochs":  # every figure is still there
-        after = load(run)
+        after = load_run(run)
         pd.testing.assert_frame_equal(after.epochs[known], before.epochs[known])
     resume_and_check(run, before.trials)
 
@@ -124,7 +125,7 @@ def test_a_damaged_table_costs_only_what_was_in_it(
 def resume_and_check(run: Path, trials: pd.DataFrame) -> None:
     caviar.resume(run, added=Budget(trials=3), crew=INLINE)
     check_tables(run)
-    after = load(run)
+    after = load_run(run)
     assert after.status == "finished"
     known = [c for c in trials if c.startswith("config_")] + ["seed"]
     same = min(len(trials), len(after.trials))

@@ -23,7 +23,9 @@ from pipelines.cli import main
 from pipelines.data.datasets import read_table
 from pipelines.data.model import load_model
 from pipelines.data.splits import split_rows
-from pipelines.see.run import load, locate_best_values, summary
+from pipelines.see.placement import locate_best_values
+from pipelines.see.run import load_run
+from pipelines.see.summary import summarize_run
 
 INLINE = ExecutionOptions(pool="inline")
 TOYS = str(Path(__file__).parents[2] / "toys")
@@ -51,7 +53,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_tables(folder: Path) -> None:
     """What holds for every run that is not running."""
-    run = load(folder)
+    run = load_run(folder)
     epochs, trials = run.epochs, run.trials
     assert not epochs.duplicated(["trial", "epoch"]).any()
     for trial, rows in epochs.groupby("trial")["epoch"]:
@@ -73,7 +75,7 @@ def untimed(details: str) -> str:
 
 def values(folder: Path) -> dict[str, pd.DataFrame]:
     """A run's tables without the columns that measure time."""
-    run = load(folder)
+    run = load_run(folder)
     events = run.events[~run.events["kind"].isin(["session"])].drop(columns=["at_seconds"])
     ends = events["kind"] == "end"
     events.loc[ends, "details"] = [untimed(text) for text in events.loc[ends, "details"]]
@@ -93,7 +95,7 @@ def test_utilisation_is_of_the_workers_that_were_there_not_of_those_a_run_began_
     spec_file = toy_spec(tmp_path, "Slow", max_epochs=3)
     monkeypatch.setattr(InlinePool, "workers", 3)  # it says 1 when the session begins
     folder = searched(tmp_path / "run", trials=2, spec_file=spec_file)
-    assert 0.1 < summary(load(folder))["utilisation"] <= 1 / 3
+    assert 0.1 < summarize_run(load_run(folder))["utilisation"] <= 1 / 3
 
 
 def test_the_same_seed_gives_the_same_trials_epochs_and_decisions(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_the_same_seed_gives_the_same_trials_epochs_and_decisions(tmp_path: Path
 def test_a_run_is_coarse_first_then_fine_and_says_where_fine_trials_come_from(
     tmp_path: Path,
 ) -> None:
-    run = load(searched(tmp_path / "run", trials=40))
+    run = load_run(searched(tmp_path / "run", trials=40))
     check_tables(tmp_path / "run")
     stages = list(run.trials["stage"])
     assert stages == sorted(stages)  # coarse comes before fine
@@ -134,7 +136,7 @@ def test_a_run_is_coarse_first_then_fine_and_says_where_fine_trials_come_from(
 def test_a_budget_of_trials_trains_the_best_to_the_end(tmp_path: Path, toys: None) -> None:
     spec = toy_spec(tmp_path, "Toy")
     for trials in (1, 2, 5):
-        run = load(searched(tmp_path / str(trials), trials=trials, spec_file=spec))
+        run = load_run(searched(tmp_path / str(trials), trials=trials, spec_file=spec))
         assert len(run.trials) == trials
         completed = run.trials[run.trials["status"] == "COMPLETED"]
         assert list(completed["epochs"].unique()) == [9]
@@ -142,10 +144,10 @@ def test_a_budget_of_trials_trains_the_best_to_the_end(tmp_path: Path, toys: Non
 
 def test_a_budget_of_epochs_is_kept_to_the_epoch(tmp_path: Path) -> None:
     caviar.search("wine", out=tmp_path / "run", added=Budget(epochs=50), crew=INLINE)
-    assert len(load(tmp_path / "run").epochs) == 50
+    assert len(load_run(tmp_path / "run").epochs) == 50
     check_tables(tmp_path / "run")
     caviar.resume(tmp_path / "run", added=Budget(epochs=25), crew=INLINE)
-    assert len(load(tmp_path / "run").epochs) == 75
+    assert len(load_run(tmp_path / "run").epochs) == 75
     check_tables(tmp_path / "run")
 
 
@@ -154,11 +156,11 @@ def test_a_budget_of_time_ends_the_run_and_what_was_in_flight_goes_on_later(
 ) -> None:
     caviar.search("wine", out=tmp_path / "run", added=Budget(seconds=1.5), crew=INLINE)
     check_tables(tmp_path / "run")
-    first = load(tmp_path / "run")
-    assert 1.5 <= summary(first)["seconds"] < 4
+    first = load_run(tmp_path / "run")
+    assert 1.5 <= summarize_run(first)["seconds"] < 4
     caviar.resume(tmp_path / "run", added=Budget(seconds=60, trials=1), crew=INLINE)
     check_tables(tmp_path / "run")
-    second = load(tmp_path / "run")
+    second = load_run(tmp_path / "run")
     stopped = first.trials[first.trials["status"] == "STOPPED"]["trial"]
     after = second.trials.set_index("trial").loc[stopped]
     assert not (after["status"] == "STOPPED").any()
@@ -170,7 +172,7 @@ def test_budgets_on_an_existing_run_are_added_and_searched_from_coarse_to_fine(
 ) -> None:
     searched(tmp_path / "run", trials=20)
     searched(tmp_path / "run", trials=20)
-    run = load(tmp_path / "run")
+    run = load_run(tmp_path / "run")
     check_tables(tmp_path / "run")
     assert len(run.trials) == 40
     stages = list(run.trials["stage"])
@@ -200,9 +202,9 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
     lock = Lock(folder)
     with pytest.raises(RunError, match=r"process \d+ on .* is writing to this run"):
         caviar.resume(folder, added=Budget(trials=1), crew=INLINE)
-    assert load(folder).status == "running"
+    assert load_run(folder).status == "running"
     lock.release()
-    assert load(folder).status == "finished"
+    assert load_run(folder).status == "finished"
 
 
 def test_data_that_has_changed_is_refused_and_data_that_has_moved_is_not(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_data_that_has_changed_is_refused_and_data_that_has_moved_is_not(tmp_pat
     folder = searched(tmp_path / "run", str(tmp_path / "one.csv"), trials=3)
     (tmp_path / "one.csv").rename(tmp_path / "two.csv")
     searched(folder, str(tmp_path / "two.csv"), trials=2)
-    assert len(load(folder).trials) == 5
+    assert len(load_run(folder).trials) == 5
     frame.assign(a=0.25).to_csv(tmp_path / "one.csv", index=False)
     with pytest.raises(RunError, match="not those this run was made with"):
         caviar.resume(folder, added=Budget(trials=1), crew=INLINE)
@@ -221,7 +223,7 @@ def test_data_that_has_changed_is_refused_and_data_that_has_moved_is_not(tmp_pat
 
 def test_the_best_model_gives_the_figures_that_the_run_says(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", "digits", trials=12)
-    best = summary(load(folder))["best"]
+    best = summarize_run(load_run(folder))["best"]
     x, y = load_digits(return_X_y=True)
     parts = split_rows(read_table("digits"), task="classification", seed=0)
     frame = pd.DataFrame(x, columns=[str(c) for c in read_table("digits").features.columns])
@@ -237,16 +239,16 @@ def test_the_best_model_gives_the_figures_that_the_run_says(tmp_path: Path) -> N
 
 def test_regression_is_decided_by_rmse(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", "diabetes", trials=12)
-    run = load(folder)
-    best = summary(run)["best"]
+    run = load_run(folder)
+    best = summarize_run(run)["best"]
     assert best["metric"] == "validation_rmse"
     assert best["validation"]["rmse"] == pytest.approx(run.epochs["validation_rmse"].min())
     assert set(best["test"]) == {"rmse", "mae", "r2"}
 
 
 def test_another_metric_can_decide(tmp_path: Path) -> None:
-    run = load(searched(tmp_path / "run", trials=8, metric="log_loss"))
-    best = summary(run)["best"]
+    run = load_run(searched(tmp_path / "run", trials=8, metric="log_loss"))
+    best = summarize_run(run)["best"]
     assert best["metric"] == "validation_log_loss"
     lowest = run.epochs.loc[run.epochs["validation_log_loss"].idxmin()]
     assert (best["trial"], best["epoch"]) == (lowest["trial"], lowest["epoch"])
@@ -263,7 +265,7 @@ def test_a_trainer_that_raises_fails_its_trial_and_the_run_goes_on(
     tmp_path: Path, toys: None
 ) -> None:
     spec = toy_spec(tmp_path, "Raising")
-    run = load(searched(tmp_path / "run", trials=9, spec_file=spec))
+    run = load_run(searched(tmp_path / "run", trials=9, spec_file=spec))
     check_tables(tmp_path / "run")
     failed = run.events[run.events["kind"] == "fail"]
     assert len(failed) > 0
@@ -276,7 +278,7 @@ def test_a_metric_that_was_not_declared_fails_the_trial_and_is_named(
 ) -> None:
     spec = toy_spec(tmp_path, "Undeclared")
     caviar.search("wine", out=tmp_path / "run", added=Budget(trials=3), crew=INLINE, spec_file=spec)
-    trials = load(tmp_path / "run").trials
+    trials = load_run(tmp_path / "run").trials
     assert set(trials["status"]) == {"FAILED"}
     assert trials["reason"].str.contains("surprise").all()
 
@@ -304,13 +306,13 @@ def test_a_loss_that_is_not_finite_is_diverged_and_never_the_best(
     tmp_path: Path, toys: None
 ) -> None:
     spec = toy_spec(tmp_path, "Diverging")
-    run = load(searched(tmp_path / "run", trials=9, spec_file=spec))
+    run = load_run(searched(tmp_path / "run", trials=9, spec_file=spec))
     check_tables(tmp_path / "run")
     diverged = run.trials[run.trials["status"] == "DIVERGED"]
     assert len(diverged) > 0
     assert (diverged["epochs"] == 2).all()
     assert diverged["reason"].str.contains("validation_loss is nan").all()
-    best = summary(run)["best"]
+    best = summarize_run(run)["best"]
     assert best is not None
     assert best["epoch"] == 1
 
@@ -322,7 +324,7 @@ def test_every_sampler_works_with_every_pruning(
 ) -> None:
     search = {"sampler": sampler, "pruning": pruning, "grid_levels": 12}
     spec = toy_spec(tmp_path, "Toy", search=search)
-    run = load(searched(tmp_path / "run", trials=20, spec_file=spec))
+    run = load_run(searched(tmp_path / "run", trials=20, spec_file=spec))
     check_tables(tmp_path / "run")
     assert len(run.trials) == 20
     assert (run.trials["status"] == "COMPLETED").any()
@@ -333,7 +335,7 @@ def test_every_sampler_works_with_every_pruning(
 def test_configurations_given_in_the_spec_are_tried_first(tmp_path: Path, toys: None) -> None:
     search = {"initial_configs": [{"floor": 0.125}, {"floor": 0.75}]}
     spec = toy_spec(tmp_path, "Toy", search=search)
-    trials = load(searched(tmp_path / "run", trials=6, spec_file=spec)).trials
+    trials = load_run(searched(tmp_path / "run", trials=6, spec_file=spec)).trials
     assert list(trials["stage"][:3]) == ["given", "given", "coarse"]
     assert list(trials["config_floor"][:2]) == [0.125, 0.75]
 
@@ -342,13 +344,13 @@ def test_a_value_on_the_border_of_its_range_is_warned_of(tmp_path: Path, toys: N
     search = {"initial_configs": [{"floor": 0.0}]}
     spec = toy_spec(tmp_path, "Toy", search=search)
     folder = searched(tmp_path / "run", trials=4, spec_file=spec)
-    found = locate_best_values(load(folder))
+    found = locate_best_values(load_run(folder))
     assert [(p.name, p.border) for p in found] == [("floor", "low")]
 
 
 def test_states_over_their_budget_prune_the_least_promising(tmp_path: Path, toys: None) -> None:
     spec = toy_spec(tmp_path, "Toy", search={"state_budget": 1000})
-    run = load(searched(tmp_path / "run", trials=30, spec_file=spec))
+    run = load_run(searched(tmp_path / "run", trials=30, spec_file=spec))
     check_tables(tmp_path / "run")
     pruned = run.trials[run.trials["status"] == "PRUNED"]
     assert len(pruned) > 0
@@ -379,15 +381,15 @@ def test_what_a_run_prints_as_json_is_all_that_it_prints(
 
 def test_a_damaged_or_missing_best_model_is_made_anew(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", trials=6)
-    figures = summary(load(folder))["best"]["test"]
+    figures = summarize_run(load_run(folder))["best"]["test"]
     for harm in (lambda p: p.write_bytes(p.read_bytes()[:100]), lambda p: p.unlink()):
         harm(folder / "best" / "model.safetensors")
         with pytest.raises(RunError, match=r"caviar resume|cannot be read"):
             load_model(folder / "best")
         caviar.resume(folder, added=Budget(epochs=1), crew=INLINE)
-        assert load_model(folder / "best").trial == summary(load(folder))["best"]["trial"]
-    if summary(load(folder))["best"]["epoch"]:
-        assert summary(load(folder))["best"]["test"] == figures
+        assert load_model(folder / "best").trial == summarize_run(load_run(folder))["best"]["trial"]
+    if summarize_run(load_run(folder))["best"]["epoch"]:
+        assert summarize_run(load_run(folder))["best"]["test"] == figures
 
 
 def test_a_run_without_any_result_has_failed(tmp_path: Path) -> None:
@@ -400,7 +402,7 @@ def test_a_run_without_any_result_has_failed(tmp_path: Path) -> None:
         spec_file=tmp_path / "spec.yaml",
     )
     assert result.ending.status == "failed"
-    assert load(tmp_path / "run").status == "failed"
+    assert load_run(tmp_path / "run").status == "failed"
 
 
 def test_tables_that_do_not_fit_together_are_an_error_of_one_line(tmp_path: Path) -> None:
@@ -412,7 +414,7 @@ def test_tables_that_do_not_fit_together_are_an_error_of_one_line(tmp_path: Path
 
 def test_a_range_of_its_own_keeps_what_a_parameter_depends_on(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text("space: {units: 32, momentum_beta: {linear: [0.5, 0.9]}}")
-    trials = load(searched(tmp_path / "run", spec_file=tmp_path / "spec.yaml")).trials
+    trials = load_run(searched(tmp_path / "run", spec_file=tmp_path / "spec.yaml")).trials
     assert set(trials["config_units_1"]) == {32}
     with_beta = trials["config_momentum_beta"].notna()
     assert (with_beta == (trials["config_optimizer"] == "momentum")).all()

@@ -17,19 +17,21 @@ from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice, Integer, Real
 from pipelines.runs.spec import Spec
 from pipelines.see import charts
-from pipelines.see.importance import importance
-from pipelines.see.run import Run, best, load, read_run_spec
-from pipelines.see.views import boxes, progress, timeline
+from pipelines.see.importance import compute_importance
+from pipelines.see.run import Run, load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.summary import describe_best
+from pipelines.see.views import list_worker_spans, list_zooms, trace_incumbent
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Run]:
     folder = searched(tmp_path_factory.mktemp("charts") / "run", "digits", trials=60)
-    return read_run_spec(folder), load(folder)
+    return read_run_spec(folder), load_run(folder)
 
 
 def all_charts(spec: Spec, run: Run) -> dict[str, Any]:
-    alone, _ = importance(spec, run)
+    alone, _ = compute_importance(spec, run)
     names = [d.name for d in spec.parameters().dimensions]
     return {
         "spent": charts.best_so_far(run, over="spent"),
@@ -56,8 +58,8 @@ def test_plotly_takes_every_chart_and_every_axis_has_a_name(known: tuple[Spec, R
 def test_the_best_so_far_is_drawn_as_it_was(known: tuple[Spec, Run]) -> None:
     _, run = known
     (trace,) = charts.best_so_far(run, over="spent")["data"]
-    assert trace["x"] == list(progress(run)["spent"])
-    np.testing.assert_allclose(trace["y"], progress(run)["best"], rtol=1e-5)
+    assert trace["x"] == list(trace_incumbent(run)["spent"])
+    np.testing.assert_allclose(trace["y"], trace_incumbent(run)["best"], rtol=1e-5)
 
 
 def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
@@ -65,7 +67,7 @@ def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
 ) -> None:
     _, run = known
     drawn = charts.curves(run)["data"]
-    top = best(run)
+    top = describe_best(run)
     assert top is not None
     assert drawn[-1]["name"] == f"trial {top['trial']}, the best"
     shown = sum(sum(x is not None for x in trace["x"]) for trace in drawn)
@@ -108,7 +110,7 @@ def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, Run]) -
     long = replace(run, epochs=epochs, trials=trials)
     size = sum(len(json.dumps(c)) for c in all_charts(spec, long).values())
     assert size < 10 * sum(len(json.dumps(c)) for c in all_charts(spec, run).values())
-    top = best(long)
+    top = describe_best(long)
     assert top is not None
     assert f"trial {top['trial']}, the best" == charts.curves(long)["data"][-1]["name"]
     shown = charts.table_of_trials(long)
@@ -126,7 +128,7 @@ def test_the_pair_chart_has_every_trial_with_a_result_and_every_box(
     for name, units in shown["unit"].items():
         expected = sound[f"unit_{name}"].to_numpy(float)
         np.testing.assert_allclose(np.array(units, float), expected, rtol=1e-3, equal_nan=True)
-    assert len(shown["boxes"]) == len(boxes(run)) > 0
+    assert len(shown["boxes"]) == len(list_zooms(run)) > 0
     json.dumps(shown, allow_nan=False)
 
 
@@ -157,7 +159,7 @@ def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
     known: tuple[Spec, Run],
 ) -> None:
     _, run = known
-    found = timeline(run)
+    found = list_worker_spans(run)
     merged = charts._merged(found, gap=0.0)
     assert (merged["end_seconds"] - merged["begin_seconds"]).sum() == pytest.approx(
         (found["end_seconds"] - found["begin_seconds"]).sum(), rel=0.02
@@ -167,7 +169,7 @@ def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
 
 def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, Run], tmp_path: Path) -> None:
     folders = [searched(tmp_path / str(seed), trials=8, seed=seed) for seed in range(3)]
-    runs = [(read_run_spec(f), load(f)) for f in folders]
+    runs = [(read_run_spec(f), load_run(f)) for f in folders]
     low, high, mean = charts.over_each_other(runs)["data"]
     triples = list(zip(low["y"], mean["y"], high["y"], strict=True))
     assert triples and all(a - 1e-6 <= b <= c + 1e-6 for a, b, c in triples)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 from test_runs import TOYS, searched, toy_spec
 
-from pipelines.see.importance import _leaves, fanova, importance
-from pipelines.see.run import load, read_run_spec
+from pipelines.see.importance import _list_boxes, compute_fanova, compute_importance
+from pipelines.see.run import load_run
+from pipelines.see.run_spec import read_run_spec
 
 
 def boxes(
@@ -32,17 +33,17 @@ def boxes(
 
 
 def test_what_adds_up_is_shared_by_its_parts_and_nothing_is_left_for_the_pair() -> None:
-    shares = fanova(*boxes(lambda a, b: 3 * (a > 0.5) + (b > 0.5), [[0.5], [0.5]]))
+    shares = compute_fanova(*boxes(lambda a, b: 3 * (a > 0.5) + (b > 0.5), [[0.5], [0.5]]))
     np.testing.assert_allclose(shares, [[0.9, 0.0], [0.0, 0.1]], atol=1e-12)
 
 
 def test_what_only_both_know_is_the_pairs() -> None:
-    shares = fanova(*boxes(lambda a, b, c: (a > 0.5) != (b > 0.5), [[0.5], [0.5], [0.3]]))
+    shares = compute_fanova(*boxes(lambda a, b, c: (a > 0.5) != (b > 0.5), [[0.5], [0.5], [0.3]]))
     np.testing.assert_allclose(shares, [[0, 1, 0], [0, 0, 0], [0, 0, 0]], atol=1e-12)
 
 
 def test_a_constant_explains_nothing() -> None:
-    assert not fanova(*boxes(lambda a, b: 1.0, [[0.5], [0.5]])).any()
+    assert not compute_fanova(*boxes(lambda a, b: 1.0, [[0.5], [0.5]])).any()
 
 
 @given(seed=st.integers(0, 10**6))
@@ -51,7 +52,7 @@ def test_a_trees_shares_are_those_of_its_predictions_on_a_fine_grid(seed: int) -
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 9, size=(60, 2)) / 8, rng.standard_normal(60)
     tree = RandomForestRegressor(1, max_depth=4, random_state=0).fit(x, y)[0]
-    shares = fanova(*_leaves(tree.tree_, 2))
+    shares = compute_fanova(*_list_boxes(tree.tree_, 2))
     # every cut lies between two neighbours of eighths: sixteenths fall on one side of it
     side = (np.arange(32) + 0.5) / 32
     a, b = np.meshgrid(side, side, indexing="ij")
@@ -78,15 +79,15 @@ def test_on_a_run_what_the_loss_hangs_on_is_red_and_the_rest_green(
     }
     spec = toy_spec(tmp_path, "Toy", space=space, search={"method": "random"})
     folder = searched(tmp_path / "run", trials=150, spec_file=spec)
-    alone, pairs = importance(read_run_spec(folder), load(folder))
+    alone, pairs = compute_importance(read_run_spec(folder), load_run(folder))
     assert alone[0].name == "floor"
     assert [found.colour for found in alone] == ["red", "green", "green"]
     assert alone[0].low <= alone[0].share <= alone[0].high
     assert pairs[0].share < 0.05
-    again, _ = importance(read_run_spec(folder), load(folder))
+    again, _ = compute_importance(read_run_spec(folder), load_run(folder))
     assert again == alone
 
 
 def test_a_dozen_trials_say_nothing(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", trials=9)
-    assert importance(read_run_spec(folder), load(folder)) == ([], [])
+    assert compute_importance(read_run_spec(folder), load_run(folder)) == ([], [])

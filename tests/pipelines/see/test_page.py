@@ -18,7 +18,8 @@ from test_runs import TOYS, searched, toy_spec
 
 from pipelines.see.formatting import format_number
 from pipelines.see.page import page, write_page
-from pipelines.see.run import best, load
+from pipelines.see.run import load_run
+from pipelines.see.summary import describe_best
 
 NASTY = '</script><script>window.broken = true</script><img src=x onerror="window.broken=true">'
 missing = [
@@ -61,14 +62,14 @@ class Texts(HTMLParser):
 
 def test_the_answer_comes_first_with_its_figures(run: Path) -> None:
     told = Texts(page([run])).words
-    top = best(load(run))
+    top = describe_best(load_run(run))
     assert top is not None
     begin = told.index("The answer")
     end = told.index("Best so far")
     answer = told[begin:end]
     assert f"Trial {top['trial']}, epoch {top['epoch']}" in answer
     for name in top["config"]:
-        if f"unit_{name}" in load(run).trials:
+        if f"unit_{name}" in load_run(run).trials:
             assert name in answer
     for split in ("validation", "test"):
         for name, value in top[split].items():
@@ -89,7 +90,7 @@ def test_what_a_user_named_stays_a_name(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": range(60), NASTY: [i % 2 for i in range(60)]})
     frame.to_csv(data, index=False)
     folder = searched(tmp_path / "run", str(data), trials=6, task="classification")
-    known = load(folder)
+    known = load_run(folder)
     failed = known.events.iloc[[1]].assign(kind="fail", reason=NASTY, trial=0)
     nasty = replace(known, events=pd.concat([known.events, failed], ignore_index=True))
     plain = Texts(page([folder]))
@@ -198,7 +199,7 @@ def test_another_pair_is_drawn_when_it_is_chosen(browser: Any, run: Path) -> Non
     assert after != before
     assert browser.execute_script(read.format("layout.xaxis.title.text")) == other
     shapes = browser.execute_script(read.format("layout.shapes"))
-    assert len(shapes) == (load(run).events["kind"] == "zoom").sum()
+    assert len(shapes) == (load_run(run).events["kind"] == "zoom").sum()
 
 
 @in_a_browser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from test_runs import searched
 
-from pipelines.see.run import load
+from pipelines.see.run import load_run
 from pipelines.see.schema import format_schema
 
 PAGE = Path(__file__).parents[3] / "docs" / "schema.md"
@@ -17,7 +17,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_every_column_of_a_run_stands_on_the_page(tmp_path: Path) -> None:
-    run = load(searched(tmp_path / "run", trials=9))
+    run = load_run(searched(tmp_path / "run", trials=9))
     told = {line.split(" | ")[0].removeprefix("| ") for line in format_schema() if line[:2] == "| "}
     prefixes = {name.partition("NAME")[0].partition("METRIC")[0] for name in told} - told
     assert prefixes == {"config_", "unit_", "train_", "validation_", "test_"}

@@ -14,26 +14,26 @@ from test_runs import searched
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from pipelines.see.run import Run, load
-from pipelines.see.watch import follow, left, panel, sparkline
+from pipelines.see.run import Run, load_run
+from pipelines.see.watch import draw_panel, draw_sparkline, estimate_run_time_left, watch_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return load(searched(tmp_path_factory.mktemp("watch") / "run", trials=40))
+    return load_run(searched(tmp_path_factory.mktemp("watch") / "run", trials=40))
 
 
 def drawn(run: Run) -> str:
     file = io.StringIO()
-    Console(file=file, width=100).print(panel(run))
+    Console(file=file, width=100).print(draw_panel(run))
     return file.getvalue()
 
 
 def test_a_sparkline_rises_with_its_values_and_has_a_gap_where_there_is_none() -> None:
-    assert sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
-    assert sparkline(np.array([1.0, np.nan, 1.0])) == "▁ ▁"
-    assert sparkline(np.array([np.inf, np.nan])) == "  "
-    assert len(sparkline(np.random.default_rng(0).random(1000), 27)) == 27
+    assert draw_sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
+    assert draw_sparkline(np.array([1.0, np.nan, 1.0])) == "▁ ▁"
+    assert draw_sparkline(np.array([np.inf, np.nan])) == "  "
+    assert len(draw_sparkline(np.random.default_rng(0).random(1000), 27)) == 27
 
 
 def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: Run) -> None:
@@ -66,12 +66,12 @@ def test_the_time_left_of_a_budget_of_trials_goes_by_those_begun(run: Run) -> No
     events.loc[session, ["budget_trials", "budget_epochs"]] = [100, None]
     events.loc[session, "at_seconds"] = 0.0
     events.loc[starts, "at_seconds"] = np.linspace(0, 10, 40)
-    found = left(replace(run, events=events), 10.0)
+    found = estimate_run_time_left(replace(run, events=events), 10.0)
     assert found is not None
     assert found.seconds == pytest.approx(15, rel=0.05)
     assert found.low <= 15 <= found.high < 20
     events.loc[session, "budget_trials"] = 40
-    assert left(replace(run, events=events), 10.0) is None
+    assert estimate_run_time_left(replace(run, events=events), 10.0) is None
 
 
 def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -> None:
@@ -80,24 +80,24 @@ def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -
     events.loc[session, ["budget_trials", "budget_epochs"]] = [None, 3 * len(epochs)]
     events.loc[session, "at_seconds"] = 0.0
     epochs["at_seconds"] = np.linspace(0, 10, len(epochs))
-    steady = left(replace(run, events=events, epochs=epochs), 10.0)
+    steady = estimate_run_time_left(replace(run, events=events, epochs=epochs), 10.0)
     assert steady is not None
     assert steady.seconds == pytest.approx(20, rel=0.02)
     assert steady.low <= steady.seconds <= steady.high
     assert steady.high - steady.low < 5
     epochs["at_seconds"] = 10 * np.linspace(0, 1, len(epochs)) ** 3
-    unsteady = left(replace(run, events=events, epochs=epochs), 10.0)
+    unsteady = estimate_run_time_left(replace(run, events=events, epochs=epochs), 10.0)
     assert unsteady is not None
     assert unsteady.high - unsteady.low > steady.high - steady.low
     events.loc[session, "budget_seconds"] = 12.0
-    sooner = left(replace(run, events=events, epochs=epochs), 10.0)
+    sooner = estimate_run_time_left(replace(run, events=events, epochs=epochs), 10.0)
     assert sooner is not None
     assert str(sooner) == "2.0 s left"
 
 
 def test_where_there_is_no_run_it_says_what_begins_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"`caviar search DATA --out {tmp_path}` begins one"):
-        follow(tmp_path, console=Console(file=io.StringIO()))
+        watch_run(tmp_path, console=Console(file=io.StringIO()))
 
 
 def test_without_a_terminal_it_looks_once_and_touches_nothing(run: Run) -> None:
@@ -105,7 +105,7 @@ def test_without_a_terminal_it_looks_once_and_touches_nothing(run: Run) -> None:
         return {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
 
     before = files()
-    follow(run.folder, console=Console(file=io.StringIO(), width=100))
+    watch_run(run.folder, console=Console(file=io.StringIO(), width=100))
     assert files() == before
 
 
@@ -117,7 +117,7 @@ def test_it_follows_a_run_to_its_end_and_draws_what_it_came_to(tmp_path: Path) -
     console = Console(file=file, width=100, force_terminal=True)
     with started(*words) as process:
         wait_for_rows(folder, 5, process)
-        follow(folder, console=console)
+        watch_run(folder, console=console)
         process.wait()
     told = file.getvalue()
     assert "(running)" in told

@@ -14,21 +14,22 @@ from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.pruning.rungs import Rungs
-from orchestrator.store.log import read_entries
+from orchestrator.store.reading import read_entries
 from pipelines.runs.specs import make_search, make_tables
 from pipelines.see.formatting import format_number
-from pipelines.see.run import Run, load, read_run_spec
-from pipelines.see.why import why
+from pipelines.see.run import Run, load_run
+from pipelines.see.run_spec import read_run_spec
+from pipelines.see.why import explain_trial
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return load(searched(tmp_path_factory.mktemp("why") / "run", trials=40))
+    return load_run(searched(tmp_path_factory.mktemp("why") / "run", trials=40))
 
 
 def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: Run) -> None:
     for trial in run.trials["trial"]:
-        told = why(run, trial)
+        told = explain_trial(run, trial)
         assert told.startswith(f"Trial {trial} began after ")
         assert "\n" not in told and "nan" not in told.lower() and "<NA>" not in told
         own = run.events[(run.events["trial"] == trial) & (run.events["kind"] != Kind.TEST)]
@@ -40,7 +41,7 @@ def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: Run
 
 def test_the_places_it_names_are_those_of_the_trials_results(run: Run) -> None:
     best = run.epochs.groupby("trial")["validation_accuracy"].max()
-    told = {t: why(run, t) for t in run.trials["trial"]}
+    told = {t: explain_trial(run, t) for t in run.trials["trial"]}
     places = {
         t: int(found[1])
         for t, text in told.items()
@@ -60,8 +61,9 @@ def test_what_the_model_expected_is_said_where_it_had_a_say(run: Run) -> None:
     assert len(modelled)
     for trial in modelled:
         row = starts.loc[trial]
-        assert f"the model expected {format_number(-row['expected'])} at the last epoch" in why(
-            run, trial
+        assert (
+            f"the model expected {format_number(-row['expected'])} at the last epoch"
+            in explain_trial(run, trial)
         )
 
 
@@ -80,8 +82,8 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         added=Budget(trials=3),
         crew=ExecutionOptions(pool="inline"),
     ).folder
-    assert "At epoch 1 it failed: " in why(load(folder), 0)
-    assert "the second epoch is not for me" in why(load(folder), 0)
+    assert "At epoch 1 it failed: " in explain_trial(load_run(folder), 0)
+    assert "the second epoch is not for me" in explain_trial(load_run(folder), 0)
 
 
 def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(run: Run) -> None:
@@ -98,25 +100,25 @@ def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_run
         assert (
             f"The search ended with it waiting in rung {epoch}, by then place {rung.rank(trial)} "
             f"of {len(rung)} there; others were expected to improve more; its best "
-        ) in why(run, trial)
-        assert "It is PAUSED; " in why(replace(run, status="running"), trial)
+        ) in explain_trial(run, trial)
+        assert "It is PAUSED; " in explain_trial(replace(run, status="running"), trial)
 
 
 def test_an_audit_says_whom_it_repeats(tmp_path: Path) -> None:
-    run = load(searched(tmp_path / "run", trials=30, audit=0.3))
+    run = load_run(searched(tmp_path / "run", trials=30, audit=0.3))
     assert run.audit is not None
     for trial, (repeated,) in zip(
         run.audit.trials["trial"], run.audit.trials["parents"], strict=True
     ):
-        told = why(run, trial)
+        told = explain_trial(run, trial)
         assert f"what would have become of trial {repeated}, which was left behind" in told
         assert f"It repeats trial {repeated}, which pruning left behind, and is COMPLETED" in told
         assert f"of the {len(run.audit.trials)} audits with a result" in told
     last = run.audit.trials["trial"].max()
     with pytest.raises(RunError, match=f"0 to {last}, got {last + 1}"):
-        why(run, last + 1)
+        explain_trial(run, last + 1)
 
 
 def test_a_trial_that_is_not_there_is_said_in_one_line(run: Run) -> None:
     with pytest.raises(RunError, match="needs one of its trials, 0 to 39, got 40"):
-        why(run, 40)
+        explain_trial(run, 40)
