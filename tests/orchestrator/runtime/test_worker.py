@@ -103,7 +103,7 @@ def test_the_last_report_carries_the_state_and_so_does_each_new_best() -> None:
 
 
 def test_a_best_of_the_trial_that_is_not_the_runs_best_carries_no_state() -> None:
-    a = replace(assignment(stop=8), beat=(-1.0, 0.0))
+    a = replace(assignment(stop=8), best_score=(-1.0, 0.0))
     assert [r.epoch for r in reports(trained(a)) if r.state is not None] == [8]
 
 
