@@ -137,8 +137,7 @@ def test_a_pool_trains_without_any_of_the_internals() -> None:
     path = os.pathsep.join([*sys.path, str(TOYS.parent / "contracts")])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([*sys.path, str(TOYS.parent / "contracts")])},
+        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=100,
