@@ -512,6 +512,26 @@ def test_a_hung_worker_is_killed_and_replaced_after_its_patience(
     assert failure.message == f"worker 0 was silent for {patience} s and was killed; {reason}"
 
 
+def test_after_the_first_report_nothing_is_allowed_for_epochs_trained_again() -> None:
+    dispatcher = make(1)
+    a = assignment(0, start=3, stop=9, slowest_seconds=1.0)  # three epochs without a checkpoint
+    dispatcher.submit(a, None)
+    assert list(look(dispatcher, until=60.0)) == []
+    dispatcher.take_messages(dispatcher.plan_calls()[0], [report(a, 4, 1.0)], 60.0)
+    assert list(look(dispatcher, begin=60.0, until=90.0)) == []
+    assert KillWorker(WorkerId(0, 0)) in dispatcher.check_deadlines(90.5)
+
+
+def test_what_was_queued_for_a_worker_that_died_is_not_sent_to_it() -> None:
+    dispatcher = make(1)
+    dispatcher.submit(assignment(0), None)
+    (*_, failure) = dispatcher.lose(WorkerId(0, 0), "worker 0 died", "how")
+    assert failure == Failure(
+        trial=0, attempt=1, kind="lost", message="worker 0 died", traceback="how", worker=0
+    )
+    assert dispatcher.plan_calls() == []
+
+
 def test_time_in_which_the_driver_did_not_look_does_not_count_as_silence() -> None:
     dispatcher = make(1)
     dispatcher.submit(assignment(0), None)
@@ -547,7 +567,9 @@ def test_a_reserved_worker_that_is_overdue_gives_the_reservation_to_another() ->
     dispatcher.submit(b, None)
     calls = dispatcher.plan_calls()
     dispatcher.submit(assignment(2, isolate=True), None)
-    list(look(dispatcher, until=10.0))  # worker 0 should have reported after 1.1 s
+    list(look(dispatcher, until=5.0))  # worker 0 should have reported after 1.1 s
+    dispatcher.submit(assignment(3), None)
+    assert trials_of(dispatcher.plan_calls()) == {0: []}  # trial 3 waits: worker 1 is reserved
     (call, _) = [c for c in calls if c.worker.number == 1]
     dispatcher.take_messages(call, [report(b, epoch, 1.0) for epoch in range(1, 10)], 10.0)
     assert trials_of(dispatcher.plan_calls())[1] == [2]
