@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
+from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.pool import InlinePool, Pool
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST, Objective
 
@@ -66,21 +66,21 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def make_pool(request: pytest.FixtureRequest) -> Iterator[MakePool]:
-    made: list[Pool] = []
+    pools: list[Pool] = []
 
     def make(trainer: str) -> Pool:
         job = replace(JOB, trainer=f"toy_trainers:{trainer}")
         if request.param == "inline":
-            made.append(InlinePool(job))
+            pools.append(InlinePool(job))
         else:
             request.getfixturevalue("cluster")
             from orchestrator.runtime.ray.pool import RayPool
 
-            made.append(RayPool(job, workers=2))
-        return made[-1]
+            pools.append(RayPool(job, workers=2))
+        return pools[-1]
 
     yield make
-    for pool in made:
+    for pool in pools:
         pool.close()
 
 
@@ -106,8 +106,8 @@ def test_a_trial_goes_on_from_its_state_as_if_it_had_never_stopped(make_pool: Ma
     pool.submit(assignment(stop=3), None)
     first = reports_of(finished(pool, 1))
     assert first[-1].state is not None
-    held = Checkpoint(epoch=3, state=first[-1].state)
-    pool.submit(assignment(start=3, stop=6, attempt=2), held)
+    checkpoint = Checkpoint(epoch=3, state=first[-1].state)
+    pool.submit(assignment(start=3, stop=6, attempt=2), checkpoint)
     second = reports_of(finished(pool, 1))
     assert [r.metrics for r in first + second] == whole
 
@@ -250,7 +250,7 @@ def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster: None) -> None:
+def test_epochs_stream_and_what_a_deadline_would_cut_off_is_reported_at_once(cluster: None) -> None:
     from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)  # epochs of 50 ms
@@ -265,7 +265,7 @@ def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_ends_are_told_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
+def test_ends_are_reported_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
     from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
@@ -337,7 +337,7 @@ def test_a_worker_that_is_overdue_is_given_no_more_to_lose(cluster: None, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_what_a_worker_tells_that_was_given_up_is_known_by_its_attempt(
+def test_late_reports_of_a_worker_that_was_given_up_carry_their_old_attempt(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a host that was cut off and comes back: it is the search that turns these away."""
@@ -371,7 +371,7 @@ def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_work_whose_worker_was_lost_is_tried_again_alone(cluster: None) -> None:
+def test_work_whose_worker_was_lost_is_tried_again_isolated(cluster: None) -> None:
     """So that a configuration that kills its worker takes no other with it twice."""
     from orchestrator.runtime.ray.pool import RayPool
 

@@ -604,7 +604,7 @@ def test_what_happens_to_workers_is_logged_and_losses_are_warnings(
         dispatcher.mark_up(WorkerId(0, 1), 31.0)
         dispatcher.grow(2, 33.0)
         dispatcher.lose_all("the driver's own Ray node died", "")
-    told = [f"{r.levelname} {r.name} {r.getMessage()}" for r in caplog.records]
+    lines = [f"{r.levelname} {r.name} {r.getMessage()}" for r in caplog.records]
     expected = [
         "INFO caviar.runtime.dispatch worker 0 is started (0 died before it)",
         "INFO caviar.runtime.dispatch worker 0 is up",
@@ -617,8 +617,8 @@ def test_what_happens_to_workers_is_logged_and_losses_are_warnings(
         "INFO caviar.runtime.dispatch worker 1 is started (0 died before it)",
         "WARNING caviar.runtime.dispatch the driver's own Ray node died; all 2 workers are lost",
     ]
-    assert len(told) == len(expected)
-    assert all(line.startswith(start) for line, start in zip(told, expected, strict=True)), told
+    assert len(lines) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True)), lines
 
 
 def test_the_dispatcher_imports_no_clock_and_no_ray() -> None:

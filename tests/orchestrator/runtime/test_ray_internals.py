@@ -106,9 +106,9 @@ def test_without_the_internals_each_function_does_without_and_says_so_once(
         "worker.print_to_stdstream",
         "worker._global_node.raylet_socket_name",
     ]
-    told = messages(caplog)
-    assert len(told) == len(expected)
-    for name, line in zip(expected, told, strict=True):
+    lines = messages(caplog)
+    assert len(lines) == len(expected)
+    for name, line in zip(expected, lines, strict=True):
         assert f"has no ray._private.{name} in the shape seen in {internals.SEEN_WITH}; " in line
 
 
