@@ -68,9 +68,9 @@ def skip_monitors() -> None:
 def silence_death_notices() -> None:
     """Stop Ray from printing a worker's death to standard output.
 
-    Caviar reports a worker's death in its own words, and with --json standard output holds one
-    object and nothing else. Ray has no switch for it. Without the internal function, Ray's lines
-    may appear in the output.
+    Caviar reports a worker's death in its own words, and a caller who asked for JSON needs one
+    object on standard output and nothing else. Ray has no switch for it. Without the internal
+    function, Ray's lines may appear in the output.
     """
     worker = _find("ray._private.worker")
     function = getattr(worker, "print_to_stdstream", None)
