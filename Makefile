@@ -63,6 +63,9 @@ bench-search: $(VENV)/benchmarks ## the search on LCBench beside the recorded pe
 bench-scale: setup ## the search alone with 10,000 workers and a million trials, in virtual time (10 min)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
+bench-dispatch: setup ## the pool's decisions for up to 10,000 workers, in virtual time (1 min)
+	@$(BIN)/python -m benchmarks.dispatch $(ARGS)
+
 bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (12 min; ARGS="--json FILE")
 	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
 
@@ -73,4 +76,4 @@ format: setup ## let ruff write what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-orchestration bench-report format
+.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-dispatch bench-orchestration bench-report format

@@ -1,4 +1,4 @@
-"""The contract of a pool of workers, and the pool that is this process."""
+"""The contract of a pool of workers, and the pool that trains in this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
+from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Checkpoint, Message, train
+from orchestrator.runtime.worker import train
 from orchestrator.search.messages import Assignment, Failure
 
 __all__ = ["EPOCH_TIMEOUT", "InlinePool", "Pool"]
@@ -19,78 +20,96 @@ EPOCH_TIMEOUT = 600.0  #: seconds until a trial's first report; a worker that ne
 
 
 class Pool(Protocol):
-    """Does what it is assigned, one model at a time in each worker, and decides nothing.
+    """A number of workers that train what they are assigned, each one model at a time.
 
-    Every assignment submitted ends in exactly one Report with `last`, or one Failure, in the
-    messages that `poll` returns. One BLAS thread in each worker: one or two give different bits.
+    Every assignment that is submitted ends in exactly one Report with `last`, or in one Failure,
+    among the messages that `poll` and `drain` return. Reports of one assignment come in the order
+    of their epochs. Messages of an attempt that already ended in a Failure may still come in late,
+    from a worker that was given up; the search refuses them by their attempt.
+
+    Each worker computes with one BLAS thread: two threads give other bits than one.
     """
 
     @property
     def size(self) -> int:
-        """How many workers it has once all are up."""
+        """The number of workers that the pool has once all are up."""
 
     @property
     def workers(self) -> int:
-        """How many work side by side now."""
+        """The number of workers that are up now."""
 
     def free(self) -> int:
-        """How many more assignments it would take now."""
+        """The number of assignments that the pool needs now to keep every worker busy."""
 
     def busy(self) -> int:
-        """How many workers have something to do."""
+        """The number of workers that have something to do; 0 only if nothing is under way."""
 
-    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
-        """Hand an assignment to a worker, with the trial's last state there is."""
+    def submit(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
+        """Take on an assignment, also if `free` is 0.
+
+        Args:
+            assignment: The epochs to train.
+            checkpoint: The trial's latest checkpoint, if there is one; a checkpoint of a later
+                epoch than the assignment's start is not used.
+        """
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
-        """What has come in, waiting for the first message at most that long.
+        """Return the messages that have come in, in the order in which they came.
 
-        `left` is what remains until the deadline: what a worker has not told by then is lost.
+        Args:
+            seconds: How long to wait for the first message.
+            left: Time until the run's deadline; what a worker has not reported by then is lost.
+
+        Raises:
+            PoolError: If the workers are gone and cannot be replaced.
         """
 
     def drain(self) -> list[Message]:
-        """At the end: what is trained already but not yet here; nothing new begins."""
+        """Return what is trained but has not come in yet, at the end; nothing new begins."""
 
     def close(self) -> None:
-        """Let go of the workers; what is in flight is lost."""
+        """End the workers; epochs in flight are lost."""
 
 
 class InlinePool:
-    """One worker: this process. For tests, debugging, and runs that must repeat exactly."""
+    """A pool of one worker, which is this process.
+
+    For tests, for debugging a trainer, and for runs that must repeat exactly.
+    """
 
     size = workers = 1
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._waiting: deque[Iterator[Message]] = deque()
+        self._queue: deque[Iterator[Message]] = deque()
         self._limits = threadpool_limits(limits=1)
 
     def free(self) -> int:
-        """One at a time."""
-        return 1 - len(self._waiting)
+        """The number of assignments that the pool needs: 1 if it has none, else 0 or less."""
+        return 1 - len(self._queue)
 
     def busy(self) -> int:
-        """One, while there is anything to do."""
-        return len(self._waiting)
+        """The number of assignments that wait or are under way."""
+        return len(self._queue)
 
-    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
-        """Trained when polled."""
-        self._waiting.append(train(self._job, assignment, held, worker=0))
+    def submit(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
+        """Queue an assignment, which `poll` trains."""
+        self._queue.append(train(self._job, assignment, checkpoint, worker=0))
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
-        """Train one epoch, however long it takes."""
-        if not self._waiting:
+        """Train one epoch, however long it takes, and return its report."""
+        if not self._queue:
             return []
-        message = next(self._waiting[0])
+        message = next(self._queue[0])
         if isinstance(message, Failure) or message.last:
-            self._waiting.popleft()
+            self._queue.popleft()
         return [message]
 
     def drain(self) -> list[Message]:
-        """Nothing is trained that has not been polled."""
+        """Return nothing: every epoch that was trained has been returned by `poll`."""
         return []
 
     def close(self) -> None:
-        """Give the BLAS its threads back."""
-        self._waiting.clear()
+        """Drop the assignments that wait, and let BLAS have its threads again."""
+        self._queue.clear()
         self._limits.restore_original_limits()

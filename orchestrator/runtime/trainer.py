@@ -1,7 +1,29 @@
-"""What the orchestrator asks of a trainer: any class of this shape, ours or a user's own.
+"""The contract of a trainer, and how a trainer is found by its import path.
 
-It stands here, with those who call it, and not with our own trainers, so that neither side imports
-the other.
+A trainer is any class of the shape of `Trainer`: the batch-norm network that Caviar brings along,
+or a class of the user's. The contract stands here, beside the code that calls it, so that neither
+the orchestrator nor the trainers import each other.
+
+A complete trainer, which a spec names as `trainer: my_package.my_module:Decay`:
+
+    class Decay:
+        metrics = {"validation_loss": (float, "min")}
+
+        def __init__(self, config, *, seed, data, max_epochs):
+            self.rate, self.loss = config["rate"], 1.0
+
+        def epoch(self):
+            self.loss *= 1 - self.rate
+            return {"validation_loss": self.loss}
+
+        def state(self):
+            return {"loss": self.loss}
+
+        def load(self, state):
+            self.loss = float(state["loss"])
+
+        def adjust(self, changes):
+            self.rate = changes.get("rate", self.rate)
 """
 
 from __future__ import annotations
@@ -21,50 +43,87 @@ __all__ = ["Job", "Trainer", "choose_objective", "load_trainer"]
 
 
 class Trainer(Protocol):
-    """Trains one model, an epoch at a time; asked for one more, never told to stop.
+    """Trains one model, one epoch at a time.
 
-    The same config, seed and data give the same numbers, bit for bit, and `load(state)` takes up
-    exactly where `state()` was asked: weights, moments, running statistics, random numbers.
+    A worker makes a trainer, calls `load` at most once and before the first epoch, then calls
+    `epoch` for each epoch of its assignment. It never tells a trainer to stop: it drops the object
+    after the last epoch, or while a trial is paused, and another worker may go on from `state`.
+
+    Two promises make runs repeatable and failures harmless:
+
+    * The same config, seed and data give the same numbers, bit for bit. Draw random numbers from a
+      generator made of `seed`, never from a global one.
+    * `load(state)` goes on exactly where `state()` was called: weights, optimizer moments, running
+      statistics, the random generator, and the number of epochs trained.
+
+    An exception in any method fails the trial and leaves the run going.
     """
 
-    #: name -> (float or int, "max" | "min" | "none"); the first that has a goal decides, the second
-    #: breaks ties. Names that begin with validation_ say what was measured on that split.
+    #: The metrics that `epoch` returns: name -> (type, goal). The type is float or int, the goal
+    #: "max", "min" or "none". The first metric with a goal ranks the trials, the second breaks
+    #: ties. A name that begins with validation_ says that it was measured on the validation split.
+    #: A metric `train_loss` is watched: a trial ends when it exceeds the spec's `explode_above`.
     metrics: ClassVar[Mapping[str, tuple[type, str]]]
 
     def __init__(self, config: Config, *, seed: int, data: Any, max_epochs: int) -> None:
-        """A fresh model. `max_epochs` is the horizon of schedules, not a promise to get there."""
+        """Make a model that is not trained yet.
+
+        Args:
+            config: One value for each hyperparameter of the space, by name.
+            seed: Seed of this trial's random numbers; the same in each attempt of the trial.
+            data: The run's data. All trials of a worker share it: never write to it.
+            max_epochs: The longest that any trial is trained. Learning-rate schedules span it; a
+                trial that is pruned ends earlier.
+        """
 
     def epoch(self) -> Mapping[str, float]:
-        """Train one more epoch; all declared metrics, and no others."""
+        """Train for one more epoch, and return every declared metric and no other.
+
+        A value that is not finite is allowed: it ends the trial as diverged.
+        """
 
     def state(self) -> State:
-        """All that `load` needs: a flat mapping to arrays, numbers, strings and bytes."""
+        """Return all that `load` needs to go on from here.
+
+        A state is a flat mapping of names to NumPy arrays of numbers, numbers, strings or bytes.
+        Its arrays must not change when training goes on, so copy what `epoch` updates in place.
+        """
 
     def load(self, state: State) -> None:
-        """Go on from that state."""
+        """Take over a state that `state` returned, possibly in another process.
+
+        Its arrays may be read-only: copy what `epoch` updates in place.
+        """
 
     def adjust(self, changes: Mapping[str, Value]) -> None:
-        """Change hyperparameters in the middle of training; for a person, a search never does."""
+        """Change hyperparameters, by name, in the middle of training.
+
+        A person may ask for it; a search never does.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every worker of a run is made with."""
+    """What the trials of a run have in common; every worker is made with it."""
 
-    trainer: str  #: import path, package.module:Class
-    data: Any  #: handed to each trainer; shared between workers, so never written to
-    max_epochs: int
-    objective: Objective
-    paths: tuple[str, ...] = ()  #: where modules of the user's own are found
+    trainer: str  #: import path of the trainer's class, package.module:Class
+    data: Any  #: data that each trainer gets; shared between trainers, so never written to
+    max_epochs: int  #: the longest that any trial is trained
+    objective: Objective  #: turns an epoch's metrics into the score that trials are compared by
+    paths: tuple[str, ...] = ()  #: folders in which the user's modules are searched
 
     def make(self, config: Config, seed: int) -> Trainer:
-        """A trainer for one trial."""
+        """Make the trainer of one trial."""
         trainer = load_trainer(self.trainer, self.paths)
         return trainer(config, seed=seed, data=self.data, max_epochs=self.max_epochs)
 
 
 def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
-    """The class at an import path.
+    """Import the trainer's class from its path, and check that it declares its metrics.
+
+    Args:
+        path: Import path, package.module:Class.
+        paths: Folders that are added to the places where modules are searched.
 
     Raises:
         SpecError: If there is no such module or class, or it declares no metrics.
@@ -91,7 +150,12 @@ def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
 
 
 def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:
-    """The metric that decides, and the one that breaks its ties.
+    """Choose the metric that ranks the trials, and the one that breaks its ties.
+
+    Args:
+        trainer: The class that declares the metrics.
+        metric: The name of the metric that ranks, with or without validation_; None = the first
+            that has a goal.
 
     Raises:
         SpecError: If the trainer has no such metric, or none with a goal.
@@ -101,8 +165,8 @@ def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:
     if not goals or asked == "":
         names = [m.removeprefix("validation_") for m in goals]
         raise SpecError(
-            f"--metric needs one that {trainer.__name__} measures and that has a goal: "
-            f"{' | '.join(names) or 'it has none'}; got {metric!r}"
+            f"the deciding metric needs to be one that {trainer.__name__} measures and that has a "
+            f"goal: {' | '.join(names) or 'it has none'}; got {metric!r}"
         )
     first = asked or next(iter(goals))
     tie = next((m for m in goals if m != first), None)

@@ -1,4 +1,7 @@
-"""What a worker does with an assignment, wherever it runs. It holds no policy and no trial."""
+"""What a worker does with an assignment, in whichever process it runs.
+
+A worker has no policy and keeps nothing between two assignments.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.trainer import Job, Trainer, load_trainer
 from orchestrator.search.messages import Assignment, Failure, Report, State
 from orchestrator.search.objective import WORST
@@ -18,63 +21,60 @@ from orchestrator.space.domains import Config
 
 __all__ = ["Checkpoint", "Message", "restore_trainer", "train"]
 
-Message = Report | Failure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """A trial's state after an epoch: a cache; without it one trains again."""
-
-    epoch: int
-    state: State
-
-    @property
-    def bytes(self) -> int:
-        """What it takes up, about."""
-        return sum(v.nbytes if isinstance(v, np.ndarray) else 64 for v in self.state.values())
-
 
 def train(
     job: Job,
     assignment: Assignment,
-    held: Checkpoint | None,
+    checkpoint: Checkpoint | None,
     *,
     worker: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Message]:
     """Train the assignment's epochs: a report for each, the trial's state with the last one.
 
-    Whatever a trainer raises becomes a Failure; nothing is raised here. A metric that is not
-    finite, or a train_loss beyond `explode_above`, ends the assignment at once.
+    A metric that is not finite, or a train_loss beyond `explode_above`, ends the assignment at
+    once. What a trainer raises becomes a Failure; `train` itself raises nothing. An assignment of
+    no epochs ends in a Failure, too.
     """
     try:
-        yield from _train(job, assignment, held, worker, clock)
+        yield from _train(job, assignment, checkpoint, worker, clock)
     except Exception as e:
+        first_line = str(e).splitlines()[0] if str(e) else ""
         yield Failure(
             trial=assignment.trial,
             attempt=assignment.attempt,
             kind="raised",
-            message=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}".strip(": "),
+            message=f"{type(e).__name__}: {first_line}".strip(": "),
             traceback=traceback.format_exc(),
             worker=worker,
         )
 
 
 def _train(
-    job: Job, a: Assignment, held: Checkpoint | None, worker: int, clock: Callable[[], float]
+    job: Job,
+    a: Assignment,
+    checkpoint: Checkpoint | None,
+    worker: int,
+    clock: Callable[[], float],
 ) -> Iterator[Message]:
-    trainer = restore_trainer(job, a.config, a.seed, held, epoch=a.start_epoch)
+    if a.stop_epoch <= a.start_epoch:
+        raise ValueError(
+            f"an assignment needs at least one epoch, got epochs {a.start_epoch + 1} to "
+            f"{a.stop_epoch} of trial {a.trial}"
+        )
+    trainer = restore_trainer(job, a.config, a.seed, checkpoint, epoch=a.start_epoch)
     declared = load_trainer(job.trainer, job.paths).metrics
-    beat = a.beat
+    best_score = a.best_score
     for epoch in range(a.start_epoch + 1, a.stop_epoch + 1):
         begin = clock()
-        metrics = _checked(trainer.epoch(), declared)
+        metrics = _validate_metrics(trainer.epoch(), declared)
         seconds = clock() - begin
-        cause = _cause(metrics, a.explode_above)
+        cause = _find_cause(metrics, a.explode_above)
         score = WORST if cause else job.objective.score(metrics)
         last = bool(cause) or epoch == a.stop_epoch
-        best = score < beat
-        beat = min(beat, score)
+        is_best = score < best_score
+        best_score = min(best_score, score)
+        with_state = is_best or (last and not cause)
         yield Report(
             trial=a.trial,
             attempt=a.attempt,
@@ -85,27 +85,31 @@ def _train(
             worker=worker,
             cause=cause,
             last=last,
-            state=_validate_state(trainer.state()) if best or (last and not cause) else None,
+            state=_validate_state(trainer.state()) if with_state else None,
         )
         if cause:
             return
 
 
 def restore_trainer(
-    job: Job, config: Config, seed: int, held: Checkpoint | None, *, epoch: int
+    job: Job, config: Config, seed: int, checkpoint: Checkpoint | None, *, epoch: int
 ) -> Trainer:
-    """The trial's trainer after `epoch` epochs: from its state, or trained again up to there."""
+    """Make a trial's trainer as it is after `epoch` epochs.
+
+    The trainer loads the checkpoint, unless it is of a later epoch, and trains the epochs that are
+    missing.
+    """
     trainer = job.make(config, seed)
     done = 0
-    if held is not None and held.epoch <= epoch:
-        trainer.load(held.state)
-        done = held.epoch
+    if checkpoint is not None and checkpoint.epoch <= epoch:
+        trainer.load(checkpoint.state)
+        done = checkpoint.epoch
     for _ in range(done, epoch):
         trainer.epoch()
     return trainer
 
 
-def _checked(
+def _validate_metrics(
     metrics: Mapping[str, Any], declared: Mapping[str, tuple[type, str]]
 ) -> dict[str, Any]:
     """The metrics as plain numbers of the declared types, in the declared order."""
@@ -123,7 +127,7 @@ def _checked(
 
 
 def _validate_state(state: State) -> State:
-    """A state that every file and worker can take, or an error that names what cannot."""
+    """A state that can be sent and stored; an error names the value that cannot."""
     for name, value in state.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             continue
@@ -135,7 +139,8 @@ def _validate_state(state: State) -> State:
     return state
 
 
-def _cause(metrics: Mapping[str, float], explode_above: float) -> str:
+def _find_cause(metrics: Mapping[str, float], explode_above: float) -> str:
+    """Why training has to end after these metrics; empty if it can go on."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             return f"{name} is {value}"

@@ -34,9 +34,10 @@ class Assignment:
     stop_epoch: int
     attempt: int  #: 1, 2, …; a report of an earlier attempt is dropped (a fence)
     explode_above: float  #: a train_loss beyond it ends the assignment
-    beat: Score = WORST  #: the run's best so far: a report that beats it carries its state along
+    best_score: Score = WORST  #: the run's best so far; a report with a better score has its state
     slowest_seconds: float = 0.0  #: of the trial's epochs so far; 0 before the first report
-    alone: bool = False  #: its worker was lost before: nobody else's work waits behind it
+    #: A previous attempt lost its worker, so it runs on a worker with nothing else queued.
+    isolate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,9 +181,9 @@ class Search:
             stop_epoch=trial.stop_epoch,
             attempt=trial.attempt,
             explode_above=self.spec.explode_above,
-            beat=self.incumbent.score if self.incumbent else WORST,
+            best_score=self.incumbent.score if self.incumbent else WORST,
             slowest_seconds=trial.slowest_seconds,
-            alone=trial.retries > 0,
+            isolate=trial.retries > 0,
         )
 
     def progress(self) -> float:

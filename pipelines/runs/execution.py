@@ -53,7 +53,7 @@ class Workers:
             self._connect()
 
     def _connect(self) -> None:
-        from orchestrator.runtime.ray.pool import connect  # half a second, and not needed inline
+        from orchestrator.runtime.ray.cluster import connect  # half a second, and not needed inline
 
         try:
             connect(self._crew.address, cpus=self._crew.workers)
@@ -63,7 +63,7 @@ class Workers:
         self._connected.set()
 
     def _disconnect(self) -> None:
-        from orchestrator.runtime.ray.pool import disconnect
+        from orchestrator.runtime.ray.cluster import disconnect
 
         disconnect()
         self._joined = False

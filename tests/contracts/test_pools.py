@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
+from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.pool import InlinePool, Pool
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST, Objective
 
@@ -37,7 +37,7 @@ def assignment(trial: int = 0, *, start: int = 0, stop: int = 3, **changes: obje
         stop_epoch=stop,
         attempt=1,
         explode_above=1e4,
-        beat=(-math.inf, -math.inf),
+        best_score=(-math.inf, -math.inf),
     )
     return replace(whole, **changes)  # type: ignore[arg-type] # fields by name
 
@@ -56,7 +56,7 @@ def finished(pool: Pool, expected: int, seconds: float = 60) -> list[Message]:
 def cluster() -> Iterator[None]:
     import ray
 
-    from orchestrator.runtime.ray.pool import connect, disconnect
+    from orchestrator.runtime.ray.cluster import connect, disconnect
 
     connect(None, cpus=2)
     assert ray.is_initialized()
@@ -66,21 +66,21 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def make_pool(request: pytest.FixtureRequest) -> Iterator[MakePool]:
-    made: list[Pool] = []
+    pools: list[Pool] = []
 
     def make(trainer: str) -> Pool:
         job = replace(JOB, trainer=f"toy_trainers:{trainer}")
         if request.param == "inline":
-            made.append(InlinePool(job))
+            pools.append(InlinePool(job))
         else:
             request.getfixturevalue("cluster")
             from orchestrator.runtime.ray.pool import RayPool
 
-            made.append(RayPool(job, workers=2))
-        return made[-1]
+            pools.append(RayPool(job, workers=2))
+        return pools[-1]
 
     yield make
-    for pool in made:
+    for pool in pools:
         pool.close()
 
 
@@ -106,8 +106,8 @@ def test_a_trial_goes_on_from_its_state_as_if_it_had_never_stopped(make_pool: Ma
     pool.submit(assignment(stop=3), None)
     first = reports_of(finished(pool, 1))
     assert first[-1].state is not None
-    held = Checkpoint(epoch=3, state=first[-1].state)
-    pool.submit(assignment(start=3, stop=6, attempt=2), held)
+    checkpoint = Checkpoint(epoch=3, state=first[-1].state)
+    pool.submit(assignment(start=3, stop=6, attempt=2), checkpoint)
     second = reports_of(finished(pool, 1))
     assert [r.metrics for r in first + second] == whole
 
@@ -126,7 +126,7 @@ def test_a_trial_whose_state_is_lost_trains_again_without_reporting_again(
 
 def test_a_new_best_brings_its_state_along(make_pool: MakePool) -> None:
     pool = make_pool("Toy")
-    pool.submit(assignment(beat=WORST), None)
+    pool.submit(assignment(best_score=WORST), None)
     assert all(r.state is not None for r in reports_of(finished(pool, 1)))
 
 
@@ -161,6 +161,21 @@ def test_a_metric_that_was_not_declared_is_a_failure_that_names_it(make_pool: Ma
     failure = finished(pool, 1)[-1]
     assert isinstance(failure, Failure)
     assert "surprise" in failure.message
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_assignment_of_no_epochs_ends_in_a_failure_that_says_so(
+    start: int, make_pool: MakePool
+) -> None:
+    pool = make_pool("Toy")
+    pool.submit(assignment(0, start=start, stop=start), None)
+    pool.submit(assignment(1), None)
+    messages = finished(pool, 2)
+    (failure,) = [m for m in messages if isinstance(m, Failure)]
+    assert (failure.trial, failure.kind) == (0, "raised")
+    assert "at least one epoch" in failure.message
+    assert [m.epoch for m in messages if isinstance(m, Report)] == [1, 2, 3]
+    assert pool.busy() == 0
 
 
 def test_a_loss_that_is_not_finite_ends_the_assignment_at_once(make_pool: MakePool) -> None:
@@ -235,7 +250,7 @@ def batches_of(pool: Pool, *, left: float) -> list[list[Message]]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster: None) -> None:
+def test_epochs_stream_and_what_a_deadline_would_cut_off_is_reported_at_once(cluster: None) -> None:
     from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)  # epochs of 50 ms
@@ -250,7 +265,7 @@ def test_epochs_stream_and_what_a_deadline_would_cut_off_is_told_at_once(cluster
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_ends_are_told_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
+def test_ends_are_reported_at_once_for_the_next_decision_waits_for_them(cluster: None) -> None:
     from orchestrator.runtime.ray.pool import RayPool
 
     pool = RayPool(replace(JOB, trainer="toy_trainers:Slow"), workers=1)
@@ -269,17 +284,20 @@ def hanging(tmp_path: Path, *, epoch: int) -> dict[str, object]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("epoch", "told"), [(1, "--epoch-timeout"), (3, "slowest epoch took 0.3")])
+@pytest.mark.parametrize(
+    ("epoch", "reason"), [(1, "epoch timeout 1 s"), (3, "slowest epoch took 0.3")]
+)
 def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     epoch: int,
-    told: str,
+    reason: str,
     cluster: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from orchestrator import ray_pool
+    from orchestrator.runtime import workload
+    from orchestrator.runtime.ray import pool as ray_pool
 
-    monkeypatch.setattr(ray_pool, "LEAST_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(workload, "LEAST_PATIENCE_SECONDS", 1.0)
     job = replace(JOB, trainer="toy_trainers:Hanging")
     pool = ray_pool.RayPool(job, workers=1, epoch_timeout=1.0)
     pool.submit(assignment(config=hanging(tmp_path, epoch=epoch)), None)
@@ -291,8 +309,8 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     assert isinstance(failure, Failure)
     assert failure.kind == "lost"
     assert f"silent for {silent:.3g} s" in failure.message
-    assert told in failure.message
-    again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), alone=True)
+    assert reason in failure.message
+    again = assignment(attempt=2, config=hanging(tmp_path, epoch=epoch), isolate=True)
     pool.submit(again, None)
     assert [r.epoch for r in reports_of(finished(pool, 1))] == [1, 2, 3]
     pool.close()
@@ -319,11 +337,11 @@ def test_a_worker_that_is_overdue_is_given_no_more_to_lose(cluster: None, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_what_a_worker_tells_that_was_given_up_is_known_by_its_attempt(
+def test_late_reports_of_a_worker_that_was_given_up_carry_their_old_attempt(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a host that was cut off and comes back: it is the search that turns these away."""
-    from orchestrator import ray_pool
+    from orchestrator.runtime.ray import pool as ray_pool
 
     monkeypatch.setattr(ray_pool.ray, "kill", lambda actor: None)  # it does not reach the worker
     job = replace(JOB, trainer="toy_trainers:Hanging")
@@ -353,7 +371,7 @@ def test_what_is_trained_again_without_a_report_has_longer(cluster: None, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_work_whose_worker_was_lost_is_tried_again_alone(cluster: None) -> None:
+def test_work_whose_worker_was_lost_is_tried_again_isolated(cluster: None) -> None:
     """So that a configuration that kills its worker takes no other with it twice."""
     from orchestrator.runtime.ray.pool import RayPool
 
@@ -365,7 +383,7 @@ def test_work_whose_worker_was_lost_is_tried_again_alone(cluster: None) -> None:
     assert 3 in lost
     for trial in sorted(lost):
         config = {"deadly": trial == 3}
-        pool.submit(assignment(trial, attempt=2, alone=True, config=config), None)
+        pool.submit(assignment(trial, attempt=2, isolate=True, config=config), None)
     assert pool.free() == 0
     again = finished(pool, len(lost))
     assert {m.trial for m in again if isinstance(m, Failure)} == {3}

@@ -479,7 +479,7 @@ def assignment(*, start: int = 0, stop: int = 3, **config: Any) -> Assignment:
         stop_epoch=stop,
         attempt=2,
         explode_above=1e4,
-        beat=WORST,
+        best_score=WORST,
     )
 
 

@@ -73,8 +73,11 @@ def test_trainers_stand_on_numpy_and_themselves() -> None:
     assert {path for path in users if not path.startswith("trainers/sklearn/")} == set()
 
 
-def test_ray_is_known_to_one_file() -> None:
-    assert files_that_import("ray", *PACKAGES) == {"orchestrator/runtime/ray/pool.py"}
+def test_ray_is_known_to_one_folder_and_its_internals_to_one_file() -> None:
+    importing = files_that_import("ray", *PACKAGES)
+    assert {str(Path(file).parent) for file in importing} == {"orchestrator/runtime/ray"}
+    mentioning = [path for path in sources(*PACKAGES) if "ray._private" in path.read_text()]
+    assert [path.name for path in mentioning] == ["internals.py"]
 
 
 def test_pydantic_stands_at_the_edge_of_one_file() -> None:

@@ -1,1 +1,1 @@
-"""The pool of Ray actors."""
+"""Workers on a Ray cluster: the only sub-package that imports Ray."""

@@ -1,4 +1,4 @@
-"""InOrder: whichever worker is quicker, the same is handed in after the same."""
+"""The ordered pool: whichever worker is quicker, messages come in the same order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.ordered_pool import OrderedPool
-from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST
 
@@ -30,7 +30,7 @@ class Shuffled:
     def busy(self) -> int:
         return len(self.out)
 
-    def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
+    def submit(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
         assert self.free() > 0
         self.out.append(assignment)
         self.epoch[assignment.trial] = assignment.start_epoch
@@ -73,9 +73,11 @@ def failure(a: Assignment) -> Failure:
     return Failure(trial=a.trial, attempt=a.attempt, kind="lost", message="gone")
 
 
-def handed_in(places: int, draws: Sequence[int], *, width: int, count: int) -> list[int]:
+def order_of_ends(
+    places: int, draws: Sequence[int], *, max_in_flight: int, count: int
+) -> list[int]:
     """The trials in the order in which they end, when each one that failed is tried again."""
-    pool = OrderedPool(Shuffled(places, draws), max_in_flight=width)
+    pool = OrderedPool(Shuffled(places, draws), max_in_flight=max_in_flight)
     begun, ended = 0, []
     while len(ended) < count:
         while pool.free() and begun < count:
@@ -102,13 +104,15 @@ def handed_in(places: int, draws: Sequence[int], *, width: int, count: int) -> l
     st.integers(1, 9),
     st.integers(0, 20),
 )
-def test_assignments_end_in_the_order_in_which_they_were_given(
-    places: int, draws: list[int], width: int, count: int
+def test_assignments_end_in_the_order_in_which_they_were_submitted(
+    places: int, draws: list[int], max_in_flight: int, count: int
 ) -> None:
-    assert handed_in(places, draws, width=width, count=count) == list(range(count))
+    assert order_of_ends(places, draws, max_in_flight=max_in_flight, count=count) == list(
+        range(count)
+    )
 
 
-def test_as_many_are_out_as_the_width_says_whatever_the_pool_has_room_for() -> None:
+def test_as_many_are_in_flight_as_asked_for_whatever_the_pool_has_room_for() -> None:
     inner = Shuffled(2, [])
     pool = OrderedPool(inner, max_in_flight=5)
     for trial in range(5):

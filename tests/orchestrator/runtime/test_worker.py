@@ -18,9 +18,9 @@ from orchestrator.search.messages import Failure, Report
 from orchestrator.search.objective import WORST
 
 
-def trained(a: Any, *, held: Checkpoint | None = None, trainer: str = "Toy") -> list[Message]:
+def trained(a: Any, *, checkpoint: Checkpoint | None = None, trainer: str = "Toy") -> list[Message]:
     ticks = iter(np.arange(1_000) * 0.5)
-    return list(train(job(trainer), a, held, worker=7, clock=lambda: float(next(ticks))))
+    return list(train(job(trainer), a, checkpoint, worker=7, clock=lambda: float(next(ticks))))
 
 
 def reports(messages: list[Message]) -> list[Report]:
@@ -28,7 +28,7 @@ def reports(messages: list[Message]) -> list[Report]:
     return [m for m in messages if isinstance(m, Report)]
 
 
-def closing_events(messages: list[Message]) -> Failure:
+def last_failure(messages: list[Message]) -> Failure:
     assert isinstance(messages[-1], Failure)
     return messages[-1]
 
@@ -41,38 +41,42 @@ def closing_events(messages: list[Message]) -> Failure:
 def test_each_epoch_of_an_assignment_is_reported_once_and_the_last_one_says_so(
     start: int, epochs: int
 ) -> None:
-    told = reports(trained(assignment(start=start, stop=start + epochs)))
-    assert [r.epoch for r in told] == list(range(start + 1, start + epochs + 1))
-    assert [r.last for r in told] == [False] * (epochs - 1) + [True]
-    assert {(r.trial, r.attempt, r.worker, r.cause) for r in told} == {(4, 2, 7, "")}
-    assert all(r.seconds == 0.5 for r in told)
-    assert all(r.score == (r.metrics["validation_loss"], 0.0) for r in told)
+    messages = reports(trained(assignment(start=start, stop=start + epochs)))
+    assert [r.epoch for r in messages] == list(range(start + 1, start + epochs + 1))
+    assert [r.last for r in messages] == [False] * (epochs - 1) + [True]
+    assert {(r.trial, r.attempt, r.worker, r.cause) for r in messages} == {(4, 2, 7, "")}
+    assert all(r.seconds == 0.5 for r in messages)
+    assert all(r.score == (r.metrics["validation_loss"], 0.0) for r in messages)
 
 
 def test_a_report_comes_before_the_next_epoch_is_trained() -> None:
-    told = train(job(), assignment(stop=3, raises_in=2), None, worker=0)
-    first = next(told)
+    messages = train(job(), assignment(stop=3, raises_in=2), None, worker=0)
+    first = next(messages)
     assert isinstance(first, Report) and first.epoch == 1
-    assert isinstance(next(told), Failure)
-    assert next(told, None) is None
+    assert isinstance(next(messages), Failure)
+    assert next(messages, None) is None
 
 
 # ---------------------------------------------------------------------- states
 
 
-@given(start=st.integers(0, 6), held_at=st.integers(1, 9), epochs=st.integers(1, 4))
+@given(start=st.integers(0, 6), checkpoint_epoch=st.integers(1, 9), epochs=st.integers(1, 4))
 @quick(30)
 def test_from_any_state_or_none_training_goes_on_as_if_it_had_never_stopped(
-    start: int, held_at: int, epochs: int
+    start: int, checkpoint_epoch: int, epochs: int
 ) -> None:
     straight = reports(trained(assignment(stop=12)))
     whole = job().make({}, 11)
-    for _ in range(held_at):
+    for _ in range(checkpoint_epoch):
         whole.epoch()
-    state = Checkpoint(epoch=held_at, state=whole.state())
-    for held in (state, None):
-        told = reports(trained(assignment(start=start, stop=start + epochs), held=held))
-        assert [r.metrics for r in told] == [r.metrics for r in straight[start : start + epochs]]
+    state = Checkpoint(epoch=checkpoint_epoch, state=whole.state())
+    for checkpoint in (state, None):
+        messages = reports(
+            trained(assignment(start=start, stop=start + epochs), checkpoint=checkpoint)
+        )
+        assert [r.metrics for r in messages] == [
+            r.metrics for r in straight[start : start + epochs]
+        ]
 
 
 def test_a_state_of_a_later_epoch_is_not_used() -> None:
@@ -82,28 +86,28 @@ def test_a_state_of_a_later_epoch_is_not_used() -> None:
         later.epoch()
     trainer = restore_trainer(job(), {}, 11, Checkpoint(epoch=5, state=later.state()), epoch=2)
     assert trainer.state()["epochs"] == 2
-    assert np.array_equal(trainer.state()["weights"], replay_run(2))
+    assert np.array_equal(trainer.state()["weights"], sum_of_draws(2))
 
 
-def replay_run(epochs: int) -> np.ndarray:
+def sum_of_draws(epochs: int) -> np.ndarray:
     """The toy's weights by hand: that many normal draws of its seed, added up."""
     rng = np.random.default_rng(11)
     return np.sum([rng.normal(size=3) for _ in range(epochs)], axis=0)
 
 
 def test_the_last_report_carries_the_state_and_so_does_each_new_best() -> None:
-    told = reports(trained(assignment(stop=8)))
+    messages = reports(trained(assignment(stop=8)))
     best = math.inf
-    for r in told:
+    for r in messages:
         assert (r.state is not None) == (r.score[0] < best or r.last)
         if r.state is not None:
             assert r.state["epochs"] == r.epoch
-            assert np.array_equal(r.state["weights"], replay_run(r.epoch))
+            assert np.array_equal(r.state["weights"], sum_of_draws(r.epoch))
         best = min(best, r.score[0])
 
 
 def test_a_best_of_the_trial_that_is_not_the_runs_best_carries_no_state() -> None:
-    a = replace(assignment(stop=8), beat=(-1.0, 0.0))
+    a = replace(assignment(stop=8), best_score=(-1.0, 0.0))
     assert [r.epoch for r in reports(trained(a)) if r.state is not None] == [8]
 
 
@@ -120,9 +124,9 @@ def test_a_best_of_the_trial_that_is_not_the_runs_best_carries_no_state() -> Non
 def test_an_epoch_that_blows_up_ends_the_assignment_at_once(
     config: dict[str, int], cause: str
 ) -> None:
-    told = reports(trained(assignment(stop=5, **config)))
-    assert [r.epoch for r in told] == [1, 2]
-    bad = told[-1]
+    messages = reports(trained(assignment(stop=5, **config)))
+    assert [r.epoch for r in messages] == [1, 2]
+    bad = messages[-1]
     assert bad.last and bad.cause == cause and bad.state is None
     assert bad.score == WORST  # what went bad is never the best, whatever its other metrics say
 
@@ -134,9 +138,9 @@ def test_any_metric_that_is_not_finite_ends_the_assignment() -> None:
 
 
 def test_a_trainer_that_raises_ends_in_a_failure_with_one_line_and_a_traceback() -> None:
-    told = trained(assignment(stop=5, raises_in=3))
-    assert [r.epoch for r in reports(told[:-1])] == [1, 2]
-    failure = closing_events(told)
+    messages = trained(assignment(stop=5, raises_in=3))
+    assert [r.epoch for r in reports(messages[:-1])] == [1, 2]
+    failure = last_failure(messages)
     assert (failure.trial, failure.attempt, failure.kind, failure.worker) == (4, 2, "raised", 7)
     assert failure.message == "RuntimeError: the kettle is empty"
     assert "second line" in failure.traceback and "in epoch" in failure.traceback
@@ -156,9 +160,9 @@ def test_a_trainer_that_raises_ends_in_a_failure_with_one_line_and_a_traceback()
 def test_what_a_trainer_does_wrong_is_a_failure_that_says_what(
     trainer: str, config: dict[str, Any], message: str
 ) -> None:
-    told = trained(assignment(**config), trainer=trainer)
-    assert len(told) == 1
-    failure = closing_events(told)
+    messages = trained(assignment(**config), trainer=trainer)
+    assert len(messages) == 1
+    failure = last_failure(messages)
     assert failure.kind == "raised" and "\n" not in failure.message
     assert re.search(message, failure.message)
 

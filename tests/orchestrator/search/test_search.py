@@ -327,7 +327,7 @@ def test_an_assignment_names_the_loss_that_has_to_be_beaten() -> None:
     play = after_start(spec_of())
     play.report(0, 0.5)
     assert play.suggest()
-    assert play.out[1][0].beat == (0.5, 0.0)
+    assert play.out[1][0].best_score == (0.5, 0.0)
     assert play.out[1][0].explode_above == play.spec.search.explode_above
 
 

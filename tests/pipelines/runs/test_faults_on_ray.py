@@ -62,7 +62,7 @@ def test_workers_killed_in_a_row_cost_no_row(
     with started(*words.split(), "--out", str(folder), PYTHONPATH=TOYS) as process:
         for kill in range(kills):
             wait_for_rows(folder, 12 * (kill + 1), process)
-            for pid in below(process, "ray::_Actor")[: 1 + kill % 2]:
+            for pid in below(process, "ray::TrainingActor")[: 1 + kill % 2]:
                 os.kill(pid, signal.SIGKILL)
         ends_well(process, folder)
     run = load_run(folder)
@@ -182,7 +182,9 @@ def test_on_ray_killed_workers_and_a_killed_driver_cost_no_row(tmp_path: Path) -
     )
     with started(*words, PYTHONPATH=TOYS) as process:
         wait_for_rows(folder, 10, process)
-        workers = subprocess.run(["pgrep", "-f", "ray::_Actor"], capture_output=True, text=True)
+        workers = subprocess.run(
+            ["pgrep", "-f", "ray::TrainingActor"], capture_output=True, text=True
+        )
         os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
         for rows in range(20, 500, 10):
             wait_for_rows(folder, rows, process)
