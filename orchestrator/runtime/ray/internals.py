@@ -27,7 +27,7 @@ __all__ = [
 
 SEEN_WITH = "2.60"  #: the version of Ray whose internals this file was written against
 
-log = logging.getLogger("caviar.runtime.ray.internals")
+logger = logging.getLogger("caviar.runtime.ray.internals")
 
 
 def confine_to_loopback(*, enabled: bool) -> None:
@@ -60,7 +60,7 @@ def skip_monitors() -> None:
     node = getattr(_find("ray._private.node"), "Node", None)
     for name in ("start_log_monitor", "start_monitor"):
         if _has_parameters(getattr(node, name, None), ["self"]):
-            setattr(node, name, lambda _: None)
+            setattr(node, name, _start_nothing)
         else:
             _report_missing(f"node.Node.{name}", "the start takes up to a second longer")
 
@@ -100,6 +100,10 @@ def is_node_alive() -> bool:
     return True
 
 
+def _start_nothing(self: Any) -> None:
+    """Takes the place of a monitor's start; has its shape, so that Ray can be started again."""
+
+
 def _print_nothing(*_: Any, **__: Any) -> None:
     """Takes the place of `print_to_stdstream`."""
 
@@ -125,7 +129,7 @@ def _report_missing(name: str, consequence: str) -> None:
     if name in _reported:
         return
     _reported.add(name)
-    log.warning(
+    logger.warning(
         "Ray %s has no ray._private.%s in the shape seen in %s; %s",
         getattr(ray, "__version__", "?"), name, SEEN_WITH, consequence,
     )  # fmt: skip
