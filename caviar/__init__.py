@@ -2,27 +2,27 @@
 
 import caviar
 
-options = caviar.ExecutionOptions(pool="inline")
-result = caviar.search("digits", added=caviar.Budget(trials=60), crew=options)
-run = caviar.load(result.folder)  # run.trials, run.epochs, run.events: pandas frames
-model = caviar.load_model(result.folder / "best")
+run = caviar.search("data.csv", target="price", time="60s", workers=4)
+run.trials, run.epochs, run.events    # pandas frames
+run.best                              # the best epoch with its configuration and metrics
+run.predict("new.csv")                # by the best model
+run = run.resume(time="60s")
+run = caviar.load("runs/data-20261128-1200")
+
+What is heavy is imported when it is needed: `caviar.load` imports neither the search nor a trainer.
 """
 
+from caviar._run import Run, compare, load, load_model
+from caviar._search import resume, search
 from orchestrator.errors import CaviarError, InputError
-from orchestrator.search.budget import Budget
-from pipelines.data.model import load_model
-from pipelines.runs.execution import ExecutionOptions
-from pipelines.runs.launch import resume, search
-from pipelines.see.run import load, summary
 
 __all__ = [
-    "Budget",
     "CaviarError",
-    "ExecutionOptions",
     "InputError",
+    "Run",
+    "compare",
     "load",
     "load_model",
     "resume",
     "search",
-    "summary",
 ]

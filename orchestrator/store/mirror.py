@@ -43,7 +43,7 @@ class Mirror:
         try:
             self._store.create_dir(self._base, recursive=True)
         except OSError as e:
-            raise RunError(f"--mirror needs a place that can be written to, got {uri}: {e}") from e
+            raise RunError(f"`mirror` needs a place that can be written to, got {uri}: {e}") from e
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_up, daemon=True)
         self._thread.start()
@@ -106,7 +106,7 @@ def restore(uri: str, run: Path) -> None:
         found = store.get_file_info(fs.FileSelector(base, recursive=True))
         files = [f for f in found if f.is_file and not f.base_name.startswith(".")]
         if not any(f.base_name == "spec.yaml" for f in files):
-            raise RunError(f"--mirror needs the copy of a run, found none in {uri}")
+            raise RunError(f"`mirror` needs the copy of a run, found none in {uri}")
         for info in sorted(files, key=lambda f: f.base_name == "spec.yaml"):  # it makes a run
             target = run / Path(info.path).relative_to(base)
             if not target.resolve().is_relative_to(run.resolve()):
@@ -115,7 +115,7 @@ def restore(uri: str, run: Path) -> None:
             with store.open_input_stream(info.path) as stream:
                 target.write_bytes(stream.read())
     except (OSError, pa.ArrowException) as e:
-        raise RunError(f"--mirror needs a place that can be read, got {uri}: {e}") from e
+        raise RunError(f"`mirror` needs a place that can be read, got {uri}: {e}") from e
 
 
 def _opened(uri: str) -> tuple[fs.FileSystem, str]:
@@ -125,6 +125,6 @@ def _opened(uri: str) -> tuple[fs.FileSystem, str]:
         store, base = fs.FileSystem.from_uri(uri)
     except (OSError, pa.ArrowException) as e:
         raise RunError(
-            f"--mirror needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
+            f"`mirror` needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
         ) from e
     return store, str(base).rstrip("/")

@@ -14,8 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import reporting_write_errors
-from pipelines.see.run import load
 
 __all__ = ["FORMATS", "export"]
 
@@ -54,6 +52,9 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
     Raises:
         RunError: If the tool is not installed, `out` is there already, or there is no run.
     """
+    from orchestrator.store.files import reporting_write_errors
+    from pipelines.see.run import load  # half a second, and the list of formats is needed by --help
+
     found = FORMATS[to]
     run = load(folder)
     out = out or folder / found.out

@@ -23,7 +23,7 @@ from pipelines.runs.spec import Spec, differences
 from pipelines.see.run import Run, compute_losses, read_run_spec, read_trial_config
 from pipelines.see.views import count_saved_epochs
 
-__all__ = ["Audited", "AuditedRung", "audit", "format_audit", "make_audit_spec"]
+__all__ = ["AuditResult", "AuditedRung", "evaluate_audits", "format_audit", "make_audit_spec"]
 
 SURE = 0.95  #: of the intervals
 RESAMPLES = 500
@@ -47,7 +47,7 @@ class AuditedRung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
+class AuditResult:
     """The answer."""
 
     audits: int  #: trained to the end, or until they diverged
@@ -78,7 +78,7 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
     if count == 0:
         raise RunError(
             f"an audit needs at least the {spec.max_epochs} epochs of one trial, "
-            f"got --total-epochs {epochs}"
+            f"got `epochs={epochs}`"
         )
     chosen = left.head(count)
     given = tuple(
@@ -90,7 +90,7 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
     )
 
 
-def audit(spec: Spec, run: Run, audits: Run) -> Audited:
+def evaluate_audits(spec: Spec, run: Run, audits: Run) -> AuditResult:
     """What the audits say of the run's pruning.
 
     Args:
@@ -108,7 +108,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     if others or not known.issuperset(repeated):
         raise RunError(
             f"{audits.folder}: needs audits of {run.folder}, got trials that it never had; "
-            f"give another folder with --out"
+            f"give another folder with `out`"
         )
     ended = audits.trials["status"].isin([Status.COMPLETED, Status.DIVERGED])
     counts = np.array([who in waiting for who in repeated], bool)
@@ -127,7 +127,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     better = int((of_audits.min(axis=1) < best).sum())
     interval = binomtest(better, len(tried)).proportion_ci(SURE, method="exact")
     rungs = tuple(_rung(epoch, curves, weights, len(tried)) for epoch in spec.search.rungs[:-1])
-    return Audited(
+    return AuditResult(
         audits=len(tried),
         left_behind=left,
         complete=len(through),
@@ -144,7 +144,7 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     )
 
 
-def format_audit(found: Audited) -> list[str]:
+def format_audit(found: AuditResult) -> list[str]:
     """For a person."""
     rate = found.better / found.audits
     lines = [
@@ -177,7 +177,7 @@ def format_audit(found: Audited) -> list[str]:
     return lines
 
 
-def _advice(found: Audited) -> str:
+def _advice(found: AuditResult) -> str:
     epochs = 2 * max(found.audits, LEAST) * found.max_epochs
     more = f"; --total-epochs {epochs} --out FOLDER trains more"
     more = more if found.audits < found.left_behind else ""

@@ -23,7 +23,13 @@ from pipelines.see.formatting import format_number
 from pipelines.see.run import Run, best, compute_losses, number_configs, rank_epochs
 from trainers.training.metrics import find_metric
 
-__all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
+__all__ = [
+    "Finalist",
+    "format_finalists",
+    "make_finalists_spec",
+    "make_repeat_spec",
+    "rank_finalists",
+]
 
 FRESH = 2**40  #: the number of the first fresh seed: no run has as many trials
 SURE = 0.95  #: of the intervals
@@ -45,8 +51,7 @@ class Finalist:
 def make_repeat_spec(spec: Spec, run: Run, search: SearchSpec) -> Spec:
     """The spec of a run that trains given configurations of another, on its data and its split."""
     kept = {
-        name: getattr(spec.search, name)
-        for name in ("explode_above", "retries", "state_budget_bytes")
+        name: getattr(spec.search, name) for name in ("explode_above", "retries", "state_budget")
     }
     whole = replace(
         search, sampler="none", pruning="none", zooms=0, rungs=(spec.max_epochs,), **kept
@@ -72,7 +77,7 @@ def make_finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     return make_repeat_spec(spec, run, search)
 
 
-def finalists(run: Run) -> list[Finalist]:
+def rank_finalists(run: Run) -> list[Finalist]:
     """The configurations of a finalists' run, the best mean first."""
     o = run.objective
     losses = compute_losses(run, run.epochs).groupby(run.epochs["trial"]).min()

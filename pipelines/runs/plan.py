@@ -16,8 +16,8 @@ from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.simulate import SimulationResult, simulate
 from pipelines.data.prepare import PreparedData
+from pipelines.runs.from_spec import make_search
 from pipelines.runs.spec import Spec
-from pipelines.runs.specs import make_search
 from pipelines.see.formatting import format_duration
 
 __all__ = ["Cost", "expected", "format_plan", "measure_cost"]
@@ -102,7 +102,7 @@ def format_plan(
     each = sorted(cost.epoch_seconds)
     reached = "  ".join(f"{round(n * scale)} to epoch {e}" for e, n in found.reached.items())
     states = np.mean(cost.state_bytes) * trials if cost.state_bytes else 0.0
-    disk = ROW_BYTES * epochs + min(states, spec.search.state_budget_bytes)
+    disk = ROW_BYTES * epochs + min(states, spec.search.state_budget)
     d = data.data
     outputs = f"{d.outputs} classes" if data.task == "classification" else "a number"
     return [

@@ -22,8 +22,8 @@ from orchestrator.store.files import reporting_write_errors
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import TABLES, Log, read_entries, read_intact_parts
 from orchestrator.store.tables import Tables
+from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.runs.spec import Spec
-from pipelines.runs.specs import make_search, make_tables
 from pipelines.see.run import read_run_spec
 
 __all__ = ["repair", "replay_run"]

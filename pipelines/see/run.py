@@ -25,7 +25,8 @@ from orchestrator.space.space import Space
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import read_table
 from orchestrator.store.tables import read_config
-from pipelines.runs.spec import Spec, load_spec, read_yaml
+from pipelines.runs.spec import Spec, load_spec
+from pipelines.runs.yaml_text import read_yaml
 
 __all__ = [
     "PlacedValue",
