@@ -140,7 +140,7 @@ def test_the_draws_of_a_choice_are_as_likely_as_each_other(run_command: RunComma
     assert chisquare(np.array(shares) / 100 * 1024, [256] * 4, sum_check=False).pvalue > 1e-6
 
 
-def test_the_active_share_of_a_conditional_is_that_of_its_condition(
+def test_the_active_share_of_a_conditional_follows_its_condition(
     run_command: RunCommand,
 ) -> None:
     lines = run_command("space")
