@@ -11,8 +11,8 @@ from orchestrator.search.messages import Observation
 __all__ = ["LoggedWatcher"]
 
 log = logging.getLogger("caviar.session")
-#: Events that concern the session as a whole, or a trial that went wrong.
-_NOTABLE = {Kind.SESSION, Kind.ZOOM, Kind.RETRY, Kind.DIVERGE, Kind.FAIL, Kind.TEST, Kind.END}
+#: Events of level info; the session itself logs its start, its end and failures.
+_NOTABLE = {Kind.ZOOM, Kind.DIVERGE, Kind.TEST}
 
 
 class LoggedWatcher:

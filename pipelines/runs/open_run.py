@@ -71,7 +71,8 @@ class OpenRun:
         self._checkpoints = CheckpointStore(
             folder / "checkpoints", budget_bytes=spec.search.state_budget
         )
-        self._checkpoints.keep({t.id for t in self.search.trials.values() if t.status not in ENDED})
+        unfinished = {t.id for t in self.search.trials.values() if t.status not in ENDED}
+        self._checkpoints.keep(unfinished)
 
     def train(
         self,
@@ -113,15 +114,10 @@ class OpenRun:
         )
         try:
             with stopped_by_signals(session), self._mirrored(options, watcher):
-                ending = session.run()
+                return session.run()
         except PoolError as e:
             folder = shlex.quote(str(self.folder))
             raise PoolError(f"{e}; `caviar resume {folder}` goes on from what it has") from e
-        except RunError as e:
-            log.error("%s: the session ends: %s", self.folder, e)
-            raise
-        log.info("%s: the session has ended: %s: %s", self.folder, ending.status, ending.reason)
-        return ending
 
     def _used(self) -> Budget:
         """What all sessions so far have used."""
@@ -242,6 +238,7 @@ def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[OpenRun]:
                     if not is_builtin_trainer(spec.trainer):
                         remember(spec_file)  # the user has trusted its trainer
                 run = OpenRun(folder, spec, data)
+                log.info("%s: open, %d trials so far", folder, len(run.search.trials))
             yield run
         except CaviarError:
             if is_new and folder.is_dir() and not list(folder.glob("events/part-*.parquet")):

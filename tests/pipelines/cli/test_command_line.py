@@ -45,8 +45,8 @@ def test_a_log_of_level_debug_tells_of_each_report_and_of_the_session(
     assert all(re.search(r" (DEBUG|INFO|WARNING) +caviar\.[\w.]+: ", line) for line in log)
     reports = [line for line in log if re.search(r"worker 0: trial \d+, epoch \d+ in ", line)]
     assert len(reports) >= 3
-    assert any("session: a session of 1 workers" in line for line in log)
-    assert any("the session has ended: finished" in line for line in log)
+    assert any("session starts: a session of 1 workers" in line for line in log)
+    assert any("session ends: finished" in line for line in log)
     assert logging.getLogger("caviar").handlers == [
         h for h in logging.getLogger("caviar").handlers if isinstance(h, logging.NullHandler)
     ]
@@ -57,7 +57,7 @@ def test_a_log_of_level_info_leaves_single_reports_out(
 ) -> None:
     assert typed(f"--log-level info {SEARCH} --out {tmp_path / 'run'}", monkeypatch) == 0
     log = capsys.readouterr().err
-    assert "the session has ended" in log
+    assert "session ends: finished" in log
     assert "DEBUG" not in log and " epoch 1 in " not in log
 
 
