@@ -233,14 +233,14 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
     assert run.audit is not None
     few = evaluate_audits(spec, run, run.audit)
     assert few.audits < LEAST and few.grace is None
-    assert all(np.isnan([r.low, r.high, r.kept_low, r.kept_high]).all() for r in few.rungs)
+    assert all(np.isnan([r.low, r.high, r.retained_low, r.retained_high]).all() for r in few.rungs)
     told = format_audit(few)[-1]
     assert told.startswith(f"too few audits to tell which grace period ({few.audits} of at least")
     assert "--total-epochs 540 --out FOLDER trains more" in told
 
     def rungs(*lows: float) -> tuple[AuditedRung, ...]:
-        one = replace(few.rungs[0], kept_high=1.0)
-        return tuple(replace(one, epoch=i, kept_low=low) for i, low in enumerate(lows, start=1))
+        one = replace(few.rungs[0], retained_high=1.0)
+        return tuple(replace(one, epoch=i, retained_low=low) for i, low in enumerate(lows, start=1))
 
     assert _grace(rungs(0.95, 0.95)) == 1
     assert _grace(rungs(0.95, 0.5, 0.95)) == 3
@@ -249,7 +249,7 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
     assert "speak for a grace period of 1 epoch:" in format_audit(many)[-1]
     unsure = format_audit(replace(many, rungs=rungs(0.5), grace=None))[-1]
     assert unsure.startswith("the audits do not tell from which rung on")
-    low = tuple(replace(r, kept_high=0.8) for r in rungs(0.5))
+    low = tuple(replace(r, retained_high=0.8) for r in rungs(0.5))
     assert "a longer grace period" in format_audit(replace(many, rungs=low, grace=None))[-1]
 
 
@@ -258,7 +258,7 @@ def test_of_ten_audits_on_figures_have_intervals(audited: Path, ten: Path) -> No
     assert found.audits == LEAST
     for r in found.rungs:
         assert r.low <= r.correlation <= r.high
-        assert 0 <= r.kept_low <= r.kept <= r.kept_high <= 1
+        assert 0 <= r.retained_low <= r.retained <= r.retained_high <= 1
 
 
 def test_an_audit_folder_that_was_typed_must_hold_audits_and_an_empty_one_hides_none(
