@@ -34,15 +34,18 @@ from orchestrator.runtime.worker import Checkpoint, Message
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.messages import Assignment, Observation, Report
+from orchestrator.search.methods import METHODS
 from orchestrator.search.objective import Objective
 from orchestrator.search.search import Search
-from orchestrator.search.spec import METHODS, SearchSpec
+from orchestrator.search.spec import SearchSpec
 from orchestrator.space.domains import Real
 from orchestrator.space.space import Parameter, Space
 from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.log import Log
 from orchestrator.store.tables import Tables
-from pipelines.runs.launch import ExecutionOptions, search
+from pipelines.runs.execution import ExecutionOptions
+from pipelines.runs.launch import search
+from pipelines.runs.new_spec import SearchRequest
 from pipelines.see.run import load_run
 from pipelines.see.terminal import SilentWatcher
 
@@ -56,7 +59,7 @@ CORES = os.cpu_count() or 1
 
 def run(
     folder: Path, *, trainer: str = "Empty", burn: float | None = None, workers: int = 2,
-    added: Budget, max_epochs: int = EPOCHS, **search_spec: Any,
+    budget: Budget, max_epochs: int = EPOCHS, **search_spec: Any,
 ) -> Any:  # fmt: skip
     """A whole run of this program on a Ray cluster of its own."""
     space = {"rate": {"log": [1e-4, 1]}, "share": {"linear": [0, 1]}}
@@ -69,18 +72,17 @@ def run(
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump(content))
     return search(
-        "wine",
+        SearchRequest(source="wine", spec=spec),
         out=folder / "run",
-        added=added,
-        crew=ExecutionOptions(workers=workers),
-        spec_file=spec,
+        budget=budget,
+        options=ExecutionOptions(workers=workers),
     )
 
 
 def throughput(method: str, trials: int, **search_spec: Any) -> dict[str, float]:
     """Trials and epochs a second of a run with two workers, after start-up."""
     with tempfile.TemporaryDirectory() as name:
-        done = run(Path(name), added=Budget(trials=trials), method=method, **search_spec)
+        done = run(Path(name), budget=Budget(trials=trials), method=method, **search_spec)
         epochs = len(load_run(done.folder).epochs)
         files = sum(p.is_file() and "checkpoints" not in p.parts for p in done.folder.rglob("*"))
     seconds = done.ending.seconds
@@ -149,7 +151,7 @@ def utilisation(method: str, burn: float, workers: int, seconds: float) -> float
     with tempfile.TemporaryDirectory() as name:
         done = run(
             Path(name), trainer="Burning", burn=burn, workers=workers, max_epochs=27,
-            added=Budget(seconds=seconds), method=method,
+            budget=Budget(seconds=seconds), method=method,
         )  # fmt: skip
         inside = load_run(done.folder).epochs["processor_seconds"].sum()
     return float(inside / (workers * done.ending.seconds))
@@ -282,9 +284,10 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
            every: int = 10_000) -> dict[str, Any]:  # fmt: skip
     """A session without workers: the driver's processor time, its memory, what is on the disk."""
     parts = METHODS[method]
-    spec = SearchSpec(method=method, sampler=parts.sampler, pruning=parts.pruning, rungs=rungs)
+    spec = SearchSpec(method=method, sampler=parts.default_sampler,
+                      pruning=parts.default_pruning, rungs=rungs)  # fmt: skip
     pool, marks = Echo(workers=4), Marks(every)
-    states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.state_budget_bytes)
+    states = CheckpointStore(folder / "checkpoints", budget_bytes=spec.state_budget)
     session = Session(
         search=Search(SPACE, spec, seed=0, max_epochs=max_epochs),
         pool=pool, log=Log(folder, TABLES), checkpoints=states,

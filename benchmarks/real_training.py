@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 import typer
 
-from pipelines.runs.launch import Budget, ExecutionOptions, search
+from pipelines.runs.execution import ExecutionOptions, make_budget
+from pipelines.runs.launch import search
+from pipelines.runs.new_spec import SearchRequest
 from pipelines.see.run import load_run
 from pipelines.see.summary import describe_best
 
@@ -33,12 +35,10 @@ def one_run(source: str, method: str, seed: int, seconds: float, workers: int) -
         spec.write_text(f"search: {{method: {method}}}\n")
         out = Path(folder) / "run"
         done = search(
-            source,
+            SearchRequest(source=source, spec=spec, seed=seed),
             out=out,
-            added=Budget(seconds=seconds),
-            crew=ExecutionOptions(workers=workers),
-            spec_file=spec,
-            seed=seed,
+            budget=make_budget(seconds, None, None),
+            options=ExecutionOptions(workers=workers),
         )
         if done.ending.status != "finished":  # a signal ends the run it meets, not this program
             raise SystemExit(done.ending.reason)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.orchestration import run
-from pipelines.runs.launch import Budget
+from orchestrator.search.budget import Budget
 from pipelines.see.page import write_page
 from pipelines.see.run import load_run
 
@@ -21,7 +21,7 @@ from pipelines.see.run import load_run
 def main(trials: Annotated[int, typer.Option(help="of the run")] = 10_000) -> None:
     """A run of trials that learn nothing, ten epochs each; then its page."""
     with tempfile.TemporaryDirectory() as name:
-        made = run(Path(name), added=Budget(trials=trials), method="random")
+        made = run(Path(name), budget=Budget(trials=trials), method="random")
         epochs = len(load_run(made.folder).epochs)
         out = Path(name) / "report.html"
         begin = time.perf_counter()

@@ -23,9 +23,10 @@ import typer
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import SessionStarted
 from orchestrator.search.messages import Assignment, Report
+from orchestrator.search.methods import METHODS
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.search import Search
-from orchestrator.search.spec import METHODS, SearchSpec
+from orchestrator.search.spec import SearchSpec
 from orchestrator.space.domains import Integer, Real
 from orchestrator.space.space import Parameter, Space
 
@@ -56,7 +57,11 @@ def simulated(method: str, trials: int, workers: int) -> Scaled:
     parts = METHODS[method]
     rungs = wide_rungs(EPOCHS) if method == "caviar" else geometric_rungs(max_epochs=EPOCHS, eta=3)
     spec = SearchSpec(
-        method=method, sampler=parts.sampler, pruning=parts.pruning, zooms=parts.zooms, rungs=rungs
+        method=method,
+        sampler=parts.default_sampler,
+        pruning=parts.default_pruning,
+        zooms=parts.default_zooms,
+        rungs=rungs,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     search = Search(SPACE, spec, seed=0, max_epochs=EPOCHS)

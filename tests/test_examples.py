@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from pipelines.runs.repair import replay_run
 from pipelines.see.run import load_run
 
@@ -27,9 +26,8 @@ def answers(*words: str) -> str:
 
 def test_a_run_of_few_epochs_is_asked_about_those_it_has(tmp_path: Path) -> None:
     for most in (1, 4):
-        added, crew = Budget(trials=20), ExecutionOptions(pool="inline")
         run = tmp_path / str(most)
-        caviar.search("wine", out=run, max_epochs=most, added=added, crew=crew)
+        caviar.search("wine", out=run, max_epochs=most, trials=20, pool="inline")
         third = answers(str(run)).partition("\n3. ")[2].partition("\n4. ")[0]
         told = [int(epoch) for epoch in re.findall(r"^(\d+) ", third, re.MULTILINE)]
         assert [epoch for epoch in told if epoch < most] == [1, 2, 3][: most - 1]

@@ -12,7 +12,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import caviar
-from pipelines.runs.specs import load_space_spec
+from pipelines.runs.new_spec import load_space_spec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,9 +53,9 @@ def test_the_trainer_it_shows_trains(tmp_path: Path) -> None:
     run = caviar.search(
         "diabetes",
         out=tmp_path / "run",
-        added=caviar.Budget(trials=20),
-        crew=caviar.ExecutionOptions(pool="inline"),
-        spec_file=tmp_path / "spec.yaml",
+        trials=20,
+        pool="inline",
+        spec=tmp_path / "spec.yaml",
     )
     found = run.summary()
     assert found["failed"] == 0

@@ -75,7 +75,9 @@ def extend_budget(total: Budget, added: Budget, used: Budget, *, used_up: bool) 
         if total.unlimited:
             return Budget(seconds=(used.seconds or 0.0) + DEFAULT_SECONDS)
         if used_up:
-            raise RunError("the run has used up its budget; add to it, for example with --time 60s")
+            raise RunError(
+                'the run has used up its budget; add to it, for example with `time="60s"`'
+            )
         return total
     return Budget(
         seconds=_extend(total.seconds, added.seconds, used.seconds or 0.0),

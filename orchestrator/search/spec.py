@@ -1,31 +1,72 @@
-"""How a space is searched, as a frozen value: the `search` section of a spec."""
+"""How a space is searched, as a frozen value: the `search` section of a spec.
+
+A field is declared here alone: its type, its limits (as annotations) and its default. What reads a
+spec from a file builds its checks from these declarations.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from orchestrator.space.domains import Config
 
-__all__ = ["SearchSpec"]
+__all__ = ["ChosenByMethod", "InBytes", "RegisteredName", "SearchSpec", "Seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenByMethod:
+    """Marks a field that the method decides where a spec leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class InBytes:
+    """Marks a number of bytes, which a spec may also give as `2 GB`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredName:
+    """Marks a name out of a registry: METHODS, SAMPLERS or PRUNINGS, which import this file."""
+
+
+Seed = Annotated[int, Ge(0), Lt(2**63)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec:
     """How the space is searched."""
 
-    method: str = "caviar"  #: one of METHODS
-    sampler: str = "sobol"  #: of the coarse stage: sobol | random | grid | none
-    grid_levels: int = 3  #: values of each hyperparameter, for the grid
-    pruning: str = "shares"  #: shares | asha | hyperband | median | none
-    eta: int = 3  #: about 1/eta of a rung goes on, with asha and hyperband
-    rungs: tuple[int, ...] = (1, 4, 10, 27)  #: epochs to compare at; the last is max_epochs
-    coarse_share: float = 0.4  #: of the budget, for the whole space; the zooms share the rest
-    zooms: int = 2  #: boxes of the fine stage; 0 = coarse only
-    initial_configs: tuple[Config, ...] = ()  #: configurations to try first
-    initial_seeds: tuple[int, ...] = ()  #: of their random numbers, in order; drawn where missing
-    audit: float = 0.0  #: share of the epochs for training on what pruning left behind
-    explode_above: float = 1e4  #: a train_loss beyond it counts as diverged
-    retries: int = 2  #: of an assignment whose worker was lost
-    state_budget_bytes: int = 2_000_000_000  #: for the states of trials that wait
-    deterministic: bool = False  #: whether results are taken in by assignment, not by arrival
-    max_in_flight: int = 8  #: assignments that are out at a time, where they are
+    #: the search method, one of METHODS
+    method: Annotated[str, RegisteredName()] = "caviar"
+    #: what draws the configurations of the coarse stage
+    sampler: Annotated[str, RegisteredName(), ChosenByMethod()] = "sobol"
+    #: values of each hyperparameter in a grid
+    grid_levels: Annotated[int, Ge(1)] = 3
+    #: which rule decides at a rung
+    pruning: Annotated[str, RegisteredName(), ChosenByMethod()] = "shares"
+    #: about 1/eta of a rung is promoted, with asha and hyperband
+    eta: Annotated[int, Ge(2)] = 3
+    #: epochs at which trials are compared; the last one is max_epochs
+    rungs: Annotated[tuple[Annotated[int, Ge(1)], ...], ChosenByMethod()] = (1, 4, 10, 27)
+    #: share of the budget that draws from the whole space; the zooms share the rest
+    coarse_share: Annotated[float, Gt(0), Le(1)] = 0.4
+    #: number of boxes in the fine stage; 0 = coarse stage only
+    zooms: Annotated[int, Ge(0), ChosenByMethod()] = 2
+    #: configurations to try first
+    initial_configs: tuple[Config, ...] = ()
+    #: seeds of the initial configurations, in order; drawn where the list ends
+    initial_seeds: tuple[Seed, ...] = ()
+    #: share of the epochs that trains on trials that pruning left behind
+    audit: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    #: a train_loss above this counts as diverged
+    explode_above: Annotated[float, Gt(0)] = 1e4
+    #: how often an assignment whose worker was lost is tried again
+    retries: Annotated[int, Ge(0)] = 2
+    #: bytes that the checkpoints of paused trials may take
+    state_budget: Annotated[int, Ge(0), InBytes()] = 2_000_000_000
+    #: whether results are taken in the order of assignments, not of their arrival
+    deterministic: bool = False
+    #: assignments that are out at a time in a deterministic run
+    max_in_flight: Annotated[int, Ge(1)] = 8

@@ -11,7 +11,10 @@ from orchestrator.errors import SpecError
 from orchestrator.space.domains import Choice, Domain, Fixed, Integer, Real, Value
 from orchestrator.space.space import Parameter
 
-__all__ = ["parse_parameter"]
+__all__ = ["OLD_KEYS", "parse_parameter"]
+
+#: Keys of a hyperparameter in version 0.1, and their names now.
+OLD_KEYS = {"usual": "start_at"}
 
 
 class _Range:
@@ -27,11 +30,16 @@ class _Range:
     KINDS = (*NUMBERS, "choice", "fixed")
 
 
-_KEYS = (*_Range.KINDS, "when", "per", "start_at", "usual")  #: of one hyperparameter in a spec
+#: Keys that a hyperparameter may have in a spec.
+_KEYS = (*_Range.KINDS, "when", "per", "start_at")
 
 
 def parse_parameter(name: str, written: object) -> Parameter:
-    """`learning_rate: {log: [1e-4, 1]}` as a parameter."""
+    """The parameter that a name and a domain mean, as in `learning_rate: {log: [1e-4, 1]}`.
+
+    Raises:
+        SpecError: Naming the hyperparameter, and what its domain needs.
+    """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise SpecError(f"space: a name needs letters, digits and _, got {name!r}")
     if _is_value(written):
@@ -39,6 +47,7 @@ def parse_parameter(name: str, written: object) -> Parameter:
     example = f"write for example `{name}: {{log: [1e-4, 1e-1]}}`"
     if not isinstance(written, Mapping):
         raise SpecError(f"space.{name}: needs a value or a range, got {written!r}; {example}")
+    written = {OLD_KEYS.get(key, key): value for key, value in written.items()}
     kinds = [key for key in written if key in _Range.KINDS]
     if extra := [key for key in written if key not in _KEYS]:
         close = difflib.get_close_matches(str(extra[0]), _KEYS, n=1)
@@ -58,10 +67,9 @@ def parse_parameter(name: str, written: object) -> Parameter:
         raise SpecError(f"space.{name}: {e}") from e
     when = _when(name, written.get("when", {}))
     try:
-        start_at = written.get(
-            "start_at", written.get("usual")
-        )  # `usual` is its name in version 0.1
-        return Parameter(name=name, domain=domain, when=when, per=per, start_at=start_at)
+        return Parameter(
+            name=name, domain=domain, when=when, per=per, start_at=written.get("start_at")
+        )
     except SpecError as e:
         raise SpecError(f"space.{name}: {e}") from e
 

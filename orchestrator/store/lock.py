@@ -39,7 +39,7 @@ class Lock:
             self._file.close()
             raise RunError(
                 f"{run}: {holder} is writing to this run; wait for it, stop it, "
-                f"or choose another folder"
+                f"or give another folder with `out`"
             )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")

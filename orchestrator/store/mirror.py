@@ -48,9 +48,7 @@ class Mirror:
         try:
             self._store.create_dir(self._base, recursive=True)
         except OSError as e:
-            raise RunError(
-                f"the mirror needs a place that can be written to, got {uri}: {e}"
-            ) from e
+            raise RunError(f"`mirror` needs a place that can be written to, got {uri}: {e}") from e
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._copy_until_closed, daemon=True)
         self._thread.start()
@@ -115,7 +113,7 @@ def restore(uri: str, run: Path) -> None:
         entries = store.get_file_info(fs.FileSelector(base, recursive=True))
         files = [f for f in entries if f.is_file and not f.base_name.startswith(".")]
         if not any(f.base_name == "spec.yaml" for f in files):
-            raise RunError(f"the mirror needs the copy of a run, found none in {uri}")
+            raise RunError(f"`mirror` needs the copy of a run, found none in {uri}")
         for info in sorted(
             files, key=lambda f: f.base_name == "spec.yaml"
         ):  # last: it makes a folder a run
@@ -126,7 +124,7 @@ def restore(uri: str, run: Path) -> None:
             with store.open_input_stream(info.path) as stream:
                 target.write_bytes(stream.read())
     except (OSError, pa.ArrowException) as e:
-        raise RunError(f"the mirror needs a place that can be read, got {uri}: {e}") from e
+        raise RunError(f"`mirror` needs a place that can be read, got {uri}: {e}") from e
 
 
 def _open_store(uri: str) -> tuple[fs.FileSystem, str]:
@@ -136,6 +134,6 @@ def _open_store(uri: str) -> tuple[fs.FileSystem, str]:
         store, base = fs.FileSystem.from_uri(uri)
     except (OSError, pa.ArrowException) as e:
         raise RunError(
-            f"the mirror needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
+            f"`mirror` needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
         ) from e
     return store, str(base).rstrip("/")

@@ -1,8 +1,8 @@
 """`caviar export`: a run in the formats of the tools people have.
 
-Each format is a file here with one function, `write(run, out)`; what it needs is imported
-there and comes with an optional extra of the same name. `out` lies in a folder of its own beside
-its place, and is moved there when it is whole.
+A format is a file here with a function `write(run, out)`, and a row of FORMATS. The file imports
+the packages that it needs, which come with an optional extra of the same name. `write` fills a
+temporary folder beside the final place; the result is moved there when it is complete.
 """
 
 from __future__ import annotations
@@ -14,53 +14,56 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import reporting_write_errors
-from pipelines.see.run import load_run
 
 __all__ = ["FORMATS", "export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Format:
-    module: str
-    out: str  #: in the run's folder, unless named
-    told: str  #: what to do with it, after its name
+    module: str  #: the file here that writes it
+    out: str  #: default name in the run's folder
+    usage: str  #: what to do with the result; {url} and {out} are filled in
 
 
 FORMATS = {
     "optuna": _Format(
-        module="to_optuna", out="optuna.db", told="optuna-dashboard {url}",
+        module="to_optuna", out="optuna.db", usage="optuna-dashboard {url}",
     ),
     "mlflow": _Format(
         module="to_mlflow", out="mlflow",
-        told="with the full mlflow (pip install mlflow), mlflow ui --backend-store-uri {url}",
+        usage="with the full mlflow (pip install mlflow), mlflow ui --backend-store-uri {url}",
     ),
     "tensorboard": _Format(
-        module="to_tensorboard", out="tensorboard", told="tensorboard --logdir {out}",
+        module="to_tensorboard", out="tensorboard", usage="tensorboard --logdir {out}",
     ),
     "csv": _Format(
-        module="to_csv", out="trials.csv", told="one row a trial",
+        module="to_csv", out="trials.csv", usage="one row a trial",
     ),
     "onnx": _Format(
         module="to_onnx", out="best/model.onnx",
-        told="the best model; its metadata names columns and classes",
+        usage="the best model; its metadata names columns and classes",
     ),
 }  # fmt: skip
 
 
 def export(folder: Path, *, to: str, out: Path | None = None) -> str:
-    """Write a run in another tool's format; where it is and what opens it, in words.
+    """Write a run in another tool's format, and say where it is and what opens it.
 
     Raises:
         RunError: If the tool is not installed, `out` is there already, or there is no run.
     """
-    found = FORMATS[to]
+    from orchestrator.store.files import reporting_write_errors
+    from pipelines.see.run import (
+        load_run,  # half a second, and the list of formats is needed by --help
+    )
+
+    export_format = FORMATS[to]
     run = load_run(folder)
-    out = out or folder / found.out
+    out = out or folder / export_format.out
     if out.exists():
-        raise RunError(f"{out}: is there already; remove it, or give another name with --out")
+        raise RunError(f"{out}: is there already; remove it, or give another name with `out`")
     try:
-        exporter = importlib.import_module(f"pipelines.export.{found.module}")
+        exporter = importlib.import_module(f"pipelines.export.{export_format.module}")
         with reporting_write_errors(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
@@ -72,5 +75,5 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
             f"export --to {to} needs the package {e.name or to}, which cannot be imported ({e}); "
             f"type: pip install 'caviar[{to}]'"
         ) from e
-    url = exporter.url(out) if "{url}" in found.told else ""
-    return f"{out}: {found.told.format(out=shlex.quote(str(out)), url=shlex.quote(url))}"
+    url = exporter.url(out) if "{url}" in export_format.usage else ""
+    return f"{out}: {export_format.usage.format(out=shlex.quote(str(out)), url=shlex.quote(url))}"

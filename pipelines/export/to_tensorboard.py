@@ -40,8 +40,8 @@ def write(run: Run, out: Path) -> None:
         ],
         time_created_secs=begun,
     )
-    told = _told(metadata.EXPERIMENT_TAG, experiment=experiment)
-    _write(out, [Event(wall_time=begun, summary=told)])
+    content = _make_summary(metadata.EXPERIMENT_TAG, experiment=experiment)
+    _write(out, [Event(wall_time=begun, summary=content)])
     curves = group_curves(run)
     for _, row in run.trials.iterrows():
         trial = int(row["trial"])
@@ -54,8 +54,8 @@ def write(run: Run, out: Path) -> None:
             status=api_pb2.STATUS_SUCCESS if good else api_pb2.STATUS_FAILURE,
             end_time_secs=begun,
         )
-        began = _told(metadata.SESSION_START_INFO_TAG, session_start_info=start)
-        ended = _told(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+        began = _make_summary(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+        ended = _make_summary(metadata.SESSION_END_INFO_TAG, session_end_info=end)
         curve = curves[trial].to_dict("records") if trial in curves else []
         scalars = [
             Event(
@@ -101,7 +101,7 @@ def _hparam(d: Dimension) -> Any:
     return info
 
 
-def _told(tag: str, **content: Any) -> Any:
+def _make_summary(tag: str, **content: Any) -> Any:
     """What the HParams plugin reads from an event: all of it stands in the tag's metadata."""
     data = metadata.create_summary_metadata(HParamsPluginData(**content))
     return Summary(value=[Summary.Value(tag=tag, metadata=data, tensor=metadata.NULL_TENSOR)])

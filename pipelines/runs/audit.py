@@ -1,8 +1,8 @@
-"""`caviar audit`: was pruning right? From trials that it left behind and that were trained on.
+"""`caviar audit`: was pruning right? Judged by trials that it left behind and that were trained on.
 
-They were chosen by lot, and no decision saw them. Together with the trials that pruning let
-through to the end they stand for all: each audited one for as many as were left behind in all over
-those that were audited (a stratified sample, with weights).
+The audited trials were chosen by lot, and no decision saw them. Together with the trials that
+pruning let through to the end they stand for all trials. In this stratified sample an audited trial
+has the weight (trials left behind / trials audited), a trial that was let through has the weight 1.
 """
 
 from __future__ import annotations
@@ -26,50 +26,53 @@ from pipelines.see.run import Run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.views import count_saved_epochs
 
-__all__ = ["Audited", "AuditedRung", "audit", "format_audit", "make_audit_spec"]
+__all__ = ["AuditResult", "AuditedRung", "evaluate_audits", "format_audit", "make_audit_spec"]
 
-SURE = 0.95  #: of the intervals
-RESAMPLES = 500
-LEAST = 10  #: audits, for intervals of what the rungs knew and for advice
-TOP, KEPT = 0.25, 0.9  #: a rung is late enough if its better half holds KEPT of the TOP at the end
+CONFIDENCE = 0.95  #: level of the intervals
+RESAMPLES = 500  #: draws of the bootstrap
+LEAST = 10  #: fewest audits for intervals of the rungs, and for advice
+TOP, RETAINED = (
+    0.25,
+    0.9,
+)  #: a rung is late enough if its better half holds RETAINED of TOP
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedRung:
-    """What a rung knew of the end."""
+    """How well the losses at a rung predict the losses at the last epoch."""
 
-    epoch: int
-    correlation: float  #: Spearman's, between the loss here and at the last epoch
-    low: float
-    high: float
-    kept: float  #: of the best quarter at the end, the share that is in the better half here
-    kept_low: float  #: of its interval; all ends are NaN with fewer audits than LEAST
-    kept_high: float
+    epoch: int  #: the rung
+    correlation: float  #: Spearman's, between the loss at the rung and at the last epoch
+    low: float  #: low end of the correlation's interval; NaN with fewer audits than LEAST
+    high: float  #: high end of the correlation's interval
+    retained: float  #: share of the best quarter at the end that is in the rung's better half
+    retained_low: float  #: low end of that share's interval; NaN with fewer audits than LEAST
+    retained_high: float  #: high end of that share's interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
-    """The answer."""
+class AuditResult:
+    """What the audits say about a run's pruning."""
 
-    audits: int  #: trained to the end, or until they diverged
-    left_behind: int  #: trials that they stand for
+    audits: int  #: audited trials that were trained to the end, or until they diverged
+    left_behind: int  #: trials that the audited ones stand for
     complete: int  #: trials that pruning let through to the end
-    better: int  #: audits that beat the run's best model: false kills
-    low: float  #: of the rate's exact interval (Clopper & Pearson 1934)
-    high: float
+    better: int  #: audited trials that became better than the run's best model: false kills
+    low: float  #: low end of the exact interval of better / audits (Clopper & Pearson 1934)
+    high: float  #: high end of that interval
     saved: int  #: epochs that pruning saved
-    whole: int  #: epochs that all trials would have needed
+    whole: int  #: epochs that all trials would have needed without pruning
     rungs: tuple[AuditedRung, ...]
-    grace: int | None  #: from this rung on each one is surely late enough, if one is
-    max_epochs: int  #: of one audit
-    promoted: int  #: audits that do not count: the run went on with what they repeat
-    grown: bool  #: whether trials were left behind after some audits had been drawn
+    grace: int | None  #: first rung from which on all are surely late enough; None without one
+    max_epochs: int  #: epochs of one audited trial
+    promoted: int  #: audited trials that do not count: the run itself trained them on later
+    grown: bool  #: whether trials were left behind after audits had been drawn
 
 
 def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
-    """The spec of a run that trains some of those that pruning left behind, as they would have.
+    """The spec of a run that trains some of the trials that pruning left behind, with their seeds.
 
     Raises:
         RunError: If nothing was left behind, or the epochs do not suffice for one.
@@ -81,37 +84,37 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
     if count == 0:
         raise RunError(
             f"an audit needs at least the {spec.max_epochs} epochs of one trial, "
-            f"got --total-epochs {epochs}"
+            f"got `epochs={epochs}`"
         )
     chosen = left.head(count)
-    given = tuple(
+    configs = tuple(
         run.space.check(read_trial_config(run, t), source="audit") for t in chosen["trial"]
     )
     seeds = tuple(int(seed) for seed in chosen["seed"])
     return make_repeat_spec(
-        spec, run, SearchSpec(method="audit", initial_configs=given, initial_seeds=seeds)
+        spec, run, SearchSpec(method="audit", initial_configs=configs, initial_seeds=seeds)
     )
 
 
-def audit(spec: Spec, run: Run, audits: Run) -> Audited:
-    """What the audits say of the run's pruning.
+def evaluate_audits(spec: Spec, run: Run, audits: Run) -> AuditResult:
+    """Judge a run's pruning by its audited trials.
 
     Args:
-        spec: Of the run.
-        run: The search.
-        audits: Its own audits, or a run of `make_audit_spec`'s.
+        spec: The run's spec.
+        run: The run.
+        audits: The run's own audits, or a run of the spec that `make_audit_spec` made.
 
     Raises:
         RunError: If no audit has come to its end yet, or they are another run's.
     """
     left_behind = run.trials["status"].isin(LEFT_BEHIND)
-    waiting, known = set(_drawn(run, run.trials[left_behind])), set(_drawn(run, run.trials))
+    waiting, all_trials = set(_drawn(run, run.trials[left_behind])), set(_drawn(run, run.trials))
     repeated = _drawn(run, audits.trials)
     others = differences(replace(read_run_spec(audits.folder), search=spec.search), spec)
-    if others or not known.issuperset(repeated):
+    if others or not all_trials.issuperset(repeated):
         raise RunError(
             f"{audits.folder}: needs audits of {run.folder}, got trials that it never had; "
-            f"give another folder with --out"
+            f"give another folder with `out`"
         )
     ended = audits.trials["status"].isin([Status.COMPLETED, Status.DIVERGED])
     counts = np.array([who in waiting for who in repeated], bool)
@@ -128,9 +131,9 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     weights = np.repeat([left / len(tried), 1.0], [len(tried), len(through)])
     best = compute_losses(run, run.epochs).min()
     better = int((of_audits.min(axis=1) < best).sum())
-    interval = binomtest(better, len(tried)).proportion_ci(SURE, method="exact")
+    interval = binomtest(better, len(tried)).proportion_ci(CONFIDENCE, method="exact")
     rungs = tuple(_rung(epoch, curves, weights, len(tried)) for epoch in spec.search.rungs[:-1])
-    return Audited(
+    return AuditResult(
         audits=len(tried),
         left_behind=left,
         complete=len(through),
@@ -147,32 +150,32 @@ def audit(spec: Spec, run: Run, audits: Run) -> Audited:
     )
 
 
-def format_audit(found: Audited) -> list[str]:
-    """For a person."""
-    rate = found.better / found.audits
+def format_audit(result: AuditResult) -> list[str]:
+    """Lines for a person."""
+    rate = result.better / result.audits
     lines = [
-        f"{found.audits} of the {found.left_behind} trials that pruning left behind were trained "
+        f"{result.audits} of the {result.left_behind} trials that pruning left behind were trained "
         f"to the end",
         "",
-        f"  false kills  {found.better} of {found.audits} came to beat the best model: "
-        f"{rate:.0%} ({found.low:.0%} to {found.high:.0%})",
-        f"  saved        {found.saved:,} epochs of {found.whole:,}: "
-        f"{found.saved / found.whole:.0%}",
+        f"  false kills  {result.better} of {result.audits} came to beat the best model: "
+        f"{rate:.0%} ({result.low:.0%} to {result.high:.0%})",
+        f"  saved        {result.saved:,} epochs of {result.whole:,}: "
+        f"{result.saved / result.whole:.0%}",
         "",
         "  rung      rank correlation with the end  of the best quarter, in the better half here",
     ]
-    for r in found.rungs:
-        told, kept = f"{r.correlation:.2f}", f"{r.kept:.0%}"
-        if found.audits >= LEAST:
-            told += f" ({r.low:.2f} to {r.high:.2f})"
-            kept += f" ({r.kept_low:.0%} to {r.kept_high:.0%})"
-        lines.append(f"  epoch {r.epoch:<4}{told:>29}  {kept}")
-    lines += ["", _advice(found)]
-    if found.promoted:
+    for r in result.rungs:
+        correlation, retained = f"{r.correlation:.2f}", f"{r.retained:.0%}"
+        if result.audits >= LEAST:
+            correlation += f" ({r.low:.2f} to {r.high:.2f})"
+            retained += f" ({r.retained_low:.0%} to {r.retained_high:.0%})"
+        lines.append(f"  epoch {r.epoch:<4}{correlation:>29}  {retained}")
+    lines += ["", _advice(result)]
+    if result.promoted:
         lines.append(
-            f"note: {found.promoted} more do not count: the run went on with what they repeat"
+            f"note: {result.promoted} more do not count: the run went on with what they repeat"
         )
-    if found.grown:
+    if result.grown:
         lines.append(
             "note: some trials were left behind after audits had been drawn; "
             "the audits speak for the earlier ones more"
@@ -180,37 +183,39 @@ def format_audit(found: Audited) -> list[str]:
     return lines
 
 
-def _advice(found: Audited) -> str:
-    epochs = 2 * max(found.audits, LEAST) * found.max_epochs
+def _advice(result: AuditResult) -> str:
+    epochs = 2 * max(result.audits, LEAST) * result.max_epochs
     more = f"; --total-epochs {epochs} --out FOLDER trains more"
-    more = more if found.audits < found.left_behind else ""
-    kept = f"{KEPT:.0%} of the trials that end in the best quarter"
-    if found.audits < LEAST:
-        few = f"{found.audits} of at least {LEAST}"
+    more = more if result.audits < result.left_behind else ""
+    retained = f"{RETAINED:.0%} of the trials that end in the best quarter"
+    if result.audits < LEAST:
+        few = f"{result.audits} of at least {LEAST}"
         return f"too few audits to tell which grace period ({few}){more}"
-    if found.grace is not None:
-        grace = f"{found.grace} epoch{'s' * (found.grace != 1)}"
-        return f"the data speak for a grace period of {grace}: the better half surely holds {kept}"
-    if all(r.kept_high < KEPT for r in found.rungs):
-        return f"no rung's better half holds {kept}: the data speak for a longer grace period"
-    return f"the audits do not tell from which rung on the better half holds {kept}{more}"
+    if result.grace is not None:
+        grace = f"{result.grace} epoch{'s' * (result.grace != 1)}"
+        return (
+            f"the data speak for a grace period of {grace}: the better half surely holds {retained}"
+        )
+    if all(r.retained_high < RETAINED for r in result.rungs):
+        return f"no rung's better half holds {retained}: the data speak for a longer grace period"
+    return f"the audits do not tell from which rung on the better half holds {retained}{more}"
 
 
 def _drawn(run: Run, trials: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """What a trial has in common with its audit, wherever the runs lie: its seed and its config."""
+    """For each trial what it has in common with its audit: its seed and its configuration."""
     names = ["seed", *(f"config_{name}" for name in run.space.names)]
     rows = trials.reindex(columns=names).itertuples(index=False)
     return [tuple(None if pd.isna(value) else value for value in row) for row in rows]
 
 
 def _grace(rungs: tuple[AuditedRung, ...]) -> int | None:
-    """The first of the last rungs that all are late enough; NaN is not."""
-    late = itertools.takewhile(lambda r: r.kept_low >= KEPT, reversed(rungs))
+    """The first rung from which on all rungs are late enough; an interval of NaN is not enough."""
+    late = itertools.takewhile(lambda r: r.retained_low >= RETAINED, reversed(rungs))
     return min((r.epoch for r in late), default=None)
 
 
 def _curves(run: Run, trials: pd.Series[int], epochs: int) -> Array:
-    """Losses, shape (trials, epochs); inf from where a trial has none."""
+    """Losses, shape (trials, epochs); infinite after a trial's last epoch."""
     rows = run.epochs[run.epochs["trial"].isin(trials)]
     table = rows.assign(loss=compute_losses(run, rows)).pivot(
         index="trial", columns="epoch", values="loss"
@@ -223,50 +228,50 @@ def _rung(epoch: int, curves: Array, weights: Array, audits: int) -> AuditedRung
     here, end = curves[:, epoch - 1], curves[:, -1]
     top = _places(end, weights) <= TOP
     better = _places(here, weights) <= 0.5
-    kept = float(weights[top & better].sum() / max(weights[top].sum(), 1e-12))
-    between = kept_between = (float("nan"), float("nan"))
+    retained = float(weights[top & better].sum() / max(weights[top].sum(), 1e-12))
+    between = retained_between = (float("nan"), float("nan"))
     if audits >= LEAST and top.any():
         between = _resampled(here, end, weights, audits, np.random.default_rng(epoch))
-        kept_between = _share_between(kept, weights[top])
+        retained_between = _share_between(retained, weights[top])
     return AuditedRung(
         epoch=epoch,
         correlation=_correlation(here, end, weights),
         low=between[0],
         high=between[1],
-        kept=kept,
-        kept_low=kept_between[0],
-        kept_high=kept_between[1],
+        retained=retained,
+        retained_low=retained_between[0],
+        retained_high=retained_between[1],
     )
 
 
 def _resampled(
     here: Array, end: Array, weights: Array, audits: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """The correlation's interval, by a bootstrap within the two strata."""
+    """Interval of the correlation, by a bootstrap within the two strata."""
     drawn = []
     for _ in range(RESAMPLES):
         strata = (0, audits), (audits, len(here))
         i = np.concatenate([rng.integers(a, b, size=b - a) for a, b in strata if b > a])
         drawn.append(_correlation(here[i], end[i], weights[i]))
-    low, high = np.nanquantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
 def _share_between(share: float, weights: Array) -> tuple[float, float]:
-    """The exact interval of a weighted share, of as many trials as the weights are worth.
+    """Exact interval of a weighted share, with the effective number of trials.
 
-    Kish 1965: (sum of w)^2 / sum of w^2 of equal weight; Korn & Graubard 1998 put it into Clopper
-    and Pearson's interval. A bootstrap of a few that are all kept would have no width.
+    That number is (sum of w)^2 / sum of w^2 (Kish 1965); Korn & Graubard 1998 put it into Clopper
+    and Pearson's interval. A bootstrap of a few trials that are all retained would have no width.
     """
     count = weights.sum() ** 2 / (weights**2).sum()
-    tail, hits = (1 - SURE) / 2, share * count
+    tail, hits = (1 - CONFIDENCE) / 2, share * count
     low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
     high = beta.isf(tail, hits + 1, count - hits) if count - hits > 1e-9 else 1.0
     return float(low), float(high)
 
 
 def _places(values: Array, weights: Array) -> Array:
-    """Where each value stands among all, from 0 to 1; equals share the middle of their places."""
+    """Place of each value among all, from 0 to 1; equal values share the middle of their places."""
     _, number = np.unique(values, return_inverse=True)
     mass = np.bincount(number, weights)
     middle: Array = (np.cumsum(mass) - mass / 2) / mass.sum()
@@ -274,7 +279,7 @@ def _places(values: Array, weights: Array) -> Array:
 
 
 def _correlation(a: Array, b: Array, weights: Array) -> float:
-    """Spearman's: Pearson's of the places; NaN where all are equal."""
+    """Spearman's correlation: Pearson's of the places; NaN where all values are equal."""
     x, y = _places(a, weights), _places(b, weights)
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     spread = np.sqrt((weights @ x**2) * (weights @ y**2))

@@ -11,42 +11,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from orchestrator.errors import SpecError
 from orchestrator.runtime.pool import EPOCH_TIMEOUT, InlinePool, Pool
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.trainer import Job
+from orchestrator.search.budget import Budget
+from pipelines.see.formatting import parse_duration
 
-__all__ = ["ExecutionOptions", "Workers", "stopped_by_signals"]
+__all__ = [
+    "ExecutionOptions",
+    "Workers",
+    "make_budget",
+    "parse_seconds",
+    "require_at_least",
+    "stopped_by_signals",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionOptions:
-    """Where a session's trials are trained; may differ from session to session."""
+    """Where a session's trials are trained; may differ from session to session.
+
+    Raises:
+        SpecError: If two of them exclude each other; the message names Python's arguments.
+    """
 
     pool: str = "ray"  #: ray | inline
-    workers: int | None = None  #: one for each processor of the cluster, unless given
-    address: str | None = None  #: of a Ray cluster; None = one of our own, on this machine
-    epoch_timeout: float = EPOCH_TIMEOUT  #: seconds until a trial's first report
-    mirror: str | None = None  #: a second place for the run's folder: a folder or a URI
+    workers: int | None = None  #: number of workers; None = one for each processor of the cluster
+    address: str | None = None  #: a Ray cluster to join; None = start one on this machine
+    epoch_timeout: float | None = None  #: seconds until a trial's first report; None = the pool's
+    mirror: str | None = None  #: a folder or a URI that receives a copy of the run's folder
+
+    def __post_init__(self) -> None:
+        if self.pool not in ("ray", "inline"):
+            raise SpecError(f'`pool` needs "ray" or "inline", got {self.pool!r}')
+        require_at_least(1, workers=self.workers)
+        if self.pool != "inline":
+            return
+        if self.epoch_timeout is not None:
+            raise SpecError('`epoch_timeout` needs workers that can be killed; take `pool="ray"`')
+        if self.workers not in (None, 1):
+            raise SpecError(
+                f'`pool="inline"` has one worker, this process; got `workers={self.workers}`'
+            )
+        if self.address is not None:
+            raise SpecError(
+                '`pool="inline"` has no cluster; leave `address` out, or take `pool="ray"`'
+            )
+
+
+def make_budget(time: str | float | None, trials: int | None, epochs: int | None) -> Budget:
+    """What a session may use, as a user writes it: "60s" or seconds, trials, epochs of all trials.
+
+    Raises:
+        SpecError: If a value cannot be read, or is too small; the message names its argument.
+    """
+    require_at_least(1, trials=trials, epochs=epochs)
+    return Budget(seconds=parse_seconds(time, "time"), trials=trials, epochs=epochs)
+
+
+def parse_seconds(value: str | float | None, argument: str) -> float | None:
+    """The seconds of "60s", "10m" or "2h", or of a number of seconds; None stays None.
+
+    Raises:
+        SpecError: If it is none of these, or not above 0; the message names the argument.
+    """
+    return None if value is None else parse_duration(str(value), f"`{argument}`")
+
+
+def require_at_least(least: int, **arguments: int | None) -> None:
+    """Refuse a number that is too small.
+
+    Raises:
+        SpecError: Naming the argument and its value.
+    """
+    for name, value in arguments.items():
+        if value is not None and value < least:
+            raise SpecError(f"`{name}` needs at least {least}, got {value}")
 
 
 class Workers:
-    """Brings up the workers; Ray starts in a thread of its own while the data is read.
+    """Brings up the workers; Ray starts in a separate thread while the data is read.
 
     That thread stays until the end: Linux kills a child when the thread that forked it ends
     (PR_SET_PDEATHSIG, which Ray sets on its processes), not only when its process does.
     """
 
-    def __init__(self, crew: ExecutionOptions) -> None:
-        self._crew = crew
+    def __init__(self, options: ExecutionOptions) -> None:
+        self._options = options
         self._failed: Exception | None = None
         self._joined = False
         self._connected = threading.Event()
         self._again: SimpleQueue[bool] = SimpleQueue()  # start Ray once more, or leave
-        if crew.pool == "ray":
+        if options.pool == "ray":
             threading.Thread(target=self._stay_connected, daemon=True).start()
 
     def _stay_connected(self) -> None:
-        _prepare_environment(joining=self._crew.address is not None)
+        _prepare_environment(joining=self._options.address is not None)
         self._connect()
         while self._again.get():
             self._disconnect()
@@ -56,7 +117,7 @@ class Workers:
         from orchestrator.runtime.ray.cluster import connect  # half a second, and not needed inline
 
         try:
-            connect(self._crew.address, cpus=self._crew.workers)
+            connect(self._options.address, cpus=self._options.workers)
             self._joined = True
         except Exception as e:
             self._failed = e  # raised again where it is waited for
@@ -69,7 +130,7 @@ class Workers:
         self._joined = False
 
     def revive(self) -> None:
-        """Start a Ray of our own again, whose processes have died.
+        """Start the local Ray again after its processes have died.
 
         Raises:
             InputError: If it cannot be started.
@@ -79,33 +140,33 @@ class Workers:
         self.wait()
 
     def wait(self) -> None:
-        """Until Ray is there.
+        """Wait until Ray is there.
 
         Raises:
-            InputError: If nobody answers at the address.
+            InputError: If no cluster answers at the address.
         """
-        if self._crew.pool == "ray":
+        if self._options.pool == "ray":
             self._connected.wait()
         if self._failed is not None:
             raise self._failed
 
     def pool(self, job: Job) -> Pool:
-        """The pool the user asked for."""
-        if self._crew.pool == "inline":
+        """Make the pool that the options name."""
+        if self._options.pool == "inline":
             return InlinePool(job)
         self.wait()
         from orchestrator.runtime.ray.pool import RayPool
 
         return RayPool(
             job,
-            workers=self._crew.workers,
-            epoch_timeout=self._crew.epoch_timeout,
-            revive=None if self._crew.address else self.revive,
+            workers=self._options.workers,
+            epoch_timeout=self._options.epoch_timeout or EPOCH_TIMEOUT,
+            revive=None if self._options.address else self.revive,
         )
 
     def close(self) -> None:
-        """Leave the cluster, and end it if it was ours."""
-        if self._crew.pool == "ray":
+        """Leave the cluster; a local one that was started here ends."""
+        if self._options.pool == "ray":
             self._connected.wait()
             if self._joined:
                 self._disconnect()
@@ -113,13 +174,13 @@ class Workers:
 
 
 def _prepare_environment(*, joining: bool) -> None:
-    """What Ray reads from the environment when it is imported; what the user has set stays."""
+    """Set what Ray reads from the environment when it is imported; the user's settings stay."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of 2.60
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not joining:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        for figures in ("RAY_enable_metrics_collection", "RAY_task_events_report_interval_ms"):
-            os.environ.setdefault(figures, "0")  # for Ray's dashboard, which does not run
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        for setting in ("RAY_enable_metrics_collection", "RAY_task_events_report_interval_ms"):
+            os.environ.setdefault(setting, "0")  # for Ray's dashboard, which does not run
     if joining and (Path.home() / ".ray" / "auth_token").exists():
         # `ray start` turns token authentication on where it finds this file; a driver that is
         # given an address does not, and then waits in vain
@@ -128,15 +189,15 @@ def _prepare_environment(*, joining: bool) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals(session: Session) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: stop cleanly, keep everything. Ctrl-C twice: at once."""
+    """Stop the session at a signal: cleanly at the first Ctrl-C or SIGTERM, at once at a second."""
 
     def stop(number: int, _: object) -> None:
         if session.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         session.stopping = f"stopped by {signal.Signals(number).name}"
 
-    mine = threading.current_thread() is threading.main_thread()  # others get no signals
-    numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
+    is_main = threading.current_thread() is threading.main_thread()  # others get no signals
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield

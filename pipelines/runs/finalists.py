@@ -1,8 +1,8 @@
 """`caviar finalists`: the best configurations of a run, trained again on fresh random numbers.
 
-Of many noisy results the best one looks better than it is. So the few best configurations are
-trained with several seeds that no decision has seen, on the same split of the data; their means
-say which of them is best, which cannot be told from it, and how optimistic the search was.
+The best of many noisy results looks better than it is. So the few best configurations are trained
+with several seeds that no decision has seen, on the same split of the data. Their means say which
+one is best, which ones cannot be distinguished from it, and how optimistic the search was.
 """
 
 from __future__ import annotations
@@ -25,33 +25,38 @@ from pipelines.see.run import Run
 from pipelines.see.summary import describe_best
 from trainers.training.metrics import find_metric
 
-__all__ = ["Finalist", "finalists", "format_finalists", "make_finalists_spec", "make_repeat_spec"]
+__all__ = [
+    "Finalist",
+    "format_finalists",
+    "make_finalists_spec",
+    "make_repeat_spec",
+    "rank_finalists",
+]
 
 FRESH = 2**40  #: the number of the first fresh seed: no run has as many trials
-SURE = 0.95  #: of the intervals
+CONFIDENCE = 0.95  #: level of the intervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalist:
-    """One configuration; figures are the metric's, the best epoch of each training counts."""
+    """One configuration that was trained again; the best epoch of each training counts."""
 
-    rank: int  #: in the search, from 1
-    values: tuple[float, ...]  #: one a seed that had a result
-    missing: int  #: seeds without one: diverged or failed at once, or not trained yet
-    mean: float
-    low: float  #: of the mean's interval; NaN with a single seed
-    high: float
-    tied: bool  #: the best one's paired differences to it do not exclude zero
+    rank: int  #: place in the search, from 1
+    values: tuple[float, ...]  #: the metric for each seed that had a result
+    missing: int  #: seeds without a result: diverged or failed at once, or not trained yet
+    mean: float  #: mean of the values
+    low: float  #: low end of the mean's interval; NaN with a single seed
+    high: float  #: high end of the mean's interval
+    tied: bool  #: whether the paired differences to the best one do not exclude zero
 
 
 def make_repeat_spec(spec: Spec, run: Run, search: SearchSpec) -> Spec:
     """The spec of a run that trains given configurations of another, on its data and its split."""
-    kept = {
-        name: getattr(spec.search, name)
-        for name in ("explode_above", "retries", "state_budget_bytes")
+    inherited = {
+        name: getattr(spec.search, name) for name in ("explode_above", "retries", "state_budget")
     }
     whole = replace(
-        search, sampler="none", pruning="none", zooms=0, rungs=(spec.max_epochs,), **kept
+        search, sampler="none", pruning="none", zooms=0, rungs=(spec.max_epochs,), **inherited
     )
     return replace(spec, parent_run=str(run.folder.absolute()), search=whole)
 
@@ -74,7 +79,7 @@ def make_finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     return make_repeat_spec(spec, run, search)
 
 
-def finalists(run: Run) -> list[Finalist]:
+def rank_finalists(run: Run) -> list[Finalist]:
     """The configurations of a finalists' run, the best mean first."""
     o = run.objective
     losses = compute_losses(run, run.epochs).groupby(run.epochs["trial"]).min()
@@ -86,18 +91,18 @@ def finalists(run: Run) -> list[Finalist]:
             "loss": losses.reindex(by_trial.index).replace(np.inf, np.nan).astype(float),
         }
     ).pivot(index="seed", columns="kind", values="loss")
-    found = []
+    results = []
     order = [
         int(k) for k in rank_epochs(run)["trial"].map(kinds).unique()
     ]  # ties as best/ breaks them
     whole = table.loc[:, table.notna().all()]
     leader = next((kind for kind in order if kind in whole), None)
     for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
-        own = table[kind].dropna().to_numpy()
-        centre, reach = _interval(own)
-        values = tuple(o.value(float(loss)) for loss in own)
+        values_of_kind = table[kind].dropna().to_numpy()
+        centre, reach = _interval(values_of_kind)
+        values = tuple(o.value(float(loss)) for loss in values_of_kind)
         low, high = sorted((o.value(centre - reach), o.value(centre + reach)))
-        found.append(
+        results.append(
             Finalist(
                 rank=kind + 1,
                 values=values,
@@ -108,56 +113,59 @@ def finalists(run: Run) -> list[Finalist]:
                 tied=kind in whole and _tied((table[kind] - table[leader]).to_numpy()),
             )
         )
-    return sorted(found, key=lambda f: f.missing > 0)
+    return sorted(results, key=lambda f: f.missing > 0)
 
 
-def format_finalists(run: Run, parent: Run | None, found: Sequence[Finalist]) -> list[str]:
-    """For a person."""
-    seeds, plural = len(found[0].values) + found[0].missing, "s" * (len(found) != 1)
+def format_finalists(run: Run, parent: Run | None, ranking: Sequence[Finalist]) -> list[str]:
+    """Lines for a person."""
+    seeds, plural = len(ranking[0].values) + ranking[0].missing, "s" * (len(ranking) != 1)
     metric = find_metric(run.objective.metric)
     bounds = metric.bounds if metric else (-np.inf, np.inf)  # Student's interval knows none
     lines = [
-        f"the best {len(found)} configuration{plural}, each trained again with "
+        f"the best {len(ranking)} configuration{plural}, each trained again with "
         f"{seeds} fresh seed{'s' * (seeds != 1)}",
         "",
         f"  {run.objective!s:>20}  {'95 % of the mean':>18}  in the search",
     ]
-    for i, f in enumerate(found):
+    for i, f in enumerate(ranking):
         low, high = np.clip([f.low, f.high], *bounds)
         between = "" if np.isnan(low) else f"{format_number(low)} to {format_number(high)}"
-        told = "best" if i == 0 else "tied with the best" if f.tied else ""
+        verdict = "best" if i == 0 else "tied with the best" if f.tied else ""
         if f.missing:
-            told = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
+            verdict = f"no result with {f.missing} of {seeds} seed{'s' * (seeds != 1)}"
         lines.append(
-            f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {told}".rstrip()
+            f"  {format_number(f.mean):>20}  {between:>18}  place {f.rank:<7} {verdict}".rstrip()
         )
-    own = next(f for f in found if f.rank == 1)
-    if parent is not None and len(ranked := rank_epochs(parent)) and own.values:
-        said = float(ranked.iloc[0][run.objective.metric])
-        better = (said - own.mean) * (1 if run.objective.maximize else -1)
+    first = next(f for f in ranking if f.rank == 1)
+    if parent is not None and len(ranked := rank_epochs(parent)) and first.values:
+        claimed = float(ranked.iloc[0][run.objective.metric])
+        excess = (claimed - first.mean) * (1 if run.objective.maximize else -1)
+        bias = f"{abs(excess):.2g} too {'good' if excess >= 0 else 'bad'}"
         lines += [
             "",
-            f"the search said {format_number(said)} of its best; with fresh seeds it comes to "
-            f"{format_number(own.mean)}: {abs(better):.2g} too {'good' if better >= 0 else 'bad'}",
+            f"the search said {format_number(claimed)} of its best; with fresh seeds it comes to "
+            f"{format_number(first.mean)}: {bias}",
         ]
     chosen = describe_best(run)
     if chosen is not None and chosen["test"]:
-        told = ", ".join(f"{name} {format_number(value)}" for name, value in chosen["test"].items())
-        lines.append(f"on the test split, which chose nothing, the best one has {told}")
+        metrics = ", ".join(
+            f"{name} {format_number(value)}" for name, value in chosen["test"].items()
+        )
+        lines.append(f"on the test split, which chose nothing, the best one has {metrics}")
     if chosen is not None and chosen["model"]:
         lines.append(f"model    {chosen['model']} (trial {chosen['trial']})")
     return lines
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """The mean, and how far Student's interval reaches on either side."""
+    """Mean of the values, and the reach of Student's interval on either side."""
     if len(values) < 2:
         return float(values.mean()) if len(values) else float("nan"), float("nan")
-    reach = stats.t.ppf((1 + SURE) / 2, len(values) - 1) * stats.sem(values)
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return float(values.mean()), float(reach)
 
 
 def _tied(differences: np.ndarray) -> bool:
-    """Whether paired differences to the best leave room for none; one pair leaves room."""
+    """Whether paired differences to the best one do not exclude zero; a single pair does not."""
     centre, reach = _interval(differences)
     return bool(np.isnan(reach) or centre <= reach)

@@ -16,24 +16,24 @@ from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.simulate import SimulationResult, simulate
 from pipelines.data.prepare import PreparedData
+from pipelines.runs.from_spec import make_search
 from pipelines.runs.spec import Spec
-from pipelines.runs.specs import make_search
 from pipelines.see.formatting import format_duration
 
-__all__ = ["Cost", "expected", "format_plan", "measure_cost"]
+__all__ = ["Cost", "format_plan", "measure_cost", "simulate_budget"]
 
 SAMPLES = 12  #: configurations trained for an epoch to learn what one costs
-SAMPLE_SECONDS = 5.0  #: for all of them, about
-MOST_SIMULATED = 2_000  #: trials; what lies beyond is scaled up
-ROW_BYTES = 160  #: of Parquet for an epoch and its share of events, measured on digits
+SAMPLE_SECONDS = 5.0  #: no further configuration is trained after this time
+MOST_SIMULATED = 2_000  #: trials to simulate; the counts of a larger run are scaled up
+ROW_BYTES = 160  #: bytes of Parquet for an epoch and its share of events, measured on digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What an epoch costs, over sampled configurations."""
 
-    epoch_seconds: tuple[float, ...]
-    state_bytes: tuple[int, ...]
+    epoch_seconds: tuple[float, ...]  #: duration of the first epoch of each configuration
+    state_bytes: tuple[int, ...]  #: size of the checkpoint after it
 
 
 def measure_cost(spec: Spec, job: Job) -> Cost:
@@ -60,84 +60,82 @@ def measure_cost(spec: Spec, job: Job) -> Cost:
     return Cost(epoch_seconds=tuple(seconds), state_bytes=tuple(sizes))
 
 
-def expected(
-    spec: Spec, added: Budget, cost: Cost, *, workers: int
+def simulate_budget(
+    spec: Spec, budget: Budget, cost: Cost, *, workers: int
 ) -> tuple[SimulationResult, float]:
-    """A simulated run under this budget, and by how much its counts are to be multiplied.
+    """A simulated run under this budget, and the factor that its counts have to be multiplied by.
 
-    Made-up learning curves and measured epochs; a large run is simulated as a smaller one of the
-    same shape.
+    The learning curves are synthetic, the durations of epochs are measured ones. A large run is
+    simulated as a smaller one of the same shape.
     """
     mean = float(np.mean(cost.epoch_seconds)) if cost.epoch_seconds else 1.0
     limits = [
-        float(added.trials) if added.trials else np.inf,
-        added.epochs / 2 if added.epochs else np.inf,
-        added.seconds * workers / mean / 2 if added.seconds else np.inf,
+        float(budget.trials) if budget.trials else np.inf,
+        budget.epochs / 2 if budget.epochs else np.inf,
+        budget.seconds * workers / mean / 2 if budget.seconds else np.inf,
     ]
     scale = max(min(limits) / MOST_SIMULATED, 1.0)
-    budget = Budget(
-        seconds=added.seconds / scale if added.seconds else None,
-        trials=max(int(added.trials / scale), 1) if added.trials else None,
-        epochs=max(int(added.epochs / scale), 1) if added.epochs else None,
+    scaled = Budget(
+        seconds=budget.seconds / scale if budget.seconds else None,
+        trials=max(int(budget.trials / scale), 1) if budget.trials else None,
+        epochs=max(int(budget.epochs / scale), 1) if budget.epochs else None,
     )
-    search = make_search(spec)
-    sampled = cost.epoch_seconds or (1.0,)
-    found = simulate(
-        search,
-        budget=budget,
+    durations = cost.epoch_seconds or (1.0,)
+    result = simulate(
+        make_search(spec),
+        budget=scaled,
         workers=workers,
-        epoch_seconds=lambda a: sampled[a.trial % len(sampled)],
+        epoch_seconds=lambda a: durations[a.trial % len(durations)],
     )
-    return found, scale
+    return result, scale
 
 
 def format_plan(
-    spec: Spec, data: PreparedData, added: Budget, cost: Cost, *, workers: int
+    spec: Spec, data: PreparedData, budget: Budget, cost: Cost, *, workers: int
 ) -> list[str]:
-    """Trials x rungs x epochs, time and disk."""
-    if added.unlimited:
-        added = Budget(seconds=DEFAULT_SECONDS)
-    found, scale = expected(spec, added, cost, workers=workers)
-    trials, epochs = round(found.trials * scale), round(found.epochs * scale)
-    each = sorted(cost.epoch_seconds)
-    reached = "  ".join(f"{round(n * scale)} to epoch {e}" for e, n in found.reached.items())
+    """Lines for a person: data, rungs, budget, and the trials, epochs, time and disk it takes."""
+    if budget.unlimited:
+        budget = Budget(seconds=DEFAULT_SECONDS)
+    result, scale = simulate_budget(spec, budget, cost, workers=workers)
+    trials, epochs = round(result.trials * scale), round(result.epochs * scale)
+    durations = sorted(cost.epoch_seconds)
+    reached = "  ".join(f"{round(n * scale)} to epoch {e}" for e, n in result.reached.items())
     states = np.mean(cost.state_bytes) * trials if cost.state_bytes else 0.0
-    disk = ROW_BYTES * epochs + min(states, spec.search.state_budget_bytes)
+    disk = ROW_BYTES * epochs + min(states, spec.search.state_budget)
     d = data.data
     outputs = f"{d.outputs} classes" if data.task == "classification" else "a number"
     return [
         f"data      {len(d.x_train)} rows to train, {len(d.x_validation)} to validate, "
         f"{len(data.x_test)} to test; {d.x_train.shape[1]} inputs; {outputs}",
         f"decides   validation {spec.metric}",
-        f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_rule(spec)}",
-        f"budget    {_budget(added)}, {workers} workers",
-        f"an epoch  {format_duration(float(np.median(each)))} "
-        f"({format_duration(each[0])} to {format_duration(each[-1])}, "
-        f"{len(each)} configurations tried)",
-        f"about     {trials} trials, {epochs} epochs, {format_duration(found.seconds * scale)}",
+        f"rungs     {', '.join(map(str, spec.search.rungs))} epochs, {_describe_pruning(spec)}",
+        f"budget    {_describe_budget(budget)}, {workers} workers",
+        f"an epoch  {format_duration(float(np.median(durations)))} "
+        f"({format_duration(durations[0])} to {format_duration(durations[-1])}, "
+        f"{len(durations)} configurations tried)",
+        f"about     {trials} trials, {epochs} epochs, {format_duration(result.seconds * scale)}",
         f"          {reached}",
-        f"disk      up to {disk / 1e6:.0f} MB, most of it states of trials that wait",
+        f"disk      up to {disk / 1e6:.0f} MB, most of it checkpoints of paused trials",
     ]
 
 
-def _rule(spec: Spec) -> str:
-    third = f"about 1/{spec.search.eta} goes on at each"
+def _describe_pruning(spec: Spec) -> str:
+    best = f"about 1/{spec.search.eta} is promoted at each"
     rules = {
-        "shares": "all get like shares of the epochs; who may improve most goes on",
-        "asha": third,
-        "hyperband": third,
-        "median": "whoever is worse than the median is given up",
-        "none": "everyone goes on",
+        "shares": "each gets an equal share of the epochs; the trials that may improve most go on",
+        "asha": best,
+        "hyperband": best,
+        "median": "a trial that is worse than the median is stopped",
+        "none": "all trials go on",
     }
     return rules[spec.search.pruning] if len(spec.search.rungs) > 1 else "no pruning"
 
 
-def _budget(added: Budget) -> str:
-    told = [
-        format_duration(added.seconds) if added.seconds else "",
-        f"{added.trials} trials" if added.trials else "",
-        f"{added.epochs} epochs" if added.epochs else "",
+def _describe_budget(budget: Budget) -> str:
+    limits = [
+        format_duration(budget.seconds) if budget.seconds else "",
+        f"{budget.trials} trials" if budget.trials else "",
+        f"{budget.epochs} epochs" if budget.epochs else "",
     ]
-    return " or ".join(t for t in told if t) + (
-        ", whichever ends first" if len([t for t in told if t]) > 1 else ""
-    )
+    named = [limit for limit in limits if limit]
+    return " or ".join(named) + (", whichever ends first" if len(named) > 1 else "")

@@ -1,4 +1,4 @@
-"""`caviar replay` and `repair`: decide a run again, and keep what is left of a damaged one.
+"""`caviar replay` makes a run's decisions again; `caviar repair` keeps what a damaged run has left.
 
 A repaired log is written beside the old one and then put in its place, table by table; a repair
 that was itself broken off is finished by the next one. The old files stay in damaged-N/.
@@ -23,31 +23,31 @@ from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.reading import TABLES, read_entries, read_intact_parts
 from orchestrator.store.tables import Tables
+from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.runs.older_runs import check_same_version_decided, check_version_can_write
 from pipelines.runs.spec import Spec
-from pipelines.runs.specs import make_search, make_tables
 from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["repair", "replay_run"]
 
-_REPAIRED = ".repaired"  #: where the new tables are made
-_WHOLE = "whole"  #: stands in there once they are all on the disk
+_REPAIRED = ".repaired"  #: folder in which the new tables are made
+_WHOLE = "whole"  #: file in that folder that exists once all tables are on the disk
 
 
 def replay_run(run: Path) -> ReplayResult:
     """Take a run's decisions again; it may be running.
 
     Raises:
-        RunError: If it has no log that can be read.
+        RunError: If it has no log that can be read, or another version took its decisions.
     """
-    spec = read_run_spec(run)
     check_same_version_decided(run)
+    spec = read_run_spec(run)
     with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
         return replay(make_search(spec), read_entries(run, make_tables(spec)))
 
 
 def repair(run: Path) -> str:
-    """Keep all that can be read of a damaged run; what was kept, in words.
+    """Keep all that can be read of a damaged run, and say in words what that was.
 
     Raises:
         RunError: If there is no run, another process writes to it, or it cannot be written to.
@@ -57,12 +57,12 @@ def repair(run: Path) -> str:
     lock = Lock(run)
     try:
         with reporting_write_errors(run):
-            return _repaired(run, spec)
+            return _repair(run, spec)
     finally:
         lock.release()
 
 
-def _repaired(run: Path, spec: Spec) -> str:
+def _repair(run: Path, spec: Spec) -> str:
     fresh = run / _REPAIRED
     if (fresh / _WHOLE).exists():
         _put_in_place(run, fresh)
@@ -96,7 +96,7 @@ def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
 def _write(
     folder: Path, spec: Spec, tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
 ) -> str:
-    """The salvaged log, in a folder of its own."""
+    """Write the salvaged log into a separate folder, and say in words what it holds."""
     for left in sorted(folder.rglob("*"), reverse=True):
         left.rmdir() if left.is_dir() else left.unlink()
     folder.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def _in_order(
 
 
 def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, TrialStarted]:
-    """How trials began, by the table that is derived from the events."""
+    """The start of each trial, from the trials table, which is derived from the events."""
     dimensions = [d.name for d in tables.space.dimensions]
     return {
         row["trial"]: TrialStarted(
@@ -155,7 +155,7 @@ def _stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]]:
 
 
 def _put_in_place(run: Path, fresh: Path) -> Path:
-    """The new tables for the old ones, which are kept."""
+    """Put the new tables in the place of the old ones, and return the folder that keeps the old."""
     taken = [int(p.name.removeprefix("damaged-")) for p in run.glob("damaged-*")]
     half_done = not all((fresh / name).exists() for name in TABLES)
     old = run / f"damaged-{max(taken, default=0) + (not half_done)}"

@@ -1,20 +1,30 @@
-"""What makes a run this run, as a frozen value, and the YAML file it is read from and written to.
+"""What makes a run this run, as a frozen value, and how it is checked and written out.
 
-pydantic stands at the file's edge alone: it checks what a person wrote and builds the dataclasses.
+Each field is declared once, in a dataclass, with its limits and its default. pydantic stands at the
+file's edge alone: the model that checks what a person wrote is built from the dataclass.
 Workers, address, budget and versions are not in here: they may differ when a run goes on.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from annotated_types import Ge, Gt, Lt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import SpecError
@@ -22,32 +32,44 @@ from orchestrator.search.methods import METHODS
 from orchestrator.search.pruning import PRUNINGS
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
 from orchestrator.search.samplers import SAMPLERS
-from orchestrator.search.spec import SearchSpec
-from orchestrator.space.parse import parse_parameter
+from orchestrator.search.spec import ChosenByMethod, InBytes, RegisteredName, SearchSpec, Seed
+from orchestrator.space.parse import OLD_KEYS, parse_parameter
 from orchestrator.space.space import Space
+from pipelines.runs.yaml_text import dump_yaml
 
 __all__ = [
     "DataSpec",
     "Spec",
+    "TaskName",
     "differences",
     "dump_spec",
+    "list_old_names",
     "load_spec",
-    "parse_yaml",
-    "read_yaml",
 ]
+
+TaskName = Literal["classification", "regression"]
+
+Share = Annotated[float, Gt(0), Lt(1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
     """Which data, and how it is split."""
 
-    source: str  #: a built-in name or a path; where it lies may change, the fingerprint may not
-    target: str | None = None  #: the column to predict; the last one unless named
-    test: str | None = None  #: a file with a test set of its own
-    task: str | None = None  #: classification | regression; guessed from the target unless named
-    validation_share: float = 0.15
-    test_share: float = 0.15  #: not used where the data brings its own test set
-    fingerprint: str = ""  #: of the values read, whatever the path
+    #: name of a built-in data set, or a path; the path may change, the fingerprint may not
+    source: str
+    #: the column to predict; None = the last one
+    target: str | None = None
+    #: a file with a separate test set
+    test: str | None = None
+    #: what the target is; None = guessed from its values
+    task: TaskName | None = None
+    #: share of the rows that scores each epoch
+    validation_share: Share = 0.15
+    #: share of the rows for the final test; not used with a separate test set
+    test_share: Share = 0.15
+    #: hash of the values that were read, whatever the path
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +77,22 @@ class Spec:
     """All that makes a run this run."""
 
     data: DataSpec
-    trainer: str  #: import path, package.module:Class
-    metric: (
-        str | None
-    )  #: the one that decides; the trainer's first one that has a goal, unless named
-    seed: int
-    max_epochs: int
-    space: Mapping[str, Any]  #: as written; `parameters` is what it means
-    constraints: tuple[str, ...] = ()  #: what no configuration breaks: `units_2 <= units_1`
-    modules: str | None = None  #: the folder with a user's own trainer; it may move
-    parent_run: str | None = None  #: the run whose configurations these are; it may move
+    #: import path of the trainer's class, package.module:Class
+    trainer: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    #: the metric that decides; None = the trainer's first one that has a goal
+    metric: str | None = None
+    #: the same seed gives the same draws
+    seed: Seed = 0
+    #: the most epochs of one trial
+    max_epochs: Annotated[int, Ge(1)] = 27
+    #: the hyperparameters as written; `parameters` is what they mean
+    space: Mapping[str, Any]
+    #: conditions that every configuration fulfils, such as `units_2 <= units_1`
+    constraints: tuple[str, ...] = ()
+    #: the folder with a user's trainer; it may move
+    modules: str | None = None
+    #: the run whose configurations are trained again here; it may move
+    parent_run: str | None = None
     search: SearchSpec = field(default_factory=SearchSpec)
 
     def parameters(self) -> Space:
@@ -73,180 +101,47 @@ class Spec:
         return Space(parameters, self.constraints)
 
 
-# ---------------------------------------------------------------------- the file's edge
+# ---------------------------------------------------------------------- what a person wrote
+
+#: Keys of `search` in version 0.1, and their names now.
+_OLD_NAMES = {"given": "initial_configs", "given_seeds": "initial_seeds", "width": "max_in_flight"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-4 is a number, and a key that stands twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise SpecError(
-                    f"{self.name}, line {node.value[i][0].start_mark.line + 1}: "
-                    f"{key!r} stands twice; take one out"
-                )
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader would take for a number."""
+def list_old_names(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each key of a spec that is written under its name of version 0.1."""
+    search, space = _section(content, "search"), _section(content, "space")
+    renamed = [(f"search.{old}", new) for old, new in _OLD_NAMES.items() if old in search]
+    renamed += [
+        (f"space.{name}.{old}", new)
+        for name, written in space.items()
+        for old, new in OLD_KEYS.items()
+        if isinstance(written, Mapping) and old in written
+    ]
+    return tuple(f"{old} is called {new} now; the old name still works" for old, new in renamed)
 
 
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),  # YAML 1.1 wants a dot in 1.0e-4
-        list("-+.0123456789"),
-    )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        SpecError: If there is no such file, or no mapping in it.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise SpecError(f"--spec needs a file that can be read, got {path}: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise SpecError(f"{path}: needs to be text in UTF-8, got other bytes") from e
-    return parse_yaml(text, source=str(path))
-
-
-def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
-    """The mapping in a YAML text.
-
-    Raises:
-        SpecError: If it is not YAML, or no mapping, or a key stands twice.
-    """
-    try:
-        loader = _Loader(text)
-        loader.name = source
-        content = loader.get_single_data()
-    except yaml.YAMLError as e:
-        raise SpecError(f"{source}: not YAML: {' '.join(str(e).split())}") from e
-    if content is None:
-        return {}  # nothing but comments: the defaults
-    if not isinstance(content, dict):
-        raise SpecError(f"{source}: needs a mapping such as `max_epochs: 27`, got {content!r}")
-    return content
-
-
-def _size(value: object) -> object:
-    """'2 GB' as bytes."""
-    match = (
-        re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)b\s*", value.lower())
-        if isinstance(value, str)
-        else None
-    )
-    if match is None:
-        return value
-    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _DataModel(_Strict):
-    source: str
-    target: str | None = None
-    test: str | None = None
-    task: Literal["classification", "regression"] | None = None
-    validation_share: float = Field(0.15, gt=0, lt=1)
-    test_share: float = Field(0.15, gt=0, lt=1)
-    fingerprint: str = ""
-
-
-_Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-def _one_of(names: Collection[str]) -> AfterValidator:
-    """Refuse a text that is not one of the names."""
-
-    def check(value: str) -> str:
-        if value not in names:
-            listed = ", ".join(map(repr, names))
-            raise PydanticCustomError("one_of", f"input should be one of {listed}")
-        return value
-
-    return AfterValidator(check)
-
-
-_MethodName = Annotated[str, _one_of(METHODS)]
-_SamplerName = Annotated[str, _one_of(SAMPLERS)]
-_PruningName = Annotated[str, _one_of(PRUNINGS)]
-
-
-class _SearchModel(_Strict):
-    method: _MethodName = "caviar"
-    sampler: _SamplerName | None = None  # the method's
-    grid_levels: int = Field(3, ge=1)
-    pruning: _PruningName | None = None  # the method's
-    eta: int = Field(3, ge=2)
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(strict=False)] = (
-        None  # what suits the pruning
-    )
-    coarse_share: float = Field(0.4, gt=0, le=1)
-    zooms: int | None = Field(None, ge=0)  # the method's
-    initial_configs: Annotated[
-        tuple[dict[str, bool | int | float | str], ...], Field(strict=False)
-    ] = ()
-    initial_seeds: Annotated[tuple[_Seed, ...], Field(strict=False)] = ()
-    audit: float = Field(0.0, ge=0, le=0.5)
-    explode_above: float = Field(1e4, gt=0)
-    retries: int = Field(2, ge=0)
-    state_budget: Annotated[int, BeforeValidator(_size), Field(ge=0)] = 2_000_000_000
-    deterministic: bool = False
-    max_in_flight: int = Field(8, ge=1)
-
-
-class _SpecModel(_Strict):
-    data: _DataModel
-    trainer: str = Field(pattern=r"^[\w.]+:\w+$")
-    metric: str | None = None
-    seed: _Seed = 0
-    max_epochs: int = Field(27, ge=1)
-    space: dict[str, Any]
-    constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    modules: str | None = None
-    parent_run: str | None = None
-    search: _SearchModel
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = content.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
     """Check a spec's mapping and build the value.
 
     Args:
-        content: As read from YAML, defaults filled in.
+        content: The mapping as read from YAML; what is missing has its default.
         source: Where it came from, for the messages.
 
     Raises:
         SpecError: What is wrong, where, and what to type instead; one line.
     """
-    content = _with_present_names(content)
     try:
-        model = _SpecModel.model_validate(content)
+        checked = _model_of(Spec).model_validate(_with_new_names(content)).model_dump()
     except ValidationError as e:
-        raise SpecError(f"{source}: {_told(e)}") from e
-    search = _resolved(model.search, max_epochs=model.max_epochs, source=source)
-    spec = Spec(
-        data=DataSpec(**model.data.model_dump()),
-        trainer=model.trainer,
-        metric=model.metric,
-        seed=model.seed,
-        max_epochs=model.max_epochs,
-        space=model.space,
-        constraints=model.constraints,
-        modules=model.modules,
-        parent_run=model.parent_run,
-        search=SearchSpec(state_budget_bytes=search.pop("state_budget"), **search),
-    )
+        raise SpecError(f"{source}: {_describe(e)}") from e
     try:
+        checked["search"] = _resolve(checked["search"], max_epochs=checked["max_epochs"])
+        spec = Spec(**checked | {"data": DataSpec(**checked["data"])})
         space = spec.parameters()
         for config in spec.search.initial_configs:
             if not space.allows(space.check(config, source="search.initial_configs")):
@@ -258,65 +153,134 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
     return spec
 
 
-#: Keys of `search` in version 0.1 that have another name now.
-_OLD_NAMES = {"given": "initial_configs", "given_seeds": "initial_seeds", "width": "max_in_flight"}
-
-
-def _with_present_names(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The content with the keys that version 0.1 knew by another name."""
+def _with_new_names(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content with the keys of version 0.1 under their names of today."""
     search = content.get("search")
-    if not isinstance(search, Mapping) or not search.keys() & _OLD_NAMES.keys():
+    if not isinstance(search, Mapping):
         return content
     return {**content, "search": {_OLD_NAMES.get(key, key): search[key] for key in search}}
 
 
-def _resolved(model: _SearchModel, *, max_epochs: int, source: str) -> dict[str, Any]:
-    """What the method decides, where the spec does not."""
-    search = model.model_dump()
-    method = METHODS[model.method]
+def _resolve(search: dict[str, Any], *, max_epochs: int) -> SearchSpec:
+    """The search section with what the method decides where the spec does not."""
+    method = METHODS[search["method"]]
     for name in ("sampler", "pruning", "zooms"):
         if search[name] is None:
             search[name] = getattr(method, f"default_{name}")
-    if search["pruning"] == "shares" and model.method != "caviar":
+    if search["pruning"] == "shares" and search["method"] != "caviar":
         raise SpecError(
-            f"{source}: search.pruning: shares asks the model of method: caviar, "
-            f"got method: {model.method}; write method: caviar, or another pruning"
+            f"search.pruning: shares asks the model of method: caviar, "
+            f"got method: {search['method']}; write method: caviar, or another pruning"
         )
     if search["rungs"] is None:
         search["rungs"] = (
             wide_rungs(max_epochs)
             if search["pruning"] == "shares"
-            else geometric_rungs(max_epochs=max_epochs, eta=model.eta)
+            else geometric_rungs(max_epochs=max_epochs, eta=search["eta"])
         )
     rungs = search["rungs"]
     if not rungs or list(rungs) != sorted(set(rungs)) or rungs[-1] != max_epochs:
         raise SpecError(
-            f"{source}: search.rungs needs a rising list of epochs that ends at max_epochs = "
+            f"search.rungs needs a rising list of epochs that ends at max_epochs = "
             f"{max_epochs}, got {list(rungs)}"
         )
-    return search
+    return SearchSpec(**search)
+
+
+# ---------------------------------------------------------------------- pydantic's models
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@cache
+def _model_of(kind: type) -> type[BaseModel]:
+    """The strict model that checks the fields of a dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields: dict[str, Any] = {f.name: _field_of(hints[f.name], f) for f in dataclasses.fields(kind)}
+    return create_model(kind.__name__, __base__=_Strict, **fields)
+
+
+def _field_of(hint: Any, declared: dataclasses.Field[Any]) -> tuple[Any, Any]:
+    """What a file may give for a field, and what it has where the file leaves it out."""
+    default = ... if declared.default is dataclasses.MISSING else declared.default
+    if dataclasses.is_dataclass(hint):
+        model = _model_of(hint)  # type: ignore[arg-type] # a class, not a value of it
+        required = declared.default_factory is dataclasses.MISSING
+        return model, ... if required else Field(default_factory=model)
+    markers = getattr(hint, "__metadata__", ())
+    if InBytes() in markers:
+        hint = Annotated[hint, BeforeValidator(_parse_size)]
+    if RegisteredName() in markers:
+        hint = Annotated[hint, AfterValidator(_refuse_unknown(_REGISTRIES[declared.name]))]
+    if get_origin(get_args(hint)[0] if markers else hint) is tuple:
+        hint = Annotated[hint, Field(strict=False)]  # YAML has lists alone
+    return (hint | None, None) if ChosenByMethod() in markers else (hint, default)
+
+
+#: The names that a field marked as a RegisteredName may have.
+_REGISTRIES: dict[str, Collection[str]] = {
+    "method": METHODS,
+    "sampler": SAMPLERS,
+    "pruning": PRUNINGS,
+}
+
+
+def _refuse_unknown(names: Collection[str]) -> Callable[[str], str]:
+    """A check that a text is one of the names."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            listed = ", ".join(map(repr, names))
+            raise PydanticCustomError("one_of", f"input should be one of {listed}")
+        return name
+
+    return check
+
+
+def _parse_size(written: object) -> object:
+    """The bytes of a text such as "2 GB"; anything else as it is."""
+    text = written.lower() if isinstance(written, str) else ""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)b\s*", text)
+    if match is None:
+        return written
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
+
+
+def _describe(error: ValidationError) -> str:
+    """The first of pydantic's findings as one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        sections: dict[tuple[int | str, ...], type] = {("data",): DataSpec, ("search",): SearchSpec}
+        names = [f.name for f in dataclasses.fields(sections.get(first["loc"][:-1], Spec))]
+        close = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
+        hint = f"did you mean {close[0]}? There" if close else "there"
+        return f"unknown key {where!r}; {hint} are {', '.join(names)}"
+    if first["type"] == "missing":
+        return f"needs a value for {where}"
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+# ---------------------------------------------------------------------- written out, compared
 
 
 def dump_spec(spec: Spec) -> str:
     """The YAML text of a spec, defaults written out; `load_spec` gives back the same value."""
-    content = asdict(spec)
-    search = content["search"]
-    search["state_budget"] = search.pop("state_budget_bytes")
-    search |= {name: list(search[name]) for name in ("rungs", "initial_configs", "initial_seeds")}
-    content["constraints"] = list(content["constraints"])
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    return dump_yaml(asdict(spec))
 
 
 def differences(old: Spec, new: Spec) -> list[str]:
     """What differs between two specs, as `path: old -> new`; where the data lies does not count."""
     a, b = _flat(asdict(old)), _flat(asdict(new))
-    told = [
+    changes = [
         f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}"
         for key in sorted(a.keys() | b.keys())
         if a.get(key) != b.get(key) and key not in _MOVING
     ]
-    if told:
-        return told
+    if changes:
+        return changes
     # what is left: 1, 1.0 and true are equal but make other columns, another order other draws
     pairs = zip(old.space.items(), new.space.items(), strict=True)
     return [
@@ -338,26 +302,3 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def _told(error: ValidationError) -> str:
-    """The first of pydantic's findings in one line of ours."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"unknown key {where!r}{hint} There are {', '.join(known)}".replace("' T", "'. T")
-    if first["type"] == "missing":
-        return f"needs a value for {where}"
-    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
-
-
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    models: dict[tuple[int | str, ...], type[BaseModel]] = {
-        (): _SpecModel,
-        ("data",): _DataModel,
-        ("search",): _SearchModel,
-    }
-    return list(models[path].model_fields)

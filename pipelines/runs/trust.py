@@ -1,8 +1,8 @@
-"""Whose code may run here: a spec that names a trainer of its own names code.
+"""Which specs may run code here: a spec that names a user's trainer names code.
 
-Such a spec is asked for once, with --trust-trainer. It is remembered by its content, and so is the
-spec of each run that this command has made; one that came from elsewhere, or was changed, is asked
-for again.
+The user allows such a spec once, with --trust-trainer. It is remembered by its content, and so is
+the spec of each run that this command has made. A spec that came from elsewhere or was changed has
+to be allowed again.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from orchestrator.errors import SpecError
 from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
-from pipelines.runs.spec import read_yaml
+from pipelines.runs.yaml_text import read_yaml
 
 __all__ = ["check_trust", "remember"]
 
 
-def check_trust(spec_file: Path, *, given: bool) -> None:
-    """Refuse a spec whose trainer's code nobody has said to trust.
+def check_trust(spec_file: Path, *, granted: bool) -> None:
+    """Refuse a spec whose trainer's code the user has not allowed.
 
     Args:
-        spec_file: As a user or a run has it.
-        given: Whether --trust-trainer was typed.
+        spec_file: A user's spec, or the spec.yaml of a run.
+        granted: Whether --trust-trainer was typed.
 
     Raises:
-        SpecError: If it names a trainer that is not ours, and is not known.
+        SpecError: If it names a trainer that is not built in, and was not allowed before.
     """
     trainer = read_yaml(spec_file).get("trainer")
     if trainer is None or is_builtin_trainer(trainer):
         return
-    if given:
+    if granted:
         remember(spec_file)
-    elif _mark(spec_file) not in _known():
+    elif _digest(spec_file) not in _read_digests():
         raise SpecError(
             f"{spec_file}: names a trainer of its own, {trainer}, whose code would run here; "
             f"if you trust it, add --trust-trainer (once)"
@@ -43,27 +43,27 @@ def check_trust(spec_file: Path, *, given: bool) -> None:
 
 
 def remember(spec_file: Path) -> None:
-    """From now on this content is trusted; where that cannot be noted, it is asked for again."""
-    known, mark = _known(), _mark(spec_file)
-    if mark in known:
+    """Trust this content from now on; where that cannot be written, it is asked for again."""
+    digests, digest = _read_digests(), _digest(spec_file)
+    if digest in digests:
         return
     with contextlib.suppress(OSError):
-        _place().parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(_place()) as file:
-            file.write("".join(f"{k}\n" for k in (*known, mark)).encode())
+        _registry().parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(_registry()) as file:
+            file.write("".join(f"{line}\n" for line in (*digests, digest)).encode())
 
 
-def _mark(spec_file: Path) -> str:
+def _digest(spec_file: Path) -> str:
     return hashlib.sha256(spec_file.read_bytes()).hexdigest()
 
 
-def _known() -> list[str]:
+def _read_digests() -> list[str]:
     try:
-        return _place().read_text(encoding="utf-8").split()
+        return _registry().read_text(encoding="utf-8").split()
     except OSError:
         return []
 
 
-def _place() -> Path:
+def _registry() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "caviar" / "trusted-specs"

@@ -1,7 +1,7 @@
-"""A warm start: what was good in other runs is tried first.
+"""A warm start: the best configurations of other runs are tried first.
 
-The configurations stand in the new run's spec from then on, as if given by hand: the run does not
-need the others any more, and each start event says `given`.
+They are written into the new run's spec, as if a person had listed them, so the new run does not
+need the other runs any more. The start events of these trials have the stage `given`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pipelines.see.run import Run, load_run
 
 __all__ = ["best_configs", "select_warm_start"]
 
-BEST = 5  #: configurations of each run
+BEST = 5  #: configurations taken from each run
 
 
 def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     """The best configurations of other runs that this space has, one run's after the other's.
 
-    What the space does not have is left out, so that a wider or narrower space can learn too.
+    Hyperparameters that the space does not have are left out, so that the spaces may differ.
 
     Raises:
         RunError: If one of them is no run.
@@ -35,7 +35,7 @@ def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
         best = best_configs(load_run(folder), space, BEST)
         if not best:
             raise SpecError(
-                f"--like {folder}: none of its configurations fits into this space "
+                f"`like={folder}`: none of its configurations fits into this space "
                 f"({', '.join(space.names)}); leave it out, or search a space like its own"
             )
         found += best
@@ -49,7 +49,7 @@ def best_configs(run: Run, space: Space, most: int) -> list[Config]:
 
 
 def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
-    """Each configuration once, where it stands first."""
+    """Each configuration once, at its first place."""
     seen: set[tuple[tuple[str, Value], ...]] = set()
     for config in configs:
         key = tuple(config.items())  # in the space's order

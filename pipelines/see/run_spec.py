@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.runs.spec import Spec, load_spec, read_yaml
+from pipelines.runs.spec import Spec, load_spec
+from pipelines.runs.yaml_text import read_yaml
 from pipelines.see.run import check_is_run
 
 __all__ = ["read_run_spec"]

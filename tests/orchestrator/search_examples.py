@@ -26,7 +26,8 @@ from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice, Integer, Real
 from orchestrator.space.space import Parameter, Space
 from orchestrator.store.tables import Tables
-from pipelines.runs.spec import Spec, load_spec, parse_yaml
+from pipelines.runs.spec import Spec, load_spec
+from pipelines.runs.yaml_text import parse_yaml
 
 HERE = str(Path(__file__).parent)
 

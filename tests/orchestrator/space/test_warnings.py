@@ -6,7 +6,7 @@ import pytest
 from search_examples import CONDITIONAL, space_of
 
 from orchestrator.space.warnings import find_warnings
-from pipelines.runs.specs import load_space_spec
+from pipelines.runs.new_spec import load_space_spec
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from pipelines.runs.audit import (
     _grace,
     _places,
     _share_between,
-    audit,
+    evaluate_audits,
     format_audit,
     make_audit_spec,
 )
@@ -100,7 +100,7 @@ def test_an_audit_retraces_the_trial_it_repeats(audited: Path) -> None:
 def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
     run, spec = load_run(audited), read_run_spec(audited)
     assert run.audit is not None
-    found = audit(spec, run, run.audit)
+    found = evaluate_audits(spec, run, run.audit)
     reached = run.audit.epochs.groupby("trial")["validation_accuracy"].max()
     top = run.epochs["validation_accuracy"].max()
     assert found.better == (reached > top).sum()
@@ -121,7 +121,7 @@ def test_a_winner_that_was_left_behind_is_a_false_kill(audited: Path) -> None:
     winner = epochs["trial"].iloc[0]
     at_end = (epochs["trial"] == winner) & (epochs["epoch"] == spec.max_epochs)
     epochs.loc[at_end, "validation_accuracy"] = 1.1
-    found = audit(spec, run, replace(run.audit, epochs=epochs))
+    found = evaluate_audits(spec, run, replace(run.audit, epochs=epochs))
     assert found.better == 1 and found.low > 0
 
 
@@ -178,7 +178,7 @@ def test_audits_of_another_run_say_nothing_of_this_one(
     spec.write_text(f"search: {{method: {method}}}")
     other = load_run(searched(tmp_path / "run", source, trials=8, seed=seed, spec_file=spec))
     with pytest.raises(RunError, match="got trials that it never had"):
-        audit(read_run_spec(audited), load_run(audited), other)
+        evaluate_audits(read_run_spec(audited), load_run(audited), other)
 
 
 def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_path: Path) -> None:
@@ -187,15 +187,15 @@ def test_audits_of_a_run_that_has_moved_are_still_its_own(audited: Path, tmp_pat
     assert run.audit is not None
     old = load_run(audited)
     assert old.audit is not None
-    own = format_audit(audit(read_run_spec(audited), old, old.audit))
-    assert format_audit(audit(read_run_spec(moved), run, old.audit)) == own
+    own = format_audit(evaluate_audits(read_run_spec(audited), old, old.audit))
+    assert format_audit(evaluate_audits(read_run_spec(moved), run, old.audit)) == own
 
 
 @pytest.fixture(scope="module")
 def ten(audited: Path) -> Path:
     """Ten audits of that search in a run of their own."""
     chosen = make_audit_spec(read_run_spec(audited), load_run(audited), epochs=LEAST * 27)
-    result = train_again(chosen, out=audited.with_name("ten"), crew=INLINE)
+    result = train_again(chosen, out=audited.with_name("ten"), options=INLINE)
     assert result is not None
     return result.folder
 
@@ -204,20 +204,20 @@ def test_what_was_promoted_since_no_longer_counts_and_who_came_later_is_noted(
     audited: Path, ten: Path
 ) -> None:
     run, spec, audits = load_run(audited), read_run_spec(audited), load_run(ten)
-    whole = audit(spec, run, audits)
+    whole = evaluate_audits(spec, run, audits)
     assert not whole.grown and not whole.promoted
     trials = run.trials.copy()
     first = trials["seed"] == audits.trials["seed"].iloc[0]
     trials.loc[first, "status"] = "COMPLETED"
-    found = audit(spec, replace(run, trials=trials), audits)
+    found = evaluate_audits(spec, replace(run, trials=trials), audits)
     assert (found.audits, found.promoted) == (LEAST - 1, 1)
     assert "note: 1 more do" in "\n".join(format_audit(found))
     later = run.trials[first].assign(trial=99, seed=0)
-    grown = audit(spec, replace(run, trials=pd.concat([run.trials, later])), audits)
+    grown = evaluate_audits(spec, replace(run, trials=pd.concat([run.trials, later])), audits)
     assert grown.grown and "note: some trials were left behind after" in format_audit(grown)[-1]
     nobody = replace(run, trials=run.trials.assign(status="COMPLETED"))
     with pytest.raises(RunError, match="no audit of a trial that is still left behind"):
-        audit(spec, nobody, audits)
+        evaluate_audits(spec, nobody, audits)
 
 
 @given(st.integers(1, 60), st.data())
@@ -233,16 +233,16 @@ def test_with_equal_weights_the_interval_of_a_share_is_clopper_and_pearsons(
 def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audited: Path) -> None:
     run, spec = load_run(audited), read_run_spec(audited)
     assert run.audit is not None
-    few = audit(spec, run, run.audit)
+    few = evaluate_audits(spec, run, run.audit)
     assert few.audits < LEAST and few.grace is None
-    assert all(np.isnan([r.low, r.high, r.kept_low, r.kept_high]).all() for r in few.rungs)
+    assert all(np.isnan([r.low, r.high, r.retained_low, r.retained_high]).all() for r in few.rungs)
     told = format_audit(few)[-1]
     assert told.startswith(f"too few audits to tell which grace period ({few.audits} of at least")
     assert "--total-epochs 540 --out FOLDER trains more" in told
 
     def rungs(*lows: float) -> tuple[AuditedRung, ...]:
-        one = replace(few.rungs[0], kept_high=1.0)
-        return tuple(replace(one, epoch=i, kept_low=low) for i, low in enumerate(lows, start=1))
+        one = replace(few.rungs[0], retained_high=1.0)
+        return tuple(replace(one, epoch=i, retained_low=low) for i, low in enumerate(lows, start=1))
 
     assert _grace(rungs(0.95, 0.95)) == 1
     assert _grace(rungs(0.95, 0.5, 0.95)) == 3
@@ -251,16 +251,16 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
     assert "speak for a grace period of 1 epoch:" in format_audit(many)[-1]
     unsure = format_audit(replace(many, rungs=rungs(0.5), grace=None))[-1]
     assert unsure.startswith("the audits do not tell from which rung on")
-    low = tuple(replace(r, kept_high=0.8) for r in rungs(0.5))
+    low = tuple(replace(r, retained_high=0.8) for r in rungs(0.5))
     assert "a longer grace period" in format_audit(replace(many, rungs=low, grace=None))[-1]
 
 
 def test_of_ten_audits_on_figures_have_intervals(audited: Path, ten: Path) -> None:
-    found = audit(read_run_spec(audited), load_run(audited), load_run(ten))
+    found = evaluate_audits(read_run_spec(audited), load_run(audited), load_run(ten))
     assert found.audits == LEAST
     for r in found.rungs:
         assert r.low <= r.correlation <= r.high
-        assert 0 <= r.kept_low <= r.kept <= r.kept_high <= 1
+        assert 0 <= r.retained_low <= r.retained <= r.retained_high <= 1
 
 
 def test_an_audit_folder_that_was_typed_must_hold_audits_and_an_empty_one_hides_none(
@@ -303,4 +303,4 @@ def test_too_few_epochs_or_nobody_left_behind_is_said_before_anything_is_trained
         make_audit_spec(spec, nobody, epochs=100)
     other = make_audit_spec(spec, run, epochs=54)
     with pytest.raises(RunError, match="holds another run"):
-        train_again(other, out=folder, crew=INLINE)
+        train_again(other, out=folder, options=INLINE)

@@ -10,19 +10,21 @@ import pandas as pd
 import pytest
 import threadpoolctl
 from test_faults import started, wait_for_rows
-from test_runs import INLINE, check_tables
+from test_runs import check_tables
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.runtime.session import Session
+from pipelines.runs import launch
+from pipelines.runs.execution import ExecutionOptions, make_budget
+from pipelines.runs.new_spec import SearchRequest
 from pipelines.see.run import load_run
 from pipelines.see.terminal import SilentWatcher
 
 #: What may differ: who trained it, when, how long it took, and how often it was begun anew.
 _MAY_DIFFER = {"seq", "at_seconds", "epoch_seconds", "worker", "attempt", "attempts",
                "started_at_seconds", "ended_at_seconds"}  # fmt: skip
-BUDGET = Budget(epochs=300)
+EPOCHS = 300
 
 
 class Threads(SilentWatcher):
@@ -60,12 +62,14 @@ def assert_same(a: Path, b: Path) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in this process, without a break."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return caviar.search("wine", out=folder, added=BUDGET, crew=INLINE, deterministic=True).folder
+    return caviar.search(
+        "wine", out=folder, epochs=EPOCHS, pool="inline", deterministic=True
+    ).folder
 
 
 def test_another_run_is_the_same(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, added=BUDGET, crew=INLINE, deterministic=True)
+    caviar.search("wine", out=folder, epochs=EPOCHS, pool="inline", deterministic=True)
     assert_same(folder, whole)
 
 
@@ -79,7 +83,7 @@ def test_a_run_that_was_killed_twice_is_the_same(whole: Path, tmp_path: Path) ->
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     assert len(load_run(folder).epochs) < 300
-    caviar.resume(folder, crew=INLINE)
+    caviar.resume(folder, pool="inline")
     assert (load_run(folder).events["kind"] == "retry").any()
     assert_same(folder, whole)
 
@@ -91,19 +95,27 @@ def test_on_ray_it_is_the_same_with_any_number_of_workers(
     whole: Path, workers: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    crew = ExecutionOptions(workers=workers)
     threads = Threads()
-    caviar.search(
-        "wine", out=folder, added=BUDGET, crew=crew, deterministic=True, watch=lambda *_: threads
+    launch.search(
+        SearchRequest(source="wine", deterministic=True),
+        out=folder,
+        budget=make_budget(None, None, EPOCHS),
+        options=ExecutionOptions(workers=workers),
+        make_watcher=lambda *_: threads,
     )
     assert_same(folder, whole)
     assert threads.seen == {1}
 
 
 def test_it_needs_a_budget_that_is_the_same_everywhere(tmp_path: Path) -> None:
-    for added in (None, Budget(seconds=3), Budget(seconds=3, trials=5)):
-        with pytest.raises(RunError, match="needs --trials or --total-epochs and no --time"):
+    for time, trials in ((None, None), (3, None), (3, 5)):
+        with pytest.raises(RunError, match="needs `trials` or `epochs` and no `time`"):
             caviar.search(
-                "wine", out=tmp_path / "run", added=added, crew=INLINE, deterministic=True
+                "wine",
+                out=tmp_path / "run",
+                time=time,
+                trials=trials,
+                pool="inline",
+                deterministic=True,
             )
         assert not (tmp_path / "run").exists()

@@ -23,7 +23,6 @@ import pytest
 from test_runs import check_tables, values
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from pipelines.data.model import load_model
 from pipelines.runs.repair import replay_run
@@ -31,7 +30,6 @@ from pipelines.see.run import load_run
 from pipelines.see.summary import summarize_run
 
 pytestmark = pytest.mark.faults
-INLINE = ExecutionOptions(pool="inline")
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 
@@ -94,7 +92,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
             pd.testing.assert_frame_equal(now.head(len(known)), known)  # nothing is lost
         known = now
     assert len(known) < total
-    caviar.resume(folder, crew=INLINE)
+    caviar.resume(folder, pool="inline")
     check_tables(folder)
     assert replay_run(folder).difference == ""
     run = load_run(folder)
@@ -109,7 +107,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_that_reached_the_disk(
 
 def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, added=Budget(trials=9), crew=INLINE)
+    caviar.search("wine", out=folder, trials=9, pool="inline")
     best = summarize_run(load_run(folder))["best"]
     assert best is not None
     for table in ("events", "trials"):
@@ -129,7 +127,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + next(hours))
     folder = tmp_path / "run"
     for _ in range(2):
-        caviar.search("wine", out=folder, added=Budget(seconds=1), crew=INLINE)
+        caviar.search("wine", out=folder, time=1, pool="inline")
     check_tables(folder)
     run = load_run(folder)
     for table in (run.events, run.epochs):
@@ -143,13 +141,13 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """With one worker and a budget of trials, no decision depends on time."""
     words = "wine --pool inline --trials 120 --seed 3 --quiet".split()
     whole = tmp_path / "whole"
-    caviar.search("wine", out=whole, added=Budget(trials=120), crew=INLINE, seed=3)
+    caviar.search("wine", out=whole, trials=120, pool="inline", seed=3)
     folder = tmp_path / "killed"
     with started("search", *words, "--out", str(folder)) as process:
         wait_for_rows(folder, 60, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    caviar.resume(folder, crew=INLINE)
+    caviar.resume(folder, pool="inline")
     check_tables(folder)
     a, b = values(whole)["epochs"], values(folder)["epochs"]
     shared = ["trial", "epoch", "validation_accuracy", "validation_log_loss", "train_loss"]

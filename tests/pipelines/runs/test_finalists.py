@@ -12,12 +12,12 @@ from scipy import stats
 from test_runs import check_tables, searched
 
 import caviar
-from caviar import ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.store.lock import Lock
 from pipelines.cli import main
 from pipelines.data.model import load_model, read_best_identity
-from pipelines.runs.finalists import _tied, finalists, format_finalists, make_finalists_spec
+from pipelines.runs.execution import ExecutionOptions
+from pipelines.runs.finalists import _tied, format_finalists, make_finalists_spec, rank_finalists
 from pipelines.runs.launch import train_again
 from pipelines.see.configs import iterate_configs_by_rank
 from pipelines.see.run import load_run
@@ -34,7 +34,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("finalists")
     parent = searched(place / "run", trials=30)
     spec = make_finalists_spec(read_run_spec(parent), load_run(parent), top=3, seeds=4)
-    assert train_again(spec, out=place / "again", crew=INLINE) is not None
+    assert train_again(spec, out=place / "again", options=INLINE) is not None
     return parent, place / "again"
 
 
@@ -61,14 +61,14 @@ def test_they_see_the_split_of_the_search(pair: tuple[Path, Path]) -> None:
 def test_means_and_intervals_are_those_of_student(pair: tuple[Path, Path]) -> None:
     run = load_run(pair[1])
     reached = run.epochs.groupby("trial")["validation_accuracy"].max()
-    found = {f.rank: f for f in finalists(run)}
+    found = {f.rank: f for f in rank_finalists(run)}
     for place in range(3):
         own = reached.iloc[place::3].to_numpy(float)
         f = found[place + 1]
         assert f.mean == pytest.approx(own.mean())
         reach = stats.t.ppf(0.975, 3) * own.std(ddof=1) / 2
         np.testing.assert_allclose([f.low, f.high], [own.mean() - reach, own.mean() + reach])
-    means = np.array([f.mean for f in finalists(run)])
+    means = np.array([f.mean for f in rank_finalists(run)])
     assert (np.diff(means) < 1e-12).all()
 
 
@@ -76,7 +76,7 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     run = load_run(pair[1])
     top = describe_best(run)
     assert top is not None
-    winner = finalists(run)[0]
+    winner = rank_finalists(run)[0]
     reached = run.epochs.groupby("trial")["validation_accuracy"].max().to_numpy(float)
     place = winner.rank - 1
     assert top["trial"] % 3 == place
@@ -84,13 +84,13 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     assert read_best_identity(pair[1] / "best") == (top["trial"], top["epoch"])
     assert load_model(pair[1] / "best").trial == top["trial"]
     assert set(top["test"]) == {"accuracy", "log_loss"}
-    told = "\n".join(format_finalists(run, load_run(pair[0]), finalists(run)))
+    told = "\n".join(format_finalists(run, load_run(pair[0]), rank_finalists(run)))
     assert "in the search" in told and "the search said" in told and "on the test split" in told
 
 
 def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -> None:
     run = load_run(pair[1])
-    beyond = [replace(f, low=0.9, high=1.02) for f in finalists(run)]
+    beyond = [replace(f, low=0.9, high=1.02) for f in rank_finalists(run)]
     told = "\n".join(format_finalists(run, None, beyond))
     assert "0.9 to 1 " in told and "1.02" not in told
     loss = replace(run, session=run.session | {"objective": LOSS})
@@ -136,25 +136,25 @@ def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(
 ) -> None:
     parent, again = pair
     spec = make_finalists_spec(read_run_spec(parent), load_run(parent), top=3, seeds=4)
-    assert train_again(spec, out=again, crew=INLINE) is None
+    assert train_again(spec, out=again, options=INLINE) is None
     other = make_finalists_spec(read_run_spec(parent), load_run(parent), top=2, seeds=4)
-    with pytest.raises(RunError, match=rf"made of {parent} with --top 3 --seeds 4; give --out"):
-        train_again(other, out=again, crew=INLINE)
+    with pytest.raises(RunError, match=rf"made of {parent} with `top=3` `seeds=4`; give another"):
+        train_again(other, out=again, options=INLINE)
     given = (*spec.search.initial_configs[1:], spec.search.initial_configs[0])
     grown = replace(spec, search=replace(spec.search, initial_configs=given))
-    with pytest.raises(RunError, match="--top 3 --seeds 4, before that run went on; give --out"):
-        train_again(grown, out=again, crew=INLINE)
+    with pytest.raises(RunError, match="`top=3` `seeds=4`, before that run went on; give another"):
+        train_again(grown, out=again, options=INLINE)
     with pytest.raises(RunError, match="holds another run"):
-        train_again(replace(spec, seed=7), out=again, crew=INLINE)
+        train_again(replace(spec, seed=7), out=again, options=INLINE)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_again(spec, out=tmp_path / "again", crew=INLINE, watch=lambda *_: _Stops())
+        train_again(spec, out=tmp_path / "again", options=INLINE, make_watcher=lambda *_: _Stops())
     assert len(load_run(tmp_path / "again").epochs) < len(load_run(again).epochs)
-    caviar.resume(tmp_path / "again", crew=INLINE)
-    assert finalists(load_run(tmp_path / "again")) == finalists(load_run(again))
+    caviar.resume(tmp_path / "again", pool="inline")
+    assert rank_finalists(load_run(tmp_path / "again")) == rank_finalists(load_run(again))
 
 
 class _Stops:

@@ -11,7 +11,6 @@ import pytest
 from test_runs import check_tables, searched
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.store import mirror
 from orchestrator.store.mirror import Mirror, restore
@@ -22,20 +21,16 @@ from pipelines.see.summary import summarize_run
 KNOWN = ["trial", "epoch", "validation_log_loss"]
 
 
-def mirrored(place: str | Path) -> ExecutionOptions:
-    return ExecutionOptions(pool="inline", mirror=str(place))
-
-
 @pytest.mark.parametrize("as_uri", [True, False])
 def test_a_lost_folder_comes_back_from_its_mirror(as_uri: bool, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    crew = mirrored(copy.as_uri() if as_uri else copy)
+    mirror = copy.as_uri() if as_uri else str(copy)
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, added=Budget(trials=12), crew=crew)
+    caviar.search("wine", out=folder, trials=12, pool="inline", mirror=mirror)
     before = load_run(folder)
     assert {p.name for p in copy.iterdir()} == {"spec.yaml", "events", "epochs", "trials", "best"}
     shutil.rmtree(folder)
-    caviar.resume(folder, added=Budget(trials=5), crew=crew)
+    caviar.resume(folder, trials=5, pool="inline", mirror=mirror)
     check_tables(folder)
     after = load_run(folder)
     pd.testing.assert_frame_equal(
@@ -54,11 +49,11 @@ def test_a_copy_that_was_broken_off_between_two_files_is_still_a_run(
     folder, copy = searched(tmp_path / "run", trials=8), tmp_path / "copy"
     Mirror(folder, str(copy), failed=pytest.fail).close()
     old = (copy / behind / "part-00000.parquet").read_bytes()
-    caviar.resume(folder, added=Budget(trials=8), crew=ExecutionOptions(pool="inline"))
+    caviar.resume(folder, trials=8, pool="inline")
     Mirror(folder, str(copy), failed=pytest.fail).close()
     (copy / behind / "part-00000.parquet").write_bytes(old)
     again = tmp_path / "again"
-    caviar.resume(again, added=Budget(trials=3), crew=mirrored(copy))
+    caviar.resume(again, trials=3, pool="inline", mirror=str(copy))
     check_tables(again)
     assert load_run(again).status == "finished"
     assert len(load_run(again).trials) >= 11
@@ -94,7 +89,7 @@ def test_it_keeps_up_while_the_run_goes_on_and_says_once_when_it_cannot(
 
 @pytest.mark.parametrize("uri", ["nowhere://bucket/run", "s3://"])
 def test_a_place_that_cannot_be_is_said_in_one_line(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="mirror needs"):
+    with pytest.raises(RunError, match="`mirror` needs"):
         Mirror(tmp_path, uri, failed=pytest.fail)
 
 
@@ -102,6 +97,6 @@ def test_a_place_without_a_run_is_said_and_nothing_is_left(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="needs the copy of a run"):
         restore(str(tmp_path / "empty"), tmp_path / "run")
-    with pytest.raises(RunError, match="mirror needs"):
+    with pytest.raises(RunError, match="`mirror` needs"):
         restore(str(tmp_path / "nowhere"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

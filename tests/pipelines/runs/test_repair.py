@@ -12,17 +12,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from test_runs import INLINE, check_tables, searched
+from test_runs import check_tables, searched
 
 import caviar
-from caviar import Budget
 from orchestrator.errors import RunError
 from orchestrator.search.messages import Observation
 from orchestrator.search.replay import replay
 from orchestrator.search.search import Search
 from orchestrator.store.reading import read_entries
+from pipelines.runs.from_spec import make_tables
 from pipelines.runs.repair import repair, replay_run
-from pipelines.runs.specs import make_tables
 from pipelines.see.run import load_run
 from pipelines.see.run_spec import read_run_spec
 
@@ -33,7 +32,7 @@ METHODS = ["caviar", "asha", "hyperband", "median", "random"]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two sessions."""
     folder = searched(tmp_path_factory.mktemp("whole") / "run", trials=40)
-    caviar.resume(folder, added=Budget(trials=10), crew=INLINE)
+    caviar.resume(folder, trials=10, pool="inline")
     return folder
 
 
@@ -47,7 +46,7 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(f"search: {{method: {method}}}\n")
     folder = searched(tmp_path / "run", trials=25, spec_file=spec)
-    caviar.resume(folder, added=Budget(epochs=30), crew=INLINE)
+    caviar.resume(folder, epochs=30, pool="inline")
     found = replay_run(folder)
     assert found.difference == ""
     events = load_run(folder).events["kind"].value_counts()
@@ -123,7 +122,7 @@ def test_a_damaged_table_costs_only_what_was_in_it(
 
 
 def resume_and_check(run: Path, trials: pd.DataFrame) -> None:
-    caviar.resume(run, added=Budget(trials=3), crew=INLINE)
+    caviar.resume(run, trials=3, pool="inline")
     check_tables(run)
     after = load_run(run)
     assert after.status == "finished"

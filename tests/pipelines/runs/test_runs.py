@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score, log_loss
 
 import caviar
-from caviar import Budget, ExecutionOptions, InputError
+from caviar import CaviarError, InputError
 from orchestrator.errors import RunError
 from orchestrator.runtime.pool import InlinePool
 from orchestrator.store.lock import Lock
@@ -23,6 +23,9 @@ from pipelines.cli import main
 from pipelines.data.datasets import read_table
 from pipelines.data.model import load_model
 from pipelines.data.splits import split_rows
+from pipelines.runs import launch
+from pipelines.runs.execution import ExecutionOptions, make_budget
+from pipelines.runs.new_spec import SearchRequest
 from pipelines.see.placement import locate_best_values
 from pipelines.see.run import load_run
 from pipelines.see.summary import summarize_run
@@ -31,10 +34,18 @@ INLINE = ExecutionOptions(pool="inline")
 TOYS = str(Path(__file__).parents[2] / "toys")
 
 
-def searched(folder: Path, source: str = "wine", *, trials: int = 12, **typed: Any) -> Path:
-    return caviar.search(
-        source, out=folder, added=Budget(trials=trials), crew=INLINE, **typed
-    ).folder
+def searched(
+    folder: Path,
+    source: str = "wine",
+    *,
+    trials: int = 12,
+    spec_file: Path | None = None,
+    **typed: Any,
+) -> Path:
+    """The folder of a search in this process, however it ended."""
+    request = SearchRequest(source=source, spec=spec_file, **typed)
+    budget = make_budget(None, trials, None)
+    return launch.search(request, out=folder, budget=budget, options=INLINE).folder
 
 
 def toy_spec(folder: Path, trainer: str, **changes: Any) -> Path:
@@ -143,10 +154,10 @@ def test_a_budget_of_trials_trains_the_best_to_the_end(tmp_path: Path, toys: Non
 
 
 def test_a_budget_of_epochs_is_kept_to_the_epoch(tmp_path: Path) -> None:
-    caviar.search("wine", out=tmp_path / "run", added=Budget(epochs=50), crew=INLINE)
+    caviar.search("wine", out=tmp_path / "run", epochs=50, pool="inline")
     assert len(load_run(tmp_path / "run").epochs) == 50
     check_tables(tmp_path / "run")
-    caviar.resume(tmp_path / "run", added=Budget(epochs=25), crew=INLINE)
+    caviar.resume(tmp_path / "run", epochs=25, pool="inline")
     assert len(load_run(tmp_path / "run").epochs) == 75
     check_tables(tmp_path / "run")
 
@@ -154,11 +165,11 @@ def test_a_budget_of_epochs_is_kept_to_the_epoch(tmp_path: Path) -> None:
 def test_a_budget_of_time_ends_the_run_and_what_was_in_flight_goes_on_later(
     tmp_path: Path,
 ) -> None:
-    caviar.search("wine", out=tmp_path / "run", added=Budget(seconds=1.5), crew=INLINE)
+    caviar.search("wine", out=tmp_path / "run", time=1.5, pool="inline")
     check_tables(tmp_path / "run")
     first = load_run(tmp_path / "run")
     assert 1.5 <= summarize_run(first)["seconds"] < 4
-    caviar.resume(tmp_path / "run", added=Budget(seconds=60, trials=1), crew=INLINE)
+    caviar.resume(tmp_path / "run", time=60, trials=1, pool="inline")
     check_tables(tmp_path / "run")
     second = load_run(tmp_path / "run")
     stopped = first.trials[first.trials["status"] == "STOPPED"]["trial"]
@@ -184,7 +195,7 @@ def test_budgets_on_an_existing_run_are_added_and_searched_from_coarse_to_fine(
 def test_a_finished_run_says_that_its_budget_is_used_up(tmp_path: Path) -> None:
     searched(tmp_path / "run", trials=5)
     with pytest.raises(RunError, match="used up its budget; add to it"):
-        caviar.resume(tmp_path / "run", crew=INLINE)
+        caviar.resume(tmp_path / "run", pool="inline")
 
 
 def test_another_spec_is_refused_and_said_how_it_differs(tmp_path: Path) -> None:
@@ -201,7 +212,7 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
     folder = searched(tmp_path / "run", trials=3)
     lock = Lock(folder)
     with pytest.raises(RunError, match=r"process \d+ on .* is writing to this run"):
-        caviar.resume(folder, added=Budget(trials=1), crew=INLINE)
+        caviar.resume(folder, trials=1, pool="inline")
     assert load_run(folder).status == "running"
     lock.release()
     assert load_run(folder).status == "finished"
@@ -218,7 +229,7 @@ def test_data_that_has_changed_is_refused_and_data_that_has_moved_is_not(tmp_pat
     assert len(load_run(folder).trials) == 5
     frame.assign(a=0.25).to_csv(tmp_path / "one.csv", index=False)
     with pytest.raises(RunError, match="not those this run was made with"):
-        caviar.resume(folder, added=Budget(trials=1), crew=INLINE)
+        caviar.resume(folder, trials=1, pool="inline")
 
 
 def test_the_best_model_gives_the_figures_that_the_run_says(tmp_path: Path) -> None:
@@ -277,7 +288,8 @@ def test_a_metric_that_was_not_declared_fails_the_trial_and_is_named(
     tmp_path: Path, toys: None
 ) -> None:
     spec = toy_spec(tmp_path, "Undeclared")
-    caviar.search("wine", out=tmp_path / "run", added=Budget(trials=3), crew=INLINE, spec_file=spec)
+    with pytest.raises(CaviarError, match=r"every trial failed: .*surprise"):
+        caviar.search("wine", out=tmp_path / "run", trials=3, pool="inline", spec=spec)
     trials = load_run(tmp_path / "run").trials
     assert set(trials["status"]) == {"FAILED"}
     assert trials["reason"].str.contains("surprise").all()
@@ -386,7 +398,7 @@ def test_a_damaged_or_missing_best_model_is_made_anew(tmp_path: Path) -> None:
         harm(folder / "best" / "model.safetensors")
         with pytest.raises(RunError, match=r"caviar resume|cannot be read"):
             load_model(folder / "best")
-        caviar.resume(folder, added=Budget(epochs=1), crew=INLINE)
+        caviar.resume(folder, epochs=1, pool="inline")
         assert load_model(folder / "best").trial == summarize_run(load_run(folder))["best"]["trial"]
     if summarize_run(load_run(folder))["best"]["epoch"]:
         assert summarize_run(load_run(folder))["best"]["test"] == figures
@@ -394,14 +406,10 @@ def test_a_damaged_or_missing_best_model_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_run_without_any_result_has_failed(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text("search: {explode_above: 1.0e-9}")
-    result = caviar.search(
-        "wine",
-        out=tmp_path / "run",
-        added=Budget(trials=5),
-        crew=INLINE,
-        spec_file=tmp_path / "spec.yaml",
-    )
-    assert result.ending.status == "failed"
+    with pytest.raises(CaviarError, match="no trial had a result"):
+        caviar.search(
+            "wine", out=tmp_path / "run", trials=5, pool="inline", spec=tmp_path / "spec.yaml"
+        )
     assert load_run(tmp_path / "run").status == "failed"
 
 
@@ -409,7 +417,7 @@ def test_tables_that_do_not_fit_together_are_an_error_of_one_line(tmp_path: Path
     folder = searched(tmp_path / "run", trials=6)
     (folder / "epochs" / "part-00000.parquet").unlink()
     with pytest.raises(RunError, match="do not fit together"):
-        caviar.resume(folder, added=Budget(trials=1), crew=INLINE)
+        caviar.resume(folder, trials=1, pool="inline")
 
 
 def test_a_range_of_its_own_keeps_what_a_parameter_depends_on(tmp_path: Path) -> None:

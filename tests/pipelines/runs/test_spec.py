@@ -12,7 +12,8 @@ from search_examples import CONDITIONAL, quick, spec_of
 
 from orchestrator.errors import SpecError
 from orchestrator.space.domains import Integer, Real
-from pipelines.runs.spec import Spec, differences, dump_spec, load_spec, parse_yaml, read_yaml
+from pipelines.runs.spec import Spec, differences, dump_spec, load_spec
+from pipelines.runs.yaml_text import parse_yaml, read_yaml
 
 GOOD = """
 data: {source: digits.csv}
@@ -126,7 +127,7 @@ def test_bounds_are_read_as_written() -> None:
 )  # fmt: skip
 def test_a_state_budget_is_read_in_bytes(text: str, count: int) -> None:
     spec = load(GOOD.replace("[1, 3, 9]}", f"[1, 3, 9], state_budget: {text}}}"))
-    assert spec.search.state_budget_bytes == count
+    assert spec.search.state_budget == count
 
 
 # ---------------------------------------------------------------------- what is refused
@@ -181,7 +182,7 @@ def test_a_state_budget_is_read_in_bytes(text: str, count: int) -> None:
         ("rungs:", "state_budget: 2 XB, rungs:", "search.state_budget"),
         ("rungs:", "state_budget: -1, rungs:", "search.state_budget"),
         ("rungs:", "explode_above: many, rungs:", "search.explode_above"),
-        ("rungs:", "given: [{rate: 7}], rungs:", "initial_configs: rate needs a value in log"),
+        ("rungs:", "given: [{rate: 7}], rungs:", "search.initial_configs: rate needs a value in"),
         ("rungs:", "given: [{}], rungs:", "search.initial_configs: needs a value for rate"),
         ("rungs:", "given: [{rate: .nan}], rungs:", "rate needs a value in log"),
         ("max_epochs: 9", "max_epochs: many", "max_epochs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from toy_trainers import Toy as Mine
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A spec of somebody else's, and the file its code would make."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("PYTHONPATH", TOYS)
+    monkeypatch.setenv("PYTHONPATH", TOYS, prepend=os.pathsep)
     marker = tmp_path / "it ran"
     (tmp_path / "mine.py").write_text(CODE.format(marker=str(marker)))
     spec = tmp_path / "spec.yaml"
@@ -70,11 +71,11 @@ def test_a_run_made_here_is_trusted_and_one_from_elsewhere_is_not(
 
 def test_a_spec_that_was_changed_is_asked_for_again(foreign: tuple[Path, Path]) -> None:
     spec, _ = foreign
-    check_trust(spec, given=True)
-    check_trust(spec, given=False)
+    check_trust(spec, granted=True)
+    check_trust(spec, granted=False)
     spec.write_text(spec.read_text() + "seed: 1\n")
     with pytest.raises(SpecError, match="--trust-trainer"):
-        check_trust(spec, given=False)
+        check_trust(spec, granted=False)
 
 
 def test_a_home_that_cannot_be_written_only_means_to_type_it_again(
@@ -82,13 +83,13 @@ def test_a_home_that_cannot_be_written_only_means_to_type_it_again(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    check_trust(foreign[0], given=True)
+    check_trust(foreign[0], granted=True)
     with pytest.raises(SpecError):
-        check_trust(foreign[0], given=False)
+        check_trust(foreign[0], granted=False)
 
 
 def test_our_own_trainer_needs_no_trust(tmp_path: Path) -> None:
-    check_trust(searched(tmp_path / "run", trials=2) / "spec.yaml", given=False)
+    check_trust(searched(tmp_path / "run", trials=2) / "spec.yaml", granted=False)
 
 
 def test_nothing_read_is_unpickled_or_evaluated() -> None:

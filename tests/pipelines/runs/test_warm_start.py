@@ -9,7 +9,6 @@ import yaml
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError, SpecError
 from pipelines.see.configs import iterate_configs_by_rank
 from pipelines.see.run import load_run
@@ -19,7 +18,7 @@ from pipelines.see.run_spec import read_run_spec
 def test_a_run_begins_with_what_was_best_in_another_of_other_data(tmp_path: Path) -> None:
     first = searched(tmp_path / "first")
     best = list(iterate_configs_by_rank(load_run(first)))
-    assert best[0] == caviar.summary(load_run(first))["best"]["config"]
+    assert best[0] == caviar.load(first).best["config"]
 
     second = load_run(searched(tmp_path / "second", "breast_cancer", trials=20, like=[first]))
     assert list(second.trials["stage"][:6]) == ["given"] * 5 + ["coarse"]
@@ -32,7 +31,7 @@ def test_the_other_run_is_not_needed_any_more(tmp_path: Path) -> None:
     second = searched(tmp_path / "second", trials=6, like=[first])
     assert len(read_run_spec(second).search.initial_configs) == 5
     first.rename(tmp_path / "moved")
-    caviar.resume(second, added=Budget(trials=3), crew=ExecutionOptions(pool="inline"))
+    caviar.resume(second, trials=3, pool="inline")
     assert len(load_run(second).trials) == 9
 
 

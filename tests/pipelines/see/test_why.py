@@ -10,12 +10,11 @@ import pytest
 from test_runs import TOYS, searched, toy_spec
 
 import caviar
-from caviar import Budget, ExecutionOptions
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.pruning.rungs import Rungs
 from orchestrator.store.reading import read_entries
-from pipelines.runs.specs import make_search, make_tables
+from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.see.formatting import format_number
 from pipelines.see.run import Run, load_run
 from pipelines.see.run_spec import read_run_spec
@@ -75,13 +74,8 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         space={"floor": {"linear": [0, 1]}},
         search={"initial_configs": [{"floor": 0.1}]},
     )
-    folder = caviar.search(
-        "wine",
-        out=tmp_path / "run",
-        spec_file=spec,
-        added=Budget(trials=3),
-        crew=ExecutionOptions(pool="inline"),
-    ).folder
+    folder = tmp_path / "run"
+    caviar.search("wine", out=folder, spec=spec, trials=3, pool="inline")
     assert "At epoch 1 it failed: " in explain_trial(load_run(folder), 0)
     assert "the second epoch is not for me" in explain_trial(load_run(folder), 0)
 

@@ -1,0 +1,165 @@
+"""Searching from Python: the arguments of the command line, as plain typed arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from caviar._run import Run, load
+from orchestrator.errors import CaviarError
+
+if TYPE_CHECKING:
+    from pipelines.runs.launch import MakeWatcher, Result
+
+__all__ = ["PoolName", "resume", "search"]
+
+PoolName = Literal["ray", "inline"]
+
+
+def search(
+    data: str | Path,
+    *,
+    target: str | None = None,
+    test: str | Path | None = None,
+    task: Literal["classification", "regression"] | None = None,
+    spec: str | Path | Mapping[str, Any] | None = None,
+    time: str | float | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    max_epochs: int | None = None,
+    metric: str | None = None,
+    like: Sequence[str | Path] = (),
+    seed: int | None = None,
+    deterministic: bool = False,
+    audit: str | float | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    pool: PoolName = "ray",
+    address: str | None = None,
+    epoch_timeout: str | float | None = None,
+    mirror: str | None = None,
+    progress: bool = False,
+) -> Run:
+    """Search for good hyperparameters; with an existing `out`, continue or extend that run.
+
+    Ctrl-C stops the search cleanly; the run so far is returned, with the status "interrupted".
+
+    Args:
+        data: A built-in data set (digits, wine, breast_cancer, diabetes), a file, or a folder in
+            MNIST's IDX layout.
+        target: The column to predict; None = the last one.
+        test: A file with a separate test set.
+        task: What the target is; None = guessed from its values.
+        spec: A YAML file or a mapping with what differs from the defaults.
+        time: Budget of time, "60s", "10m", "2h" or seconds; 60 s if no budget is named. The limit
+            that is reached first ends the search, and what is named is added to an existing run's.
+        trials: Budget of trials.
+        epochs: Budget of epochs, over all trials.
+        max_epochs: The most epochs of one trial; None = what the spec says, or 27.
+        metric: The metric that decides; None = the trainer's first.
+        like: Folders of runs whose best configurations are tried first.
+        seed: The same seed gives the same draws; None = what the spec says, or 0.
+        deterministic: Whether the same seed gives the same run with any number of workers.
+        audit: Share of the epochs for trials that pruning left behind, "5%" or 0.05.
+        out: The run's folder; None = runs/NAME-DATE-TIME.
+        workers: Number of workers; None = one for each processor.
+        pool: Train in Ray actors, or in this process.
+        address: The Ray cluster to use, "auto" or "HOST:PORT"; None = a local one.
+        epoch_timeout: A worker is killed if a trial's first epoch takes longer, "10m" or seconds.
+        mirror: A folder or URI (s3://, gs://) that receives a copy of the run's folder.
+        progress: Whether to print the progress, as the command line does.
+
+    Returns:
+        The run, finished or interrupted.
+
+    Raises:
+        InputError: If an argument cannot be used; nothing has been written.
+        CaviarError: If the search failed: every trial failed, or the workers are gone.
+    """
+    from pipelines.runs import launch
+    from pipelines.runs.execution import ExecutionOptions, make_budget, parse_seconds
+    from pipelines.runs.new_spec import SearchRequest
+    from pipelines.see.formatting import parse_share
+
+    request = SearchRequest(
+        source=str(data),
+        spec=Path(spec) if isinstance(spec, str) else spec,
+        target=target,
+        test=None if test is None else str(test),
+        task=task,
+        metric=metric,
+        seed=seed,
+        max_epochs=max_epochs,
+        deterministic=deterministic,
+        audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
+        like=[Path(folder) for folder in like],
+    )
+    options = ExecutionOptions(
+        pool=pool,
+        workers=workers,
+        address=address,
+        epoch_timeout=parse_seconds(epoch_timeout, "epoch_timeout"),
+        mirror=mirror,
+    )
+    budget = make_budget(time, trials, epochs)
+    watcher = _show_progress() if progress else None
+    return _load_result(
+        launch.search(request, out=out, budget=budget, options=options, make_watcher=watcher)
+    )
+
+
+def resume(
+    folder: str | Path,
+    *,
+    time: str | float | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    workers: int | None = None,
+    pool: PoolName = "ray",
+    address: str | None = None,
+    epoch_timeout: str | float | None = None,
+    mirror: str | None = None,
+    progress: bool = False,
+) -> Run:
+    """Continue a run where it stopped; without a folder, from its mirror.
+
+    A budget that is named is added to the run's; without one, the rest of the old budget is used.
+    The arguments are those of `caviar.search`.
+
+    Raises:
+        InputError: If there is no run, its data has changed, or its budget is used up.
+        CaviarError: If the search failed.
+    """
+    from pipelines.runs import launch
+    from pipelines.runs.execution import ExecutionOptions, make_budget, parse_seconds
+
+    options = ExecutionOptions(
+        pool=pool,
+        workers=workers,
+        address=address,
+        epoch_timeout=parse_seconds(epoch_timeout, "epoch_timeout"),
+        mirror=mirror,
+    )
+    budget = make_budget(time, trials, epochs)
+    watcher = _show_progress() if progress else None
+    return _load_result(launch.resume(folder, budget=budget, options=options, make_watcher=watcher))
+
+
+def _show_progress() -> MakeWatcher:
+    from pipelines.see.terminal import make_watcher
+
+    return lambda objective, folder, _, best: make_watcher(
+        objective, str(folder), best, silent=False
+    )
+
+
+def _load_result(result: Result) -> Run:
+    """The run of a session that has ended.
+
+    Raises:
+        CaviarError: If the session failed.
+    """
+    if result.ending.status == "failed":
+        raise CaviarError(f"{result.folder}: the search failed: {result.ending.reason}")
+    return load(result.folder)

@@ -1,0 +1,63 @@
+"""Python's log of a session: what happened in it, beside the watcher that a person sees."""
+
+from __future__ import annotations
+
+import logging
+
+from orchestrator.runtime.session import Session, Watcher
+from orchestrator.search.events import Event, Kind, TrialEvent
+from orchestrator.search.messages import Observation
+
+__all__ = ["LoggedWatcher"]
+
+log = logging.getLogger("caviar.session")
+#: Events of level info; the session itself logs its start, its end and failures.
+_NOTABLE = {Kind.ZOOM, Kind.DIVERGE, Kind.TEST}
+
+
+class LoggedWatcher:
+    """Writes each entry and note of a session to the logger, and passes them to another watcher."""
+
+    def __init__(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+
+    def log_notes(self, notes: tuple[str, ...]) -> None:
+        """Log what a person should know about the data and the spec."""
+        for note in notes:
+            log.warning("%s", note)
+
+    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
+        """Log an event (info, or debug for a trial's usual moves) or a report (debug)."""
+        if log.isEnabledFor(logging.INFO):
+            _log_entry(entry, at_seconds)
+        if self._watcher is not None:
+            self._watcher.happened(entry, at_seconds)
+
+    def tick(self, session: Session) -> None:
+        """Pass it on."""
+        if self._watcher is not None:
+            self._watcher.tick(session)
+
+    def note(self, text: str) -> None:
+        """Log a warning, also from another thread."""
+        log.warning("%s", text)
+        if self._watcher is not None:
+            self._watcher.note(text)
+
+    def close(self) -> None:
+        """Pass it on."""
+        if self._watcher is not None:
+            self._watcher.close()
+
+
+def _log_entry(entry: Event | Observation, at_seconds: float) -> None:
+    if isinstance(entry, Observation):
+        r = entry.report
+        log.debug(
+            "%.3f s: worker %s: trial %s, epoch %s in %.3f s",
+            at_seconds, r.worker, r.trial, r.epoch, r.seconds,
+        )  # fmt: skip
+        return
+    level = logging.INFO if entry.kind in _NOTABLE else logging.DEBUG
+    subject = f"trial {entry.trial}: " if isinstance(entry, TrialEvent) else ""
+    log.log(level, "%.3f s: %s%s: %s", at_seconds, subject, entry.kind.value, entry.reason)

@@ -1,0 +1,277 @@
+"""A run's folder, open for writing: what its log says, and one session after another in it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import math
+import os
+import platform
+import shlex
+import shutil
+import socket
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from orchestrator.errors import CaviarError, InvalidEntry, PoolError, RunError
+from orchestrator.runtime.ordered_pool import OrderedPool
+from orchestrator.runtime.pool import Pool
+from orchestrator.runtime.session import Session, SessionResult, Watcher
+from orchestrator.runtime.trainer import Job
+from orchestrator.runtime.worker import restore_trainer
+from orchestrator.search.budget import Budget, extend_budget, remaining
+from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
+from orchestrator.search.messages import State
+from orchestrator.search.simulate import simulate
+from orchestrator.search.trial import ENDED, Incumbent
+from orchestrator.store.checkpoints import CheckpointStore
+from orchestrator.store.files import atomic_write, reporting_write_errors
+from orchestrator.store.lock import Lock
+from orchestrator.store.log import Log
+from orchestrator.store.mirror import Mirror
+from orchestrator.store.reading import read_entries
+from pipelines.data.builtin_trainers import is_builtin_trainer
+from pipelines.data.model import load_model, read_best_identity, save_model
+from pipelines.data.prepare import PreparedData
+from pipelines.runs.execution import ExecutionOptions, stopped_by_signals
+from pipelines.runs.from_spec import make_job, make_search, make_tables
+from pipelines.runs.older_runs import check_version_can_write
+from pipelines.runs.spec import Spec, differences, dump_spec
+from pipelines.runs.trust import remember
+from pipelines.see.run_spec import read_run_spec
+
+__all__ = ["OpenRun", "open_run", "require_same_spec"]
+
+logger = logging.getLogger("caviar.run")
+#: Files of a driver that was killed before it had written the spec.
+_BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
+SIMULATED_TRIALS = 100  #: takes a third of a second; enough to see what pruning lets through
+
+
+class OpenRun:
+    """A run that is open for writing: its search with all that its log says applied."""
+
+    def __init__(self, folder: Path, spec: Spec, data: PreparedData) -> None:
+        self.folder, self.spec, self.data = folder, spec, data
+        self.job = make_job(spec, data)
+        tables = make_tables(spec)
+        self.search = make_search(spec)
+        self.at_seconds = 0.0
+        self._log = Log(folder, tables)
+        try:
+            for seq, at_seconds, entry in read_entries(folder, tables):
+                self.search.apply(entry, seq=seq)
+                self._log.restore(seq, at_seconds, entry)
+                self.at_seconds = max(self.at_seconds, at_seconds)
+        except InvalidEntry as e:
+            raise RunError(
+                f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
+                f"missing: {e}; put them back, or `caviar repair {shlex.quote(str(folder))}`"
+            ) from e
+        self._checkpoints = CheckpointStore(
+            folder / "checkpoints", budget_bytes=spec.search.state_budget
+        )
+        unfinished = {t.id for t in self.search.trials.values() if t.status not in ENDED}
+        self._checkpoints.keep(unfinished)
+
+    def train(
+        self,
+        added: Budget,
+        options: ExecutionOptions,
+        watcher: Watcher,
+        make_pool: Callable[[Job], Pool],
+    ) -> SessionResult:
+        """Run one session, until its budget is used up or it is stopped.
+
+        Raises:
+            RunError: If nothing is left of the budget, or the folder can no longer be written.
+            PoolError: If the workers are gone; the folder keeps all that reached it.
+        """
+        budget = extend_budget(
+            self.search.budget, added, self._used(), used_up=self._budget_used_up()
+        )
+        deterministic = self.spec.search.deterministic
+        if deterministic and budget.seconds is not None:
+            raise RunError(
+                f"{self.folder}: a deterministic run needs `trials` or `epochs` and no `time`: "
+                f"what can be trained in {budget.seconds:g} s depends on the machine"
+            )
+        pool = make_pool(self.job)
+        if deterministic:
+            pool = OrderedPool(pool, max_in_flight=self.spec.search.max_in_flight)
+        session = Session(
+            search=self.search,
+            pool=pool,
+            log=self._log,
+            checkpoints=self._checkpoints,
+            budget=budget,
+            start=self._make_session_event(budget, options, pool.size),
+            at_seconds=self.at_seconds,
+            expected_epochs=_expected_epochs(self.spec, budget),
+            watcher=watcher,
+            save_best=self._save_best,
+            closing_events=self._closing_events,
+        )
+        try:
+            with stopped_by_signals(session), self._mirrored(options, watcher):
+                return session.run()
+        except PoolError as e:
+            folder = shlex.quote(str(self.folder))
+            raise PoolError(f"{e}; `caviar resume {folder}` goes on from what it has") from e
+
+    def _used(self) -> Budget:
+        """What all sessions so far have used."""
+        return Budget(
+            seconds=self.at_seconds, trials=self.search.started, epochs=self.search.epochs
+        )
+
+    def _budget_used_up(self) -> bool:
+        b, search = self.search.budget, self.search
+        return (
+            remaining(b.seconds, self.at_seconds) <= 0
+            or remaining(b.epochs, search.epochs) <= 0
+            or (b.trials is not None and search.settled())
+        )
+
+    def _make_session_event(
+        self, budget: Budget, options: ExecutionOptions, workers: int
+    ) -> SessionStarted:
+        rows = self.data.data
+        versions = ("caviar", "numpy", "ray", "pyarrow")
+        details = SessionDetails(
+            workers=workers,
+            pool=options.pool,
+            address=options.address,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            versions={name: importlib.metadata.version(name) for name in versions},
+            objective=self.job.objective,
+            method=self.spec.search.method,
+            rows={
+                "train": len(rows.y_train),
+                "validation": len(rows.y_validation),
+                "test": len(self.data.y_test),
+            },
+        )
+        limits = ", ".join(f"{limit:g} {name}" for name, limit in budget.limits().items())
+        return SessionStarted(
+            reason=f"a session of {workers} workers, budget in all: {limits}",
+            budget=budget,
+            details=details,
+        )
+
+    @contextlib.contextmanager
+    def _mirrored(self, options: ExecutionOptions, watcher: Watcher) -> Iterator[None]:
+        if options.mirror is None:
+            yield
+            return
+        with contextlib.closing(Mirror(self.folder, options.mirror, failed=watcher.note)):
+            yield
+
+    def _save_best(self, best: Incumbent, state: State) -> None:
+        save_model(
+            self.folder / "best",
+            best,
+            state=state,
+            config=self.search.trials[best.trial].config,
+            trainer=self.spec.trainer,
+            preprocessing=self.data.preprocessing,
+        )
+
+    def _closing_events(self) -> list[ModelTested]:
+        """The best model's figures on the test split, which has chosen nothing."""
+        best = self.search.choose_model()
+        if best is None:
+            return []
+        trial = self.search.trials[best.trial]
+        if read_best_identity(self.folder / "best") != (best.trial, best.epoch):
+            # the driver died between a new best and the next flush, or someone damaged the
+            # files: train it again
+            held = self._checkpoints.get(best.trial)
+            trainer = restore_trainer(self.job, trial.config, trial.seed, held, epoch=best.epoch)
+            self._save_best(best, trainer.state())
+        if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
+            return []
+        model, data = load_model(self.folder / "best"), self.data
+        figures = model.evaluate(data.x_test, data.y_test)
+        intervals = {
+            "validation": model.compute_intervals(data.data.x_validation, data.data.y_validation),
+            "test": model.compute_intervals(data.x_test, data.y_test),
+        }
+        return [
+            ModelTested(
+                trial=best.trial,
+                epoch=best.epoch,
+                metrics={f"test_{name}": value for name, value in figures.items()},
+                reason=f"the best model on {len(data.x_test)} rows that chose nothing",
+                intervals=intervals,
+            )
+        ]
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[OpenRun]:
+    """Make the run's folder, or open the existing one, as its only writer.
+
+    Raises:
+        RunError: If it cannot be written, another writer has it, or it is another run's.
+    """
+    spec_file = folder / "spec.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"`out` needs a folder, got the file {folder}; give another name")
+    if spec_file.exists():
+        check_version_can_write(folder)
+        require_same_spec(folder, spec)
+    elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
+        raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")
+    is_new = not folder.exists()
+    with contextlib.ExitStack() as undo:
+        try:
+            with reporting_write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = Lock(folder)
+                undo.callback(lock.release)
+                if not spec_file.exists():
+                    with atomic_write(spec_file) as file:
+                        file.write(dump_spec(spec).encode())
+                    if not is_builtin_trainer(spec.trainer):
+                        remember(spec_file)  # the user has trusted its trainer
+                run = OpenRun(folder, spec, data)
+                logger.info("%s: open, %d trials so far", folder, len(run.search.trials))
+            yield run
+        except CaviarError:
+            if is_new and folder.is_dir() and not list(folder.glob("events/part-*.parquet")):
+                shutil.rmtree(folder)  # no row yet: leave nothing half-written
+            raise
+
+
+def require_same_spec(folder: Path, spec: Spec) -> None:
+    """Refuse to continue a folder's run with another spec.
+
+    Raises:
+        RunError: Naming the first differences.
+    """
+    if changes := differences(read_run_spec(folder), spec):
+        shown = "; ".join(textwrap.shorten(change, 120) for change in changes[:3])
+        raise RunError(
+            f"{folder}: holds another run ({shown}{'; …' if len(changes) > 3 else ''}); "
+            f"give another folder with `out`"
+        )
+
+
+def _expected_epochs(spec: Spec, budget: Budget) -> float:
+    """The epochs that a budget of trials will need, by simulating it; infinite without one."""
+    if budget.trials is None:
+        return math.inf
+    trials = min(budget.trials, SIMULATED_TRIALS)
+    found = simulate(
+        make_search(spec),
+        budget=Budget(trials=trials),
+        workers=1,
+        epoch_seconds=lambda _: 1.0,
+    )
+    return found.epochs * budget.trials / trials
