@@ -152,7 +152,7 @@ class Search:
 
     def evict(self, among: Container[int], reason: str) -> list[Event]:
         """Give up the least promising waiting trial among those whose checkpoints take up room."""
-        trial = self.method.leave_behind(among)
+        trial = self.method.choose_eviction(among)
         if trial is None:
             return []
         epoch = self.trials[trial].epoch
@@ -210,7 +210,7 @@ class Search:
             self._all_started()
             and not self._interrupted
             and all(t.status is not Status.RUNNING for t in self.trials.values())
-            and self.method.promote(last_call=False) is None
+            and self.method.choose_promotion(last_call=False) is None
             and self._promote_to_the_end() is None
             and self._choose_audit() is None
         )
@@ -253,7 +253,7 @@ class Search:
         if report.score < trial.best:
             trial.best, trial.best_epoch, trial.best_order = report.score, report.epoch, self.epochs
         if not report.cause:
-            self.fine_stage.observe(trial)
+            self.fine_stage.note_report(trial)
         if trial.is_audit:
             self.audit_epochs += 1
             return
@@ -276,7 +276,7 @@ class Search:
             self.fine_stage.restart()
 
     def _apply_zoom(self, event: ZoomedIn) -> None:
-        self.fine_stage.enter(event)
+        self.fine_stage.use_box(event)
 
     def _apply_start(self, event: TrialStarted) -> None:
         trial = self.trials[event.trial] = Trial(
@@ -288,7 +288,7 @@ class Search:
             zoom=event.zoom,
             parents=event.parents or (),
             stop_epoch=event.stop_epoch,
-            history=[event.kind],
+            event_kinds=[event.kind],
         )
         self._draws[event.stage] += 1
         self.method.start(trial)
@@ -346,7 +346,7 @@ class Search:
             self.counts[trial.status] -= 1
             self.counts[target] += 1
         trial.status = target
-        trial.history.append(event.kind)
+        trial.event_kinds.append(event.kind)
 
     def _take_turn(self, trial: Trial) -> None:
         """The trial's assignment, up to stop_epoch, is under way."""
@@ -400,7 +400,7 @@ class Search:
             yield self._audit(left)
 
     def _search(self) -> Iterable[Event]:
-        promotion = self.method.promote(last_call=self._used() >= LAST_CALL)
+        promotion = self.method.choose_promotion(last_call=self._used() >= LAST_CALL)
         if promotion is not None:
             yield self._promote(promotion)
             return
@@ -430,14 +430,14 @@ class Search:
         """Where no new trials are to come: the best trains all its epochs, if none has yet."""
         if self.counts[Status.COMPLETED] or self.counts[Status.RUNNING]:
             return None
-        return self.method.promote(last_call=True)
+        return self.method.choose_promotion(last_call=True)
 
     def _propose_zoom(self) -> ZoomedIn | None:
         return self.fine_stage.propose_zoom(
             self.trials.values(),
             progress=self.progress(),
             cycle=self._cycle,
-            exhausted=self.method.exhausted(self._draws["coarse"]),
+            exhausted=self.method.is_exhausted(self._draws["coarse"]),
         )
 
     def _start(self) -> TrialStarted | None:
@@ -459,7 +459,7 @@ class Search:
             config=config,
             unit=self._unit(self.space.point(config)),
             seed=seeds[number] if number < len(seeds) else derive_trial_seed(self.seed, trial),
-            stop_epoch=self.method.first_stop(trial),
+            stop_epoch=self.method.choose_first_stop(trial),
             reason="given in the spec",
         )
 
@@ -474,7 +474,7 @@ class Search:
             zoom=draw.zoom.number if draw.zoom else None,
             box=draw.zoom.box if draw.zoom else None,
             parents=draw.zoom.parents if draw.zoom else None,
-            stop_epoch=self.method.first_stop(trial),
+            stop_epoch=self.method.choose_first_stop(trial),
             forecast=draw.forecast,
             reason=draw.reason,
         )

@@ -191,18 +191,19 @@ def _broken_totals(search: Search) -> Iterator[str]:
     if best != (search.incumbent.score if search.incumbent else WORST):
         yield f"the incumbent is {search.incumbent}, the best score of a trial {best}"
     paused = {t.id for t in own if t.status is Status.PAUSED and t.score[0] < math.inf}
-    if paused != search.method.waiting():
-        yield f"trials {sorted(paused)} are paused, {search.method.waiting()} wait in rungs"
+    if paused != search.method.find_waiting():
+        yield f"trials {sorted(paused)} are paused, {search.method.find_waiting()} wait in rungs"
     if any(t.stop_epoch > search.max_epochs for t in trials):
         yield f"a trial trains more than {search.max_epochs} epochs"
 
 
 def _broken(trial: Trial) -> Iterator[str]:
     status = None
-    for kind in trial.history:
+    for kind in trial.event_kinds:
         status = TRANSITIONS.get((status, kind))
     if status is not trial.status:
-        yield f"trial {trial.id} is {trial.status}, its events lead to {status}: {trial.history}"
+        events = " ".join(trial.event_kinds)
+        yield f"trial {trial.id} is {trial.status}, its events lead to {status}: {events}"
     if not trial.start_epoch <= trial.epoch <= trial.stop_epoch:
         yield f"trial {trial.id} has epoch {trial.epoch} outside of its assignment: {trial.story}"
     if trial.status is Status.PAUSED and not trial.assignment_over:

@@ -9,8 +9,8 @@ from scipy.stats import norm
 from search_examples import CONDITIONAL, points, quick, space_of, spaces
 
 from orchestrator.search.surrogate.acquisition import (
-    candidates,
     expected_improvement,
+    propose_candidates,
     refine_candidates,
 )
 from orchestrator.space.space import Space
@@ -47,7 +47,7 @@ def test_many_points_are_put_in_order_as_one_by_one(data: st.DataObject, space: 
 def test_candidates_are_points_of_configurations(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
     elites = space.canonical(rng.random((3, len(space))))
-    found = candidates(space, elites, rng)
+    found = propose_candidates(space, elites, rng)
     np.testing.assert_array_equal(found, space.canonical(np.nan_to_num(found, nan=0.5)))
     for point in found[:: len(found) // 7]:
         space.check(space.config(np.nan_to_num(point, nan=0.5)), source="candidate")
@@ -61,7 +61,7 @@ def test_local_search_finds_a_corner_and_never_loses_what_it_had() -> None:
     def value(p: np.ndarray) -> np.ndarray:
         return -np.abs(p - target).sum(axis=1)
 
-    start = candidates(space, rng.random((4, 3)), rng)
+    start = propose_candidates(space, rng.random((4, 3)), rng)
     found = refine_candidates(
         space, start, value(start), value, elites=rng.random((4, 3)), rng=rng
     )[0]
@@ -72,6 +72,6 @@ def test_local_search_finds_a_corner_and_never_loses_what_it_had() -> None:
 def test_conditional_children_become_active_with_their_parents() -> None:
     space = space_of(CONDITIONAL)
     rng = np.random.default_rng(0)
-    found = candidates(space, space.canonical(rng.random((1, len(space)))), rng)
+    found = propose_candidates(space, space.canonical(rng.random((1, len(space)))), rng)
     active = ~np.isnan(found)
     assert active.any(axis=0).all()  # every dimension is tried, whatever the elite had

@@ -110,28 +110,28 @@ def test_asha_promotes_whom_the_papers_algorithm_promotes(
     for loss, move in moves:
         score = (loss, 0.0) if loss < math.inf else WORST
         wanted = paper.get_job()
-        promotion = ours.promotion(last_call=False)
+        promotion = ours.choose_promotion(last_call=False)
         assert (promotion and (promotion.trial, promotion.start_epoch)) == (
             wanted and (wanted[0], rungs[wanted[1]])
         )
         if move == "evict":
-            weakest = ours.least_promising(range(10**6))
+            weakest = ours.choose_eviction(range(10**6))
             assert weakest == by_hand_least_promising(paper)
             if weakest is not None:
                 k = max(k for k in range(len(rungs)) if has(paper, k, weakest))
                 paper.gone[k].add(weakest)
-                ours.leave(weakest, rungs[k])
+                ours.remove_waiting(weakest, rungs[k])
         elif move == "promote" and promotion is not None and wanted is not None:
             trial, k = wanted
             assert promotion.stop_epoch == rungs[k + 1]
             assert promotion.reason
             paper.promoted[k].add(trial)
-            ours.leave(trial, rungs[k])
+            ours.remove_waiting(trial, rungs[k])
             paper.rungs[k + 1].append((score, trial))
-            ours.enter(trial, rungs[k + 1], score)
+            ours.add_score(trial, rungs[k + 1], score)
         else:
             paper.rungs[0].append((score, trials))
-            ours.enter(trials, rungs[0], score)
+            ours.add_score(trials, rungs[0], score)
             trials += 1
 
 
@@ -154,8 +154,8 @@ def by_hand_least_promising(paper: Paper) -> int | None:
 def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: list[float]) -> None:
     asha = Asha(rungs=(1, 3, 9), eta=3)
     for trial, loss in enumerate(scores):
-        asha.enter(trial, 1, (loss, 0.0))
-        promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (loss, 0.0))
+        promotion = asha.choose_promotion(last_call=False)
         best = int(np.argmin(scores[: trial + 1]))
         if trial < 2:
             assert promotion is None
@@ -168,13 +168,13 @@ def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: li
 def test_the_topmost_rung_is_served_first() -> None:
     asha = Asha(rungs=(1, 3, 9), eta=2)
     for trial in range(4):
-        asha.enter(trial, 1, (float(trial), 0.0))
+        asha.add_score(trial, 1, (float(trial), 0.0))
     for trial in (0, 1):
-        asha.leave(trial, 1)
-        asha.enter(trial, 3, (5.0 - trial, 0.0))
+        asha.remove_waiting(trial, 1)
+        asha.add_score(trial, 3, (5.0 - trial, 0.0))
     for trial in (8, 9):  # now rung 1 has a third one to promote, and rung 3 a first
-        asha.enter(trial, 1, (-1.0, 0.0))
-    promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (-1.0, 0.0))
+    promotion = asha.choose_promotion(last_call=False)
     assert isinstance(promotion, Promotion)
     assert (promotion.trial, promotion.start_epoch, promotion.stop_epoch) == (1, 3, 9)
 
@@ -182,16 +182,16 @@ def test_the_topmost_rung_is_served_first() -> None:
 def test_of_two_that_are_equal_the_older_goes_on() -> None:
     asha = Asha(rungs=(1, 3), eta=2)
     for trial in (5, 3, 4):
-        asha.enter(trial, 1, (1.0, 0.0))
-    promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (1.0, 0.0))
+    promotion = asha.choose_promotion(last_call=False)
     assert promotion is not None and promotion.trial == 3
 
 
 def test_ties_in_the_metric_are_broken_by_the_second_one() -> None:
     asha = Asha(rungs=(1, 3), eta=2)
-    asha.enter(0, 1, (1.0, 0.7))
-    asha.enter(1, 1, (1.0, 0.2))
-    promotion = asha.promotion(last_call=False)
+    asha.add_score(0, 1, (1.0, 0.7))
+    asha.add_score(1, 1, (1.0, 0.2))
+    promotion = asha.choose_promotion(last_call=False)
     assert promotion is not None and promotion.trial == 1
 
 
@@ -200,11 +200,11 @@ def test_ties_in_the_metric_are_broken_by_the_second_one() -> None:
 def test_what_went_bad_counts_in_its_rung_and_is_never_promoted(bad: int, good: int) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial in range(bad + good):
-        asha.enter(trial, 1, WORST if trial < bad else (float(trial), 0.0))
+        asha.add_score(trial, 1, WORST if trial < bad else (float(trial), 0.0))
     promoted = []
-    while (promotion := asha.promotion(last_call=False)) is not None:
+    while (promotion := asha.choose_promotion(last_call=False)) is not None:
         promoted.append(promotion.trial)
-        asha.leave(promotion.trial, 1)
+        asha.remove_waiting(promotion.trial, 1)
     assert promoted == list(range(bad, bad + good))[: (bad + good) // 3]
     assert all(t >= bad for t in promoted)
 
@@ -212,23 +212,23 @@ def test_what_went_bad_counts_in_its_rung_and_is_never_promoted(bad: int, good: 
 def test_on_the_last_call_the_best_that_waits_anywhere_goes_on() -> None:
     asha = Asha(rungs=(1, 3, 9), eta=3)
     for trial, loss in enumerate([0.5, 0.4]):
-        asha.enter(trial, 1, (loss, 0.0))
-    asha.enter(7, 3, (0.45, 0.0))
-    assert asha.promotion(last_call=False) is None
-    promotion = asha.promotion(last_call=True)
+        asha.add_score(trial, 1, (loss, 0.0))
+    asha.add_score(7, 3, (0.45, 0.0))
+    assert asha.choose_promotion(last_call=False) is None
+    promotion = asha.choose_promotion(last_call=True)
     assert promotion is not None
     assert (promotion.trial, promotion.start_epoch, promotion.stop_epoch) == (1, 1, 3)
     for trial, epoch in ((0, 1), (1, 1), (7, 3)):
-        asha.leave(trial, epoch)
-    assert asha.promotion(last_call=True) is None
+        asha.remove_waiting(trial, epoch)
+    assert asha.choose_promotion(last_call=True) is None
 
 
 def test_who_waits_in_the_last_rung_of_all_has_ended() -> None:
     asha = Asha(rungs=(1, 3), eta=3)
-    asha.enter(0, 3, (0.1, 0.0))
-    assert asha.verdict(0, 3, (0.1, 0.0)).kind is Kind.COMPLETE
-    assert asha.promotion(last_call=True) is None
-    assert asha.least_promising(range(10**6)) is None
+    asha.add_score(0, 3, (0.1, 0.0))
+    assert asha.judge(0, 3, (0.1, 0.0)).kind is Kind.COMPLETE
+    assert asha.choose_promotion(last_call=True) is None
+    assert asha.choose_eviction(range(10**6)) is None
 
 
 @given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=20))
@@ -236,8 +236,8 @@ def test_who_waits_in_the_last_rung_of_all_has_ended() -> None:
 def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[int]) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial, loss in enumerate(scores):
-        asha.enter(trial, 1, (float(loss), 0.0))
-        verdict = asha.verdict(trial, 1, (float(loss), 0.0))
+        asha.add_score(trial, 1, (float(loss), 0.0))
+        verdict = asha.judge(trial, 1, (float(loss), 0.0))
         so_far = sorted(scores[: trial + 1])
         keep = (trial + 1) // 3
         assert verdict.kind is Kind.PAUSE and verdict.comparison.rung == 1 and verdict.reason
@@ -251,7 +251,7 @@ def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[
 # ---------------------------------------------------------------------- the median rule
 
 
-def by_hand_median(history: list[list[float]], trial: int, epoch: int) -> bool:
+def brute_force_median(history: list[list[float]], trial: int, epoch: int) -> bool:
     """Whether a trial is stopped: Golovin et al. 2017, 3.2.1, against all that got to the epoch.
 
     Of an even number of others the upper one of the middle two counts.
@@ -280,34 +280,34 @@ def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[in
         loss = float(Fraction(eighths, 8))
         history[trial].append(loss)
         epoch = len(history[trial])
-        rule.leave(trial, epoch - 1)
-        rule.enter(trial, epoch, (loss, 0.0))
-        verdict = rule.verdict(trial, epoch, (loss, 0.0))
+        rule.remove_waiting(trial, epoch - 1)
+        rule.add_score(trial, epoch, (loss, 0.0))
+        verdict = rule.judge(trial, epoch, (loss, 0.0))
         if epoch == 4:
             assert verdict.kind is Kind.COMPLETE
         elif epoch != 3:  # thirds are not exact: two ways to sum may fall on two sides of a tie
-            assert (verdict.kind is Kind.PRUNE) == by_hand_median(history, trial, epoch)
+            assert (verdict.kind is Kind.PRUNE) == brute_force_median(history, trial, epoch)
         else:
-            stopped = by_hand_median(history, trial, epoch)
+            stopped = brute_force_median(history, trial, epoch)
             tie = (
                 verdict.comparison.cutoff is not None
                 and abs(min(history[trial]) - verdict.comparison.cutoff) < 1e-9
             )
             assert tie or (verdict.kind is Kind.PRUNE) == stopped
         if verdict.kind is Kind.PRUNE:
-            rule.leave(trial, epoch)
+            rule.remove_waiting(trial, epoch)
             over.add(trial)
 
 
 def test_the_median_rule_lets_everyone_go_on_in_the_order_they_came() -> None:
     rule = Median(max_epochs=9)
     for trial in (2, 0, 1):
-        rule.enter(trial, 1, (float(trial), 0.0))
+        rule.add_score(trial, 1, (float(trial), 0.0))
     went = []
-    while (promotion := rule.promotion(last_call=False)) is not None:
+    while (promotion := rule.choose_promotion(last_call=False)) is not None:
         assert (promotion.start_epoch, promotion.stop_epoch) == (1, 2)
         went.append(promotion.trial)
-        rule.leave(promotion.trial, 1)
+        rule.remove_waiting(promotion.trial, 1)
     assert went == [2, 0, 1]
 
 
@@ -315,17 +315,17 @@ def test_of_those_that_wait_the_median_rule_gives_up_the_worst_best() -> None:
     rule = Median(max_epochs=9)
     for trial, losses in enumerate([[1.0, 5.0], [2.0, 2.0], [3.0, 0.5]]):
         for epoch, loss in enumerate(losses, 1):
-            rule.enter(trial, epoch, (loss, 0.0))
-    assert rule.least_promising(range(10**6)) == 1
-    rule.leave(1, 2)
-    assert rule.least_promising(range(10**6)) == 0
+            rule.add_score(trial, epoch, (loss, 0.0))
+    assert rule.choose_eviction(range(10**6)) == 1
+    rule.remove_waiting(1, 2)
+    assert rule.choose_eviction(range(10**6)) == 0
 
 
 def test_a_loss_that_is_not_finite_never_waits_under_the_median_rule() -> None:
     rule = Median(max_epochs=9)
-    rule.enter(0, 1, WORST)
-    assert rule.promotion(last_call=True) is None
-    assert rule.least_promising(range(10**6)) is None
+    rule.add_score(0, 1, WORST)
+    assert rule.choose_promotion(last_call=True) is None
+    assert rule.choose_eviction(range(10**6)) is None
 
 
 # ---------------------------------------------------------------------- none
@@ -333,11 +333,11 @@ def test_a_loss_that_is_not_finite_never_waits_under_the_median_rule() -> None:
 
 def test_without_pruning_a_trial_trains_to_the_end_in_one_go() -> None:
     rule = NoPruning(max_epochs=9)
-    assert rule.first_stop(0) == 9
-    rule.enter(0, 9, (1.0, 0.0))
-    assert rule.verdict(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
-    assert rule.promotion(last_call=True) is None
-    assert rule.least_promising(range(10**6)) is None
+    assert rule.choose_first_stop(0) == 9
+    rule.add_score(0, 9, (1.0, 0.0))
+    assert rule.judge(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
+    assert rule.choose_promotion(last_call=True) is None
+    assert rule.choose_eviction(range(10**6)) is None
 
 
 # ---------------------------------------------------------------------- Hyperband
@@ -347,7 +347,7 @@ def test_the_brackets_of_81_epochs_are_those_of_algorithm_1() -> None:
     # ceil(5 * 3^s / (s + 1)) trials for s = 4 … 0, beginning with 1, 3, 9, 27, 81 epochs
     rule = Hyperband(rungs=(1, 3, 9, 27, 81), eta=3)
     assert rule.sizes == (81, 34, 15, 8, 5)
-    stops = [rule.first_stop(trial) for trial in range(2 * 143)]
+    stops = [rule.choose_first_stop(trial) for trial in range(2 * 143)]
     assert stops[:143] == [1] * 81 + [3] * 34 + [9] * 15 + [27] * 8 + [81] * 5
     assert stops[143:] == stops[:143]
 
@@ -371,13 +371,13 @@ def test_a_trial_is_compared_with_those_of_its_bracket_alone(seed: int) -> None:
     ours = Hyperband(rungs=rungs, eta=3)
     alone = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
     for trial in rng.permutation(60):
-        bracket = ours.bracket(int(trial))
-        epoch = ours.first_stop(int(trial))
+        bracket = ours.find_bracket(int(trial))
+        epoch = ours.choose_first_stop(int(trial))
         score = (float(rng.random()), 0.0)
-        ours.enter(int(trial), epoch, score)
-        alone[bracket].enter(int(trial), epoch, score)
-        assert ours.verdict(int(trial), epoch, score) == alone[bracket].verdict(
+        ours.add_score(int(trial), epoch, score)
+        alone[bracket].add_score(int(trial), epoch, score)
+        assert ours.judge(int(trial), epoch, score) == alone[bracket].judge(
             int(trial), epoch, score
         )
-    wanted = [a.promotion(last_call=False) for a in alone]
-    assert ours.promotion(last_call=False) == next((p for p in wanted if p), None)
+    wanted = [a.choose_promotion(last_call=False) for a in alone]
+    assert ours.choose_promotion(last_call=False) == next((p for p in wanted if p), None)

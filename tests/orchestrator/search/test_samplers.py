@@ -29,12 +29,12 @@ def sampler(name: str, *, seed: int = 0, text: str = CONDITIONAL) -> Sampler:
 
 def fingerprint(name: str, *, seed: int) -> str:
     made = sampler(name, seed=seed)
-    points = [made.point(draw) for draw in (0, 1, 2, 40)]
+    points = [made.draw_point(draw) for draw in (0, 1, 2, 40)]
     return hashlib.sha256(b"".join(p.tobytes() for p in points)).hexdigest()
 
 
 def test_without_a_sampler_nothing_is_drawn() -> None:
-    assert [sampler("none").point(draw) for draw in range(3)] == [None] * 3
+    assert [sampler("none").draw_point(draw) for draw in range(3)] == [None] * 3
 
 
 # ---------------------------------------------------------------------- what every one must keep
@@ -47,12 +47,14 @@ def test_a_draw_is_a_point_of_the_cube_whatever_was_asked_before(
     name: str, order: list[int], seed: int
 ) -> None:
     made, other = sampler(name, seed=seed), sampler(name, seed=seed)
-    first = {draw: made.point(draw) for draw in order}
+    first = {draw: made.draw_point(draw) for draw in order}
     for draw in sorted(order):
         point = first[draw]
         assert point is not None and point.shape == (len(space_of(CONDITIONAL)),)
         assert ((point >= 0) & (point <= 1)).all()
-        assert np.array_equal(point, other.point(draw)) and np.array_equal(point, made.point(draw))
+        assert np.array_equal(point, other.draw_point(draw)) and np.array_equal(
+            point, made.draw_point(draw)
+        )
 
 
 def test_another_process_with_another_hash_seed_draws_the_same() -> None:
@@ -68,7 +70,7 @@ def test_another_seed_draws_others(name: str) -> None:
 
 @every_sampler
 def test_a_space_in_which_all_is_fixed_has_a_point_without_coordinates(name: str) -> None:
-    point = sampler(name, text="rate: 0.1").point(0)
+    point = sampler(name, text="rate: 0.1").draw_point(0)
     assert point is not None and point.shape == (0,)
 
 
@@ -86,7 +88,7 @@ def test_sobol_leaves_smaller_holes_than_random_points(draws: int) -> None:
 
     def discrepancy(name: str, seed: int) -> float:
         made = sampler(name, seed=seed, text=text)
-        return qmc.discrepancy(np.array([made.point(d) for d in range(draws)]))
+        return qmc.discrepancy(np.array([made.draw_point(d) for d in range(draws)]))
 
     sobol = [discrepancy("sobol", seed) for seed in range(5)]
     random = [discrepancy("random", seed) for seed in range(5)]
@@ -96,7 +98,7 @@ def test_sobol_leaves_smaller_holes_than_random_points(draws: int) -> None:
 def test_sobol_puts_one_point_into_each_of_as_many_equal_shares() -> None:
     """The first 2^m points of a Sobol sequence: one in each 2^-m of every coordinate."""
     made = Sobol(space_of(CONDITIONAL), seed=3)
-    points = np.array([made.point(draw) for draw in range(256)])
+    points = np.array([made.draw_point(draw) for draw in range(256)])
     for column in points.T:
         assert sorted((column * 256).astype(int)) == list(range(256))
 
@@ -104,7 +106,7 @@ def test_sobol_puts_one_point_into_each_of_as_many_equal_shares() -> None:
 def test_random_draws_are_uniform_and_do_not_depend_on_their_neighbours() -> None:
     """Bounds at five standard deviations: a false alarm in a million seeds."""
     made = Random(space_of(), seed=0)
-    points = np.array([made.point(draw) for draw in range(3_000)])
+    points = np.array([made.draw_point(draw) for draw in range(3_000)])
     assert np.abs(points.mean(axis=0) - 0.5).max() < 5 / np.sqrt(12 * 3_000)
     for column in points.T:
         following = np.corrcoef(column[:-1], column[1:])[0, 1]
@@ -136,8 +138,10 @@ def grids(draw: st.DrawFn) -> tuple[Space, int]:
 
 
 def all_of(grid: Grid) -> list[np.ndarray]:
-    points = list(itertools.takewhile(lambda p: p is not None, map(grid.point, itertools.count())))
-    assert grid.point(len(points) + 5) is None
+    points = list(
+        itertools.takewhile(lambda p: p is not None, map(grid.draw_point, itertools.count()))
+    )
+    assert grid.draw_point(len(points) + 5) is None
     return points
 
 
@@ -180,7 +184,7 @@ def test_a_grid_steps_over_what_is_not_active_without_looking_at_all_of_it() -> 
     """With one layer of twenty, 3^19 combinations of the others' widths are the same config."""
     space = space_of("layers: {int: [1, 20]}\nwidth: {int: [4, 6], per: layers}")
     grid = Grid(space, levels=3)
-    configs = [json.dumps(space.config(grid.point(draw))) for draw in range(8)]
+    configs = [json.dumps(space.config(grid.draw_point(draw))) for draw in range(8)]
     assert len(set(configs)) == 8
 
 

@@ -67,7 +67,7 @@ class AnyRun(RuleBasedStateMachine):
     def begin(
         self, pruning: str, sampler: str, given: bool, budget: Budget, audit: float, seed: int
     ) -> None:
-        self.early = patch.object(advisor, "BEGINNING", 4)  # the model has a say from here on
+        self.early = patch.object(advisor, "INITIAL_TRIALS", 4)  # the model has a say from here on
         self.early.start()
         first = {"rate": 0.1, "width": 8, "kind": "a"}
         spec = spec_of(

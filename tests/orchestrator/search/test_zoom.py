@@ -182,8 +182,8 @@ def test_a_trial_that_diverges_later_on_counts_as_bad() -> None:
     history.add(np.array([0.25, 0.5]), bad=False)
     history.add(np.array([0.75, 0.5]), bad=False)
     history.add(np.array([0.25, 0.5]), bad=True)
-    assert history.nearest_is_bad(np.array([0.25, 0.5]))
-    assert not history.nearest_is_bad(np.array([0.75, 0.5]))
+    assert history.is_nearest_bad(np.array([0.25, 0.5]))
+    assert not history.is_nearest_bad(np.array([0.75, 0.5]))
 
 
 @given(points=elites(), bad=st.lists(st.booleans(), min_size=8, max_size=8), query=elites())
@@ -196,7 +196,7 @@ def test_the_nearest_one_decides_and_what_is_idle_in_one_of_two_is_far_apart(
         history.add(point, bad=went_bad)
     gaps = [distance(point, query[0]) for point in points]
     nearest = {b for gap, b in zip(gaps, bad, strict=False) if gap <= min(gaps) + ROUNDING}
-    assert history.nearest_is_bad(query[0]) in nearest
+    assert history.is_nearest_bad(query[0]) in nearest
 
 
 def distance(a: Point, b: Point) -> float:
@@ -220,7 +220,7 @@ def test_a_choice_that_only_one_of_two_has_sets_them_apart() -> None:
     history = History(space)
     history.add(space.point({"kind": "a", "sub": "x", "u": 0.0, "v": 0.0}), bad=True)  # at 1 + 1
     history.add(space.point({"kind": "b", "u": 1.0, "v": 0.5}), bad=False)  # at 1 + 1/4
-    assert not history.nearest_is_bad(space.point({"kind": "b", "u": 0.0, "v": 0.0}))
+    assert not history.is_nearest_bad(space.point({"kind": "b", "u": 0.0, "v": 0.0}))
 
 
 def test_the_memory_of_where_trials_went_bad_is_bounded_and_forgets_the_oldest() -> None:
@@ -228,6 +228,6 @@ def test_the_memory_of_where_trials_went_bad_is_bounded_and_forgets_the_oldest()
     history.add(np.array([0.1, 0.1]), bad=True)
     for _ in range(History.SIZE - 1):
         history.add(np.array([0.9, 0.9]), bad=False)
-    assert history.nearest_is_bad(np.array([0.1, 0.1]))
+    assert history.is_nearest_bad(np.array([0.1, 0.1]))
     history.add(np.array([0.9, 0.9]), bad=False)
-    assert not history.nearest_is_bad(np.array([0.1, 0.1]))
+    assert not history.is_nearest_bad(np.array([0.1, 0.1]))
