@@ -48,8 +48,8 @@ def draw_fine(space: Space, zoom: Zoom, *, seed: int, trial: int, history: Histo
     redrawn = 0
     for u in _generate_points(len(space), seed=seed, trial=trial):
         point = zoom.low + u * (zoom.high - zoom.low)
-        canonical = space.point(space.config(point))
-        if not space.allowed(canonical[None])[0]:
+        canonical = space.to_point(space.to_config(point))
+        if not space.allowed_mask(canonical[None])[0]:
             continue
         if redrawn == MAX_REDRAWS or not history.is_nearest_bad(canonical):
             break

@@ -61,7 +61,7 @@ def simulate(
             if not events or not isinstance(events[-1], Assigning):
                 break
             free -= 1
-            a = search.assignment(events[-1])
+            a = search.make_assignment(events[-1])
             finish = now + epoch_seconds(a)
             heapq.heappush(queue, (finish, next(order), a, a.start_epoch + 1))
         if not queue or queue[0][0] > deadline:

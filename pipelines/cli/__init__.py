@@ -378,7 +378,7 @@ def replay_command(run: RunArg, trust_trainer: TrustOpt = False) -> None:
 
     _trusted(run / "spec.yaml", given=trust_trainer)
     found = replay_run(run)
-    told = f"{found.decisions} decisions taken again, {found.given} events taken as they were"
+    told = f"{found.decisions} decisions taken again, {found.applied} events taken as they were"
     if found.difference:
         sys.stderr.write(f"caviar: {run}: {told}; then {found.difference}\n")
         raise typer.Exit(1)

@@ -172,7 +172,7 @@ def _try_some(spec: Spec, source: str) -> None:
     sampler = Random(space, seed=0)
     for draw in range(TRIED):
         try:
-            read_settings(space.config(sampler.draw_point(draw)))
+            read_settings(space.to_config(sampler.draw_point(draw)))
         except ConfigError as e:
             raise SpecError(f"{source}: space: {e}") from e
 

@@ -110,7 +110,7 @@ def describe_search(search: Search) -> dict[str, Any]:
         "counts": dict(search.counts),
         "budget": search.budget,
         "progress": search.progress(),
-        "settled": search.settled(),
+        "settled": search.is_settled(),
     }
 
 
@@ -282,7 +282,7 @@ class Play:
 
     def _hand_out(self, event: Event) -> None:
         assert event.trial is not None
-        a = self.search.assignment(event)
+        a = self.search.make_assignment(event)
         done = len(self.losses.get(a.trial, []))
         assert a.attempt == event.attempt
         assert a.start_epoch == event.start_epoch == done < a.stop_epoch <= self.spec.max_epochs

@@ -64,7 +64,7 @@ class ConstrainedSampler:
     def _find_next_position(self, first: int) -> int | None:
         for position in range(first, first + self.MAX_REJECTED):
             point = self._sampler.draw_point(position)
-            if point is None or self._space.allows(self._space.config(point)):
+            if point is None or self._space.satisfies_constraints(self._space.to_config(point)):
                 return None if point is None else position
         raise SpecError(
             f"constraints: {self.MAX_REJECTED:,} draws in a row break one of "

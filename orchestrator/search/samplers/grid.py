@@ -42,10 +42,10 @@ class Grid:
 
     def _generate_combinations(self, config: Config) -> Iterator[Point]:
         """Generate all completions of these values; the last names change fastest."""
-        d = self._space.next_open(config)
+        d = self._space.find_next_open(config)
         if d is None:
             # an inactive dimension may have any coordinate, since it changes nothing
-            yield np.nan_to_num(self._space.point(config), nan=0.5)
+            yield np.nan_to_num(self._space.to_point(config), nan=0.5)
             return
         for value in _choose_values(d.parameter.domain, self._levels):
             yield from self._generate_combinations({**config, d.name: value})

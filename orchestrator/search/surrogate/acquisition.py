@@ -57,7 +57,7 @@ def propose_candidates(space: Space, elites: Array, rng: np.random.Generator) ->
     deviation = WIDEST * (NARROWEST / WIDEST) ** rng.random((NEARBY, 1))
     around = elites[rng.integers(len(elites), size=NEARBY)]
     nearby = _mutate(space, around, elites, deviation=deviation, share=0.5, rng=rng)
-    return space.canonical(np.vstack([anywhere, nearby]))
+    return space.canonicalise(np.vstack([anywhere, nearby]))
 
 
 def refine_candidates(
@@ -85,7 +85,7 @@ def refine_candidates(
     for deviation in ROUNDS:
         top = np.argsort(-improvements, kind="stable")[:PARENTS]
         parents = np.repeat(points[top], CHILDREN, axis=0)
-        children = space.canonical(
+        children = space.canonicalise(
             _mutate(space, parents, elites, deviation=deviation, share=0.4, rng=rng)
         )
         points = np.vstack([points[top], children])

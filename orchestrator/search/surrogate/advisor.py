@@ -159,7 +159,7 @@ class Advisor:
         rng = make_generator(self._seed, draw, Purpose.PROPOSE)
 
         def compute_improvements(points: Array) -> Array:
-            allowed = self._space.allowed(points)
+            allowed = self._space.allowed_mask(points)
             return model.expected_improvements(self._make_inputs(points), allowed=allowed)
 
         points = propose_candidates(self._space, model.elites, rng)
@@ -171,7 +171,7 @@ class Advisor:
             elites=model.elites,
             rng=rng,
         )
-        refined = refined[self._space.allowed(refined)]
+        refined = refined[self._space.allowed_mask(refined)]
         new = (p for p in refined if p.tobytes() not in self._tried)
         point = next(new, refined[0] if len(refined) else None)
         return None if point is None else Proposal(point, self._make_forecast(model, point))
@@ -312,7 +312,7 @@ class Advisor:
             inactive = np.isnan(u)
             if isinstance(d.domain, Choice):
                 k = len(d.domain.options)
-                hot = np.eye(k)[d.domain.places(np.where(inactive, 0.0, u))]
+                hot = np.eye(k)[d.domain.to_indexes(np.where(inactive, 0.0, u))]
                 parts.append(np.where(inactive[:, None], 1 / k, hot) / math.sqrt(2))
             else:
                 parts.append(np.where(inactive, 0.5, u)[:, None])

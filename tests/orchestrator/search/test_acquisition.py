@@ -34,23 +34,23 @@ def test_expected_improvement_is_the_integral_it_stands_for(
 @quick(40)
 def test_many_points_are_put_in_order_as_one_by_one(data: st.DataObject, space: Space) -> None:
     several = np.array(data.draw(st.lists(points(space), min_size=1, max_size=5)))
-    together = space.canonical(several)
-    one_by_one = np.array([space.point(space.config(p)) for p in several])
+    together = space.canonicalise(several)
+    one_by_one = np.array([space.to_point(space.to_config(p)) for p in several])
     np.testing.assert_array_equal(np.isnan(together), np.isnan(one_by_one))
     # a value such as 1 - 1e-13 keeps three digits of its coordinate
     np.testing.assert_allclose(together, one_by_one, atol=5e-3)
-    np.testing.assert_array_equal(space.canonical(np.nan_to_num(together, nan=0.5)), together)
+    np.testing.assert_array_equal(space.canonicalise(np.nan_to_num(together, nan=0.5)), together)
 
 
 @given(space=spaces(), seed=st.integers(0, 10**6))
 @quick(20)
 def test_candidates_are_points_of_configurations(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    elites = space.canonical(rng.random((3, len(space))))
+    elites = space.canonicalise(rng.random((3, len(space))))
     found = propose_candidates(space, elites, rng)
-    np.testing.assert_array_equal(found, space.canonical(np.nan_to_num(found, nan=0.5)))
+    np.testing.assert_array_equal(found, space.canonicalise(np.nan_to_num(found, nan=0.5)))
     for point in found[:: len(found) // 7]:
-        space.check(space.config(np.nan_to_num(point, nan=0.5)), source="candidate")
+        space.check_config(space.to_config(np.nan_to_num(point, nan=0.5)), source="candidate")
 
 
 def test_local_search_finds_a_corner_and_never_loses_what_it_had() -> None:
@@ -72,6 +72,6 @@ def test_local_search_finds_a_corner_and_never_loses_what_it_had() -> None:
 def test_conditional_children_become_active_with_their_parents() -> None:
     space = space_of(CONDITIONAL)
     rng = np.random.default_rng(0)
-    found = propose_candidates(space, space.canonical(rng.random((1, len(space)))), rng)
+    found = propose_candidates(space, space.canonicalise(rng.random((1, len(space)))), rng)
     active = ~np.isnan(found)
     assert active.any(axis=0).all()  # every dimension is tried, whatever the elite had

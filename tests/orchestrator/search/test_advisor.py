@@ -26,7 +26,7 @@ def make_advisor(
     advisor = Advisor(space, seed=seed, max_epochs=27)
     rng = np.random.default_rng(seed)
     for trial in range(n):
-        point = space.canonical(rng.random((1, len(space))))[0]
+        point = space.canonicalise(rng.random((1, len(space))))[0]
         advisor.add_trial(point)
         advisor.mark_running(trial)
         loss = 1.0 if flat else float(np.nansum((point - 0.3) ** 2))
@@ -61,8 +61,8 @@ def test_whatever_comes_out_the_advice_is_a_point_of_the_space(
     if not advisor.ready:
         return
     proposal = advisor.propose(n)
-    config = space.config(np.nan_to_num(proposal.point, nan=0.5))
-    np.testing.assert_allclose(space.point(config), proposal.point, atol=1e-9)
+    config = space.to_config(np.nan_to_num(proposal.point, nan=0.5))
+    np.testing.assert_allclose(space.to_point(config), proposal.point, atol=1e-9)
     forecast = proposal.forecast
     assert math.isfinite(forecast.expected)
     assert forecast.low <= forecast.expected <= forecast.high

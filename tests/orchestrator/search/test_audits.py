@@ -31,8 +31,8 @@ def test_audits_take_their_share_of_the_epochs_and_no_more(pruning: str, budget:
     own, audits = parts(search)
     assert audits
     assert all(t.status is Status.COMPLETED and t.epoch == 9 for t in audits)
-    assert search.audit_epochs == 9 * len(audits)
-    assert 0.2 * search.epochs - 2 * 9 < search.audit_epochs <= 0.2 * search.epochs
+    assert search.audits.epochs == 9 * len(audits)
+    assert 0.2 * search.epochs - 2 * 9 < search.audits.epochs <= 0.2 * search.epochs
     if budget.trials:
         assert len(own) == budget.trials
 

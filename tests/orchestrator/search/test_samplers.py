@@ -153,7 +153,7 @@ ONE_TO_FIVE = Space([Parameter(name="n", domain=Integer(low=1, high=5, scale="lo
 @quick(60)
 def test_a_grid_never_tries_the_same_config_twice(grid: tuple[Space, int]) -> None:
     space, levels = grid
-    configs = [space.config(point) for point in all_of(Grid(space, levels=levels))]
+    configs = [space.to_config(point) for point in all_of(Grid(space, levels=levels))]
     assert len({json.dumps(c, sort_keys=True) for c in configs}) == len(configs)
 
 
@@ -164,7 +164,7 @@ def test_a_grid_covers_every_option_every_short_range_and_both_ends(
 ) -> None:
     space, levels = grid
     assume(levels > 1)
-    configs = [space.config(point) for point in all_of(Grid(space, levels=levels))]
+    configs = [space.to_config(point) for point in all_of(Grid(space, levels=levels))]
     for dimension in space.dimensions:
         seen = {config[dimension.name] for config in configs if dimension.name in config}
         assert must_have(dimension, levels) <= seen
@@ -184,7 +184,7 @@ def test_a_grid_steps_over_what_is_not_active_without_looking_at_all_of_it() -> 
     """With one layer of twenty, 3^19 combinations of the others' widths are the same config."""
     space = space_of("layers: {int: [1, 20]}\nwidth: {int: [4, 6], per: layers}")
     grid = Grid(space, levels=3)
-    configs = [json.dumps(space.config(grid.draw_point(draw))) for draw in range(8)]
+    configs = [json.dumps(space.to_config(grid.draw_point(draw))) for draw in range(8)]
     assert len(set(configs)) == 8
 
 

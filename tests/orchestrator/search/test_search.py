@@ -152,7 +152,7 @@ def test_a_budget_of_trials_is_never_exceeded_and_one_trial_trains_to_the_end(
     play_out(play, np.random.default_rng(seed), workers=workers, loss=curve, mishaps=mishaps)
     counts = play.search.counts
     assert len(play.search.trials) == 15
-    assert not play.out and play.search.settled()
+    assert not play.out and play.search.is_settled()
     assert counts[Status.COMPLETED] or not counts[Status.PAUSED]
     for trial in play.search.trials.values():
         assert trial.status is not Status.COMPLETED or trial.epoch == spec.max_epochs
@@ -285,7 +285,7 @@ def test_a_retry_goes_on_behind_the_last_epoch_that_came_in() -> None:
     play.report(0, 0.4)
     (retry,) = play.fail(0, "lost")
     assert (retry.start_epoch, retry.stop_epoch) == (2, 9)
-    assert play.search.assignment(retry).start_epoch == 2
+    assert play.search.make_assignment(retry).start_epoch == 2
 
 
 def test_retries_are_counted_anew_after_a_promotion() -> None:

@@ -34,7 +34,7 @@ def test_the_first_point_is_the_usual_one_and_those_that_lean_lie_nearer(seed: i
     plain = make_sampler("sobol", space, seed=seed, grid_levels=3)
     first = leaning.draw_point(0)
     assert first is not None
-    assert space.config(first) == pytest.approx(
+    assert space.to_config(first) == pytest.approx(
         {"rate": 1e-2, "kind": "b", "units": 64, "free": 0.5}
     )
     numbers = [space.index[n] for n in ("rate", "units", "free")]
@@ -56,7 +56,7 @@ def test_every_option_can_still_be_drawn() -> None:
         sampler = make_sampler("sobol", space, seed=seed, grid_levels=3, start_points=LEANING)
         point = sampler.draw_point(1)
         assert point is not None
-        kinds.add(space.config(point)["kind"])
+        kinds.add(space.to_config(point)["kind"])
     assert kinds == {"a", "b", "c"}
 
 
@@ -90,7 +90,7 @@ def test_a_usual_point_that_breaks_a_constraint_is_left_out() -> None:
     for draw in range(20):
         point = sampler.draw_point(draw)
         assert point is not None
-        assert space.config(point)["units"] < 60
+        assert space.to_config(point)["units"] < 60
 
 
 def test_a_usual_value_outside_its_range_is_refused() -> None:

@@ -25,7 +25,7 @@ def elites(draw: st.DrawFn, space: Space = SPACE) -> list[Point]:
     size = len(space)
     coordinates = st.lists(st.floats(0, 1), min_size=size, max_size=size)
     drawn = draw(st.lists(coordinates, min_size=1, max_size=8))
-    return [space.point(space.config(np.array(u))) for u in drawn]
+    return [space.to_point(space.to_config(np.array(u))) for u in drawn]
 
 
 def zoom(points: list[Point], previous: dict | None = None, *, space: Space = SPACE) -> Zoom:
@@ -105,14 +105,14 @@ def test_a_box_follows_an_optimum_that_lies_beyond_it() -> None:
 @quick(60)
 def test_a_choice_that_three_quarters_of_the_elites_made_is_settled(options: list[str]) -> None:
     space = space_of("kind: {choice: [a, b, c]}")
-    points = [space.point({"kind": option}) for option in options]
+    points = [space.to_point({"kind": option}) for option in options]
     box = zoom(points, space=space).box["kind"]
     winner = max("ab", key=options.count)
     if 4 * options.count(winner) < 3 * len(options):
         assert box == (0.0, 1.0)
     else:
         middle = (box[0] + box[1]) / 2
-        assert space.config(np.array([middle])) == {"kind": winner}
+        assert space.to_config(np.array([middle])) == {"kind": winner}
         assert box[1] - box[0] == pytest.approx(1 / 3)
 
 
@@ -120,9 +120,9 @@ def test_a_choice_that_three_quarters_of_the_elites_made_is_settled(options: lis
 @quick(60)
 def test_every_draw_from_a_settled_choice_is_that_choice(options: list[str], seed: int) -> None:
     space = space_of("kind: {choice: [a, b, c]}")
-    made = zoom([space.point({"kind": options[0]})], space=space)
+    made = zoom([space.to_point({"kind": options[0]})], space=space)
     draw = draw_fine(space, made, seed=seed, trial=1, history=History(space))
-    assert space.config(draw.point) == {"kind": options[0]}
+    assert space.to_config(draw.point) == {"kind": options[0]}
 
 
 def test_a_box_names_its_parents_best_first() -> None:
@@ -218,9 +218,9 @@ def test_a_choice_that_only_one_of_two_has_sets_them_apart() -> None:
     text = "kind: {choice: [a, b]}\nsub: {choice: [x, y], when: {kind: a}}\n"
     space = space_of(text + "u: {linear: [0, 1]}\nv: {linear: [0, 1]}")
     history = History(space)
-    history.add(space.point({"kind": "a", "sub": "x", "u": 0.0, "v": 0.0}), bad=True)  # at 1 + 1
-    history.add(space.point({"kind": "b", "u": 1.0, "v": 0.5}), bad=False)  # at 1 + 1/4
-    assert not history.is_nearest_bad(space.point({"kind": "b", "u": 0.0, "v": 0.0}))
+    history.add(space.to_point({"kind": "a", "sub": "x", "u": 0.0, "v": 0.0}), bad=True)  # at 1 + 1
+    history.add(space.to_point({"kind": "b", "u": 1.0, "v": 0.5}), bad=False)  # at 1 + 1/4
+    assert not history.is_nearest_bad(space.to_point({"kind": "b", "u": 0.0, "v": 0.0}))
 
 
 def test_the_memory_of_where_trials_went_bad_is_bounded_and_forgets_the_oldest() -> None:

@@ -36,15 +36,15 @@ def constrained(*constraints: str, text: str = LAYERS) -> Space:
 @quick(30)
 def test_a_constraint_says_what_python_says(seed: int) -> None:
     space = constrained(*SHAPES)
-    points = space.canonical(np.random.default_rng(seed).random((20, len(space))))
-    for point, allowed in zip(points, space.allowed(points), strict=True):
-        config = space.config(np.nan_to_num(point, nan=0.5))
+    points = space.canonicalise(np.random.default_rng(seed).random((20, len(space))))
+    for point, allowed in zip(points, space.allowed_mask(points), strict=True):
+        config = space.to_config(np.nan_to_num(point, nan=0.5))
         wanted = True
         for text in SHAPES:
             names = [n for n in space.names if n in text]
             if all(name in config for name in names):  # else it does not apply
                 wanted &= bool(eval(text, {}, dict(config)))
-        assert allowed == wanted == space.allows(config)
+        assert allowed == wanted == space.satisfies_constraints(config)
 
 
 @pytest.mark.parametrize("method", ["caviar", "asha", "random"])
@@ -55,7 +55,7 @@ def test_no_trial_of_any_stage_breaks_a_constraint(method: str, sampler: str) ->
     play_out(play, np.random.default_rng(0), workers=3, loss=curve)
     space = spec.parameters()
     assert len(play.search.trials) > 20
-    assert all(space.allows(t.config) for t in play.search.trials.values())
+    assert all(space.satisfies_constraints(t.config) for t in play.search.trials.values())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_constraints_that_leave_nothing_are_an_error_and_not_an_endless_search()
     space = constrained("units_1 < 0")
     sampler = make_sampler("random", space, seed=0, grid_levels=2)
     with pytest.raises(SpecError, match="units_1 < 0; make them wider"):
-        sampler.point(0)
+        sampler.draw_point(0)
 
 
 def test_given_configurations_keep_to_the_constraints_too() -> None:
@@ -95,8 +95,8 @@ def test_given_configurations_keep_to_the_constraints_too() -> None:
 def test_what_another_space_knew_fits_where_it_makes_a_whole_configuration() -> None:
     space = constrained(*SHAPES)
     whole = {"layers": 1, "units_1": 8, "optimizer": "sgd"}
-    assert space.fitted(whole | {"unheard_of": 3}) == whole
-    assert space.fitted({"layers": 1, "optimizer": "sgd"}) is None  # units_1 is missing
-    assert space.fitted(whole | {"units_1": 1000}) is None
-    assert space.fitted({**whole, "layers": 2, "units_2": 64}) is None  # wider than the first
-    assert space_of(CONDITIONAL).fitted({}) is None
+    assert space.project_config(whole | {"unheard_of": 3}) == whole
+    assert space.project_config({"layers": 1, "optimizer": "sgd"}) is None  # units_1 is missing
+    assert space.project_config(whole | {"units_1": 1000}) is None
+    assert space.project_config({**whole, "layers": 2, "units_2": 64}) is None  # wider than the first
+    assert space_of(CONDITIONAL).project_config({}) is None

@@ -170,7 +170,7 @@ def names_by_hand(config: dict[str, object]) -> set[str]:
 @quick(70)
 def test_a_config_holds_exactly_the_names_that_are_active(point: np.ndarray) -> None:
     space = space_of(CONDITIONAL)
-    config = space.config(point)
+    config = space.to_config(point)
     assert config.keys() == names_by_hand(config)
     assert list(config) == [name for name in space.names if name in config]
 
@@ -179,12 +179,12 @@ def test_a_config_holds_exactly_the_names_that_are_active(point: np.ndarray) -> 
 @quick(80)
 def test_a_config_has_one_point_and_a_point_one_config(data: st.DataObject) -> None:
     space = data.draw(spaces())
-    config = space.config(data.draw(points(space)))
-    point = space.point(config)
+    config = space.to_config(data.draw(points(space)))
+    point = space.to_point(config)
     for dimension, u in zip(space.dimensions, point, strict=True):
         assert math.isnan(u) == (dimension.name not in config)
         assert math.isnan(u) or -1e-9 <= u <= 1 + 1e-9
-    again = space.config(np.clip(np.nan_to_num(point, nan=0.5), 0, 1))
+    again = space.to_config(np.clip(np.nan_to_num(point, nan=0.5), 0, 1))
     assert again.keys() == config.keys()
     for name, value in config.items():
         assert type(again[name]) is type(value)
@@ -193,21 +193,21 @@ def test_a_config_has_one_point_and_a_point_one_config(data: st.DataObject) -> N
             assert again[name] == pytest.approx(value, rel=1e-9, abs=1e-6)
         else:
             assert again[name] == value
-    assert space.check(config, source="test") == config
+    assert space.check_config(config, source="test") == config
 
 
 @given(point=points(space_of(CONDITIONAL)))
 @quick(60)
 def test_check_fills_in_what_is_fixed_and_nothing_else(point: np.ndarray) -> None:
     space = space_of(CONDITIONAL)
-    config = space.config(point)
+    config = space.to_config(point)
     fixed = ("epsilon", "activation")
     searched = {name: value for name, value in config.items() if name not in fixed}
-    assert space.check(searched, source="test") == config
+    assert space.check_config(searched, source="test") == config
     for name in searched.keys() - {"optimizer", "layers", "nesterov"}:
         rest = {k: v for k, v in searched.items() if k != name}
         with pytest.raises(SpecError, match=f"needs a value for {name}"):
-            space.check(rest, source="test")
+            space.check_config(rest, source="test")
 
 
 GOOD = {"rate": 0.1, "optimizer": "sgd", "layers": 1, "units_1": 8, "drop_1": 0.0, "clip": 1}
@@ -234,7 +234,7 @@ GOOD = {"rate": 0.1, "optimizer": "sgd", "layers": 1, "units_1": 8, "drop_1": 0.
 )
 def test_check_refuses_a_wrong_value_in_one_line(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message) as caught:
-        space_of(CONDITIONAL).check(GOOD | changes, source="given")
+        space_of(CONDITIONAL).check_config(GOOD | changes, source="given")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("given: ")
 
@@ -243,7 +243,9 @@ def test_a_whole_number_written_as_a_float_is_refused_or_made_whole() -> None:
     """YAML reads 2.0 and 1e2 as floats; a trainer that gets 64.0 units cannot make an array."""
     for name in ("layers", "units_1"):
         try:
-            config = space_of(CONDITIONAL).check(GOOD | {name: float(GOOD[name])}, source="given")
+            config = space_of(CONDITIONAL).check_config(
+                GOOD | {name: float(GOOD[name])}, source="given"
+            )
         except SpecError:
             continue
         assert type(config[name]) is int

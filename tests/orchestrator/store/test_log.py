@@ -82,7 +82,7 @@ class Driver:
             self.happened(events)
             if not events:
                 break
-            a = self.search.assignment(events[-1])
+            a = self.search.make_assignment(events[-1])
             self.out[a.trial] = a, a.start_epoch + 1
         if not self.out:
             return False
@@ -93,7 +93,7 @@ class Driver:
             events = self.search.fail(failure) or []
             self.happened(events)
             if events[-1].kind is Kind.RETRY:
-                self.out[trial] = self.search.assignment(events[-1]), epoch
+                self.out[trial] = self.search.make_assignment(events[-1]), epoch
             return True
         report = report_of(a, epoch, curve(a, epoch))
         self.seconds += 0.5
@@ -237,7 +237,7 @@ def test_after_any_crashes_each_epoch_stands_once_and_a_restart_knows_all(
         driver = Driver(tmp_path, budget=session(trials=10))
         driver.go_on(rng, flush_every=flush_every)
         driver.log.flush(final=True)
-    assert len(driver.search.trials) == 10 and driver.search.settled()
+    assert len(driver.search.trials) == 10 and driver.search.is_settled()
     assert not list(tmp_path.glob("*/.*"))
     check_folder(tmp_path, driver)
     check_restart(tmp_path, driver)

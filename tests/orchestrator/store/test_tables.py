@@ -144,10 +144,10 @@ def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
 def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.DataObject) -> None:
     space = data.draw(spaces())
     tables = tables_for(space)
-    config = space.config(data.draw(points(space)))
+    config = space.to_config(data.draw(points(space)))
     unit = {
         d.name: float(u)
-        for d, u in zip(space.dimensions, space.point(config), strict=True)
+        for d, u in zip(space.dimensions, space.to_point(config), strict=True)
         if not math.isnan(u)
     }
     event = TrialStarted(trial=0, stage="coarse", config=config, unit=unit, seed=7, stop_epoch=3)
