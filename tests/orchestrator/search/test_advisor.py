@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import CONDITIONAL, quick, space_of
+from search_examples import CONDITIONAL, limit_examples, space_of
 
 from orchestrator.search.objective import WORST, Score
 from orchestrator.search.surrogate.advisor import BEST_RESULTS, BLOCK_SIZE, MAX_RESULTS, Advisor
@@ -52,7 +52,7 @@ def test_advice_depends_on_the_results_not_on_when_it_was_asked(text: str, n: in
 
 
 @given(n=st.integers(0, 40), bad=st.sampled_from([0.0, 0.5, 1.0]), flat=st.booleans())
-@quick(25)
+@limit_examples(25)
 def test_whatever_comes_out_the_advice_is_a_point_of_the_space(
     n: int, bad: float, flat: bool
 ) -> None:
@@ -75,7 +75,7 @@ def test_whatever_comes_out_the_advice_is_a_point_of_the_space(
         max_size=30,
     )
 )
-@quick(60)
+@limit_examples(60)
 @pytest.mark.filterwarnings("error")
 def test_losses_of_any_size_lead_to_finite_advice(losses: list[float]) -> None:
     space = space_of(PLAIN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import quick
+from search_examples import limit_examples
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -47,7 +47,7 @@ columns_of_any_kind = st.sampled_from([NUMBERS, MIXED])
     rungs=st.sampled_from([1, 4, 100]),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
+@limit_examples(30)
 def test_the_gradient_is_the_slope_of_the_density(
     columns: Columns, n: int, rungs: int, seed: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_the_gradient_is_the_slope_of_the_density(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
+@limit_examples(30)
 def test_results_may_come_in_any_portions(columns: Columns, sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = sum(sizes)
@@ -107,14 +107,14 @@ def test_at_one_epoch_and_without_warp_it_is_the_process_of_scikit_learn() -> No
     ours = Posterior(NUMBERS, np.append(named, np.zeros(6)))
     ours.add_inputs(x, np.full(30, 0.4))
     ours.condition_on(y)
-    found, across = ours.predict_mean(points, np.full(1, 0.4))
-    np.testing.assert_allclose(found, mean, atol=1e-5)
+    our_mean, across = ours.predict_mean(points, np.full(1, 0.4))
+    np.testing.assert_allclose(our_mean, mean, atol=1e-5)
     # theirs is of a new noisy result, ours of the function
     np.testing.assert_allclose(ours.predict_deviation(across) ** 2 + noise, deviation**2, atol=1e-5)
 
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
-@quick(30)
+@limit_examples(30)
 def test_a_pending_result_shrinks_the_uncertainty_and_keeps_the_mean(
     columns: Columns, n: int, seed: int
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_pending_result_shrinks_the_uncertainty_and_keeps_the_mean(
     at=st.sampled_from([1, 200]),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
+@limit_examples(30)
 def test_the_approximate_mean_is_close_to_the_exact_mean(
     columns: Columns, n: int, at: int, seed: int
 ) -> None:
@@ -158,7 +158,7 @@ def test_the_approximate_mean_is_close_to_the_exact_mean(
 
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
-@quick(30)
+@limit_examples(30)
 def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     posterior, _ = make_posterior(columns, n, rng)
@@ -167,7 +167,7 @@ def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, 
 
 
 @given(columns=columns_of_any_kind, n=st.integers(2, 30), seed=st.integers(0, 10**6))
-@quick(20)
+@limit_examples(20)
 def test_a_fit_is_never_worse_than_where_it_began(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, t, y = draw_inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
@@ -175,8 +175,8 @@ def test_a_fit_is_never_worse_than_where_it_began(columns: Columns, n: int, seed
         surrogate._NegativeLogPosterior(columns, x, t, y),
         Prior.for_columns(columns).mean,
     )
-    found = fit(columns, x, t, y, start=start, steps=8)
-    assert density(found)[0] <= density(start)[0] + 1e-9
+    fitted = fit(columns, x, t, y, start=start, steps=8)
+    assert density(fitted)[0] <= density(start)[0] + 1e-9
 
 
 def test_a_fit_finds_out_which_coordinate_counts() -> None:

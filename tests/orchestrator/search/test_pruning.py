@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from search_examples import quick
+from search_examples import limit_examples
 
 from orchestrator.search.events import Kind
 from orchestrator.search.objective import WORST, Score
@@ -45,7 +45,7 @@ def test_rungs_are_the_powers_of_eta_below_the_last_epoch_and_the_last_epoch(
 
 
 @given(max_epochs=st.integers(1, 10**6), eta=st.integers(2, 12))
-@quick(100)
+@limit_examples(100)
 def test_rungs_rise_to_max_epochs_and_never_by_more_than_eta(max_epochs: int, eta: int) -> None:
     rungs = geometric_rungs(max_epochs=max_epochs, eta=eta)
     assert rungs[0] == 1 and rungs[-1] == max_epochs
@@ -56,7 +56,7 @@ def test_rungs_rise_to_max_epochs_and_never_by_more_than_eta(max_epochs: int, et
 
 
 @given(max_epochs=st.integers(1, 10**6))
-@quick(100)
+@limit_examples(100)
 def test_wide_rungs_are_at_most_four_and_rise_to_max_epochs(max_epochs: int) -> None:
     rungs = wide_rungs(max_epochs)
     assert 1 <= len(rungs) <= 4
@@ -68,7 +68,7 @@ def test_wide_rungs_of_52_epochs_are_those_that_were_measured() -> None:
     assert wide_rungs(52) == (2, 7, 20, 52)
 
 
-# ---------------------------------------------------------------------- ASHA, the paper's way
+# ---------------------------------------------------------------------- ASHA, as in the paper
 
 
 class Paper:
@@ -101,8 +101,8 @@ moves = st.lists(
 
 
 @given(moves=moves, eta=st.integers(2, 4), rungs=st.sampled_from([(1,), (1, 3), (1, 2, 5, 9)]))
-@quick(120)
-def test_asha_promotes_whom_the_papers_algorithm_promotes(
+@limit_examples(120)
+def test_asha_promotes_the_trial_that_the_papers_algorithm_promotes(
     moves: list[tuple[float, str]], eta: int, rungs: tuple[int, ...]
 ) -> None:
     ours, paper = Asha(rungs=rungs, eta=eta), Paper(len(rungs), eta)
@@ -118,7 +118,7 @@ def test_asha_promotes_whom_the_papers_algorithm_promotes(
             weakest = ours.choose_eviction(range(10**6))
             assert weakest == by_hand_least_promising(paper)
             if weakest is not None:
-                k = max(k for k in range(len(rungs)) if has(paper, k, weakest))
+                k = max(k for k in range(len(rungs)) if has_score(paper, k, weakest))
                 paper.gone[k].add(weakest)
                 ours.remove_waiting(weakest, rungs[k])
         elif move == "promote" and promotion is not None and wanted is not None:
@@ -135,12 +135,12 @@ def test_asha_promotes_whom_the_papers_algorithm_promotes(
             trials += 1
 
 
-def has(paper: Paper, k: int, trial: int) -> bool:
+def has_score(paper: Paper, k: int, trial: int) -> bool:
     return any(t == trial for _, t in paper.rungs[k])
 
 
 def by_hand_least_promising(paper: Paper) -> int | None:
-    """The worst that waits, in the lowest rung below the last that anyone waits in."""
+    """Find the worst waiting trial of the lowest rung with one, below the last rung."""
     for k in range(len(paper.rungs) - 1):
         taken = paper.promoted[k] | paper.gone[k]
         waiting = [e for e in paper.rungs[k] if e[1] not in taken and e[0][0] < math.inf]
@@ -150,7 +150,7 @@ def by_hand_least_promising(paper: Paper) -> int | None:
 
 
 @given(scores=st.lists(st.floats(0, 1), min_size=3, max_size=30, unique=True))
-@quick(60)
+@limit_examples(60)
 def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: list[float]) -> None:
     asha = Asha(rungs=(1, 3, 9), eta=3)
     for trial, loss in enumerate(scores):
@@ -196,7 +196,7 @@ def test_ties_in_the_metric_are_broken_by_the_second_one() -> None:
 
 
 @given(bad=st.integers(0, 8), good=st.integers(0, 8))
-@quick(60)
+@limit_examples(60)
 def test_what_went_bad_counts_in_its_rung_and_is_never_promoted(bad: int, good: int) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial in range(bad + good):
@@ -223,7 +223,7 @@ def test_on_the_last_call_the_best_that_waits_anywhere_goes_on() -> None:
     assert asha.choose_promotion(last_call=True) is None
 
 
-def test_who_waits_in_the_last_rung_of_all_has_ended() -> None:
+def test_a_trial_in_the_last_rung_has_ended() -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     asha.add_score(0, 3, (0.1, 0.0))
     assert asha.judge(0, 3, (0.1, 0.0)).kind is Kind.COMPLETE
@@ -232,7 +232,7 @@ def test_who_waits_in_the_last_rung_of_all_has_ended() -> None:
 
 
 @given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=20))
-@quick(60)
+@limit_examples(60)
 def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[int]) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial, loss in enumerate(scores):
@@ -252,7 +252,7 @@ def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[
 
 
 def brute_force_median(history: list[list[float]], trial: int, epoch: int) -> bool:
-    """Whether a trial is stopped: Golovin et al. 2017, 3.2.1, against all that got to the epoch.
+    """Whether a trial is stopped: Golovin et al. 2017, 3.2.2, against all that got to the epoch.
 
     Of an even number of others the upper one of the middle two counts.
     """
@@ -268,8 +268,10 @@ def brute_force_median(history: list[list[float]], trial: int, epoch: int) -> bo
 
 @given(turns=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 64)), min_size=30, max_size=90))
 @example(turns=[(t, t) for _ in range(4) for t in range(10)])
-@quick(60)
-def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[int, int]]) -> None:
+@limit_examples(60)
+def test_the_median_rule_stops_the_trials_that_a_brute_force_rule_stops(
+    turns: list[tuple[int, int]],
+) -> None:
     """Losses are eighths, so that sums and means of four are exact."""
     rule = Median(max_epochs=4)
     history: list[list[float]] = [[] for _ in range(10)]
@@ -303,12 +305,12 @@ def test_the_median_rule_lets_everyone_go_on_in_the_order_they_came() -> None:
     rule = Median(max_epochs=9)
     for trial in (2, 0, 1):
         rule.add_score(trial, 1, (float(trial), 0.0))
-    went = []
+    promoted = []
     while (promotion := rule.choose_promotion(last_call=False)) is not None:
         assert (promotion.start_epoch, promotion.stop_epoch) == (1, 2)
-        went.append(promotion.trial)
+        promoted.append(promotion.trial)
         rule.remove_waiting(promotion.trial, 1)
-    assert went == [2, 0, 1]
+    assert promoted == [2, 0, 1]
 
 
 def test_of_those_that_wait_the_median_rule_gives_up_the_worst_best() -> None:
@@ -353,7 +355,7 @@ def test_the_brackets_of_81_epochs_are_those_of_algorithm_1() -> None:
 
 
 @given(max_epochs=st.integers(1, 300), eta=st.integers(2, 5))
-@quick(60)
+@limit_examples(60)
 def test_every_bracket_of_hyperband_costs_about_the_same(max_epochs: int, eta: int) -> None:
     rungs = geometric_rungs(max_epochs=max_epochs, eta=eta)
     rule = Hyperband(rungs=rungs, eta=eta)
@@ -364,20 +366,20 @@ def test_every_bracket_of_hyperband_costs_about_the_same(max_epochs: int, eta: i
 
 
 @given(seed=st.integers(0, 10**6))
-@quick(20)
+@limit_examples(20)
 def test_a_trial_is_compared_with_those_of_its_bracket_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rungs = (1, 3, 9)
     ours = Hyperband(rungs=rungs, eta=3)
-    alone = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
+    separate = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
     for trial in rng.permutation(60):
         bracket = ours.find_bracket(int(trial))
         epoch = ours.choose_first_stop(int(trial))
         score = (float(rng.random()), 0.0)
         ours.add_score(int(trial), epoch, score)
-        alone[bracket].add_score(int(trial), epoch, score)
-        assert ours.judge(int(trial), epoch, score) == alone[bracket].judge(
+        separate[bracket].add_score(int(trial), epoch, score)
+        assert ours.judge(int(trial), epoch, score) == separate[bracket].judge(
             int(trial), epoch, score
         )
-    wanted = [a.choose_promotion(last_call=False) for a in alone]
+    wanted = [a.choose_promotion(last_call=False) for a in separate]
     assert ours.choose_promotion(last_call=False) == next((p for p in wanted if p), None)

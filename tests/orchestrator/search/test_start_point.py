@@ -62,10 +62,10 @@ def test_every_option_can_still_be_drawn() -> None:
 
 @pytest.mark.parametrize("method", ["asha", "random", "sobol", "hyperband", "median"])
 def test_the_published_methods_do_not_lean(method: str) -> None:
-    told, plain = space_of(SPACE), space_of(re.sub(r", start_at: [\w.-]+", "", SPACE))
+    with_start, plain = space_of(SPACE), space_of(re.sub(r", start_at: [\w.-]+", "", SPACE))
     spec = SearchSpec(method=method, sampler="random", pruning="none", rungs=(9,), zooms=0)
     configs = []
-    for space in (told, plain):
+    for space in (with_start, plain):
         search = Search(space, spec, seed=1, max_epochs=9)
         search.apply(SessionStarted(budget=Budget(trials=20)))
         configs.append([search.suggest()[-1].config for _ in range(20)])
