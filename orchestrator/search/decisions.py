@@ -1,7 +1,6 @@
 """Builders of events: pure functions from a decision, as values, to the event that records it.
 
-`Search` decides and applies; what is written into an event, and how its reason is worded, stands
-here.
+`Search` decides and applies. These functions fill in the fields of an event and word its reason.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def draw_by_model(zoom: Zoom | None, point: Point, forecast: Forecast) -> Draw:
     """Return the model's point as a draw, with a note on whether it lies in the present box.
 
     The box does not bind the model. It shows where the good trials are; a draw outside of it is a
-    point at which the model expects an improvement all the same.
+    point at which the model still expects an improvement.
     """
     reason = "expected to improve most on the best so far"
     if zoom is None:

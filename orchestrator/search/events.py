@@ -126,9 +126,8 @@ class SessionStarted(Event):
     """A driver starts or resumes the run; from here on this budget holds."""
 
     kind: ClassVar[Kind] = Kind.SESSION
-    budget: Budget = field(
-        default_factory=Budget
-    )  #: limits of the whole run, over all its sessions
+    #: limits of the whole run, over all its sessions
+    budget: Budget = field(default_factory=Budget)
     details: SessionDetails = field(default_factory=SessionDetails)
 
 
@@ -179,9 +178,8 @@ class TrialStarted(Assigning):
     seed: int  #: seed of the trial's random numbers, the same in every attempt
     zoom: int | None = None  #: number of the box that the trial was drawn from
     box: Box | None = None
-    parents: tuple[int, ...] | None = (
-        None  #: ids of the trials that made the box; in an audit, the audited trial
-    )
+    #: ids of the trials that made the box; in an audit, the audited trial
+    parents: tuple[int, ...] | None = None
     forecast: Forecast | None = None  #: None if no model proposed the trial
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 __all__ = ["WORST", "Objective", "Score"]
 
-Score = tuple[
-    float, float
-]  #: (loss, tie-breaker); smaller is better; a value that is not finite counts as +inf
+#: (loss, tie-breaker); smaller is better; a value that is not finite counts as +inf.
+Score = tuple[float, float]
 WORST: Score = (math.inf, math.inf)
 
 

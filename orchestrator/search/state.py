@@ -180,7 +180,7 @@ class SearchState:
         trial = self.trials[event.trial] = Trial(
             id=event.trial,
             config=event.config,
-            point=self._point(event),
+            point=self._make_point(event),
             seed=event.seed,
             stage=event.stage,
             zoom=event.zoom,
@@ -196,7 +196,7 @@ class SearchState:
             self.counts[TRANSITIONS[None, event.kind]] += 1
         self._take_turn(trial)
 
-    def _point(self, event: TrialStarted) -> Point:
+    def _make_point(self, event: TrialStarted) -> Point:
         if event.unit is None:  # in a log that was written by hand
             return self.space.to_point(event.config)
         return np.array([event.unit.get(d.name, math.nan) for d in self.space.dimensions])

@@ -11,9 +11,8 @@ from orchestrator.space.domains import Config, Point
 
 __all__ = ["AUDIT", "ENDED", "LEFT_BEHIND", "TRANSITIONS", "Incumbent", "Status", "Trial"]
 
-AUDIT = (
-    "audit"  #: stage of the trials that measure what pruning missed; no decision depends on them
-)
+#: Stage of the trials that measure what pruning missed; no decision depends on them.
+AUDIT = "audit"
 
 
 class Status(StrEnum):
@@ -60,9 +59,8 @@ class Trial:
     seed: int
     stage: str  #: coarse | fine | given | audit
     zoom: int | None  #: number of the box that the trial was drawn from
-    parents: tuple[
-        int, ...
-    ]  #: ids of the trials that made that box; in an audit, the trial it repeats
+    #: ids of the trials that made that box; in an audit, the trial it repeats
+    parents: tuple[int, ...]
     stop_epoch: int  #: last epoch of the present assignment
     start_epoch: int = 0  #: number of epochs trained before the present assignment
     attempt: int = 1  #: number of the present attempt, from 1

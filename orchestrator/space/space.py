@@ -37,9 +37,8 @@ class Parameter:
     domain: Domain
     #: other parameter -> values; the parameter is active only if each of these has such a value
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    per: str | None = (
-        None  #: name of an integer parameter n; the parameter has one value for each of 1 … n
-    )
+    #: name of an integer parameter n; the parameter has one value for each of 1 … n
+    per: str | None = None
     start_at: Value | None = None  #: value that usually works; the search begins there
 
     def __post_init__(self) -> None:
@@ -103,19 +102,17 @@ class Space:
         start = [d.parameter.start_at for d in self.dimensions]
         if all(value is None for value in start):
             return None
-        middle = [
+        coordinates = [
             0.5 if v is None else d.domain.to_unit(v)
             for d, v in zip(self.dimensions, start, strict=True)
         ]
-        return np.array(middle)
+        return np.array(coordinates)
 
     def to_config(self, point: Point) -> Config:
         """Convert a point of the cube to a configuration, without inactive hyperparameters."""
         assert point.shape == (len(self),)
         config: Config = {}
-        coordinates: list[float] = (
-            point.tolist()
-        )  # a hundred times as fast as reading items one by one
+        coordinates: list[float] = point.tolist()  # a hundred times as fast as one by one
         for p in self._order:
             if p.when and not _is_active(p, config):
                 continue

@@ -29,9 +29,7 @@ class Median:
         self._max_epochs = max_epochs
         self._sum: dict[int, float] = {}
         self._best: dict[int, Score] = {}
-        self._means: list[list[float]] = [
-            [] for _ in range(max_epochs + 1)
-        ]  # sorted means of all trials, by epoch
+        self._means: list[list[float]] = [[] for _ in range(max_epochs + 1)]  # by epoch, sorted
         self._waiting: dict[int, int] = {}  # trial -> epoch at which it waits, in order of arrival
 
     def choose_first_stop(self, trial: int) -> int:

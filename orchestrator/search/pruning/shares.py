@@ -31,9 +31,7 @@ class Shares(Rungs):
     def __init__(self, *, rungs: Sequence[int], advisor: Advisor) -> None:
         super().__init__(rungs)
         self._advisor = advisor
-        self._credit = np.zeros(
-            len(rungs)
-        )  # epochs that each rung has yet to get, to have its share
+        self._credit = np.zeros(len(rungs))  # epochs that each rung lacks to have its share
 
     def count_epochs(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """Count an assignment's epochs for its rung; the weights depend on `progress`."""

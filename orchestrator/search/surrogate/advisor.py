@@ -67,7 +67,7 @@ R = TypeVar("R")
 def _with_one_thread(answer: Callable[P, R]) -> Callable[P, R]:
     """Limit BLAS to one thread while the method runs.
 
-    Two threads give other bits than one. Beside busy workers they are also seven times slower.
+    Two threads give different bits than one. Beside busy workers they are also seven times slower.
     """
 
     @functools.wraps(answer)
@@ -181,8 +181,8 @@ class Advisor:
         """Return the index of the trial expected to improve most if trained to the end."""
         model = self._model_with_running()
         x = self._make_inputs(np.array([self._points[t] for t in trials]))
-        place = int(np.argmax(model.expected_improvements(x, allowed=np.ones(len(x)))))
-        return place, self._make_forecast(model, self._points[trials[place]])
+        index = int(np.argmax(model.expected_improvements(x, allowed=np.ones(len(x)))))
+        return index, self._make_forecast(model, self._points[trials[index]])
 
     # ------------------------------------------------------------------ the model
 

@@ -219,10 +219,10 @@ class _NegativeLogPosterior:
     def __init__(self, columns: Columns, x: Array, t: Array, y: Array) -> None:
         self.prior = Prior.for_columns(columns)
         self._columns, self._x, self._y = columns, x, y
-        rungs, place = np.unique(t, return_inverse=True)
+        rungs, rung_of_result = np.unique(t, return_inverse=True)
         self._gap = (rungs[:, None] - rungs) ** 2
         self._rungs = rungs
-        self._on = (place[:, None] == np.arange(len(rungs))).astype(float)  # (n, rungs)
+        self._on = (rung_of_result[:, None] == np.arange(len(rungs))).astype(float)  # (n, rungs)
         self._scratch = np.empty((5, len(y), len(y)))
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
@@ -240,8 +240,8 @@ class _NegativeLogPosterior:
         if failed:
             return _SINGULAR_LOSS, np.zeros_like(theta)
         alpha, _ = lapack.dpotrs(low, y, lower=1)
-        off = (theta - prior.mean) / prior.deviation
-        loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(low)).sum()) + 0.5 * float(off @ off)
+        z = (theta - prior.mean) / prior.deviation
+        loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(low)).sum()) + 0.5 * float(z @ z)
 
         inverse, _ = lapack.dpotri(low, lower=1, overwrite_c=1)  # lower half; zeros above
         weight = np.outer(alpha, alpha)
@@ -275,7 +275,7 @@ class _NegativeLogPosterior:
         numeric = len(k.a)
         g[d + 4 : d + 4 + numeric] = (pull * u_a * np.log(u) / rest).sum(axis=0) * k.a
         g[d + 4 + numeric :] = -(pull * np.log(rest)).sum(axis=0)
-        g += off / prior.deviation
+        g += z / prior.deviation
         return loss, g
 
 
@@ -291,9 +291,7 @@ class Posterior:
     def __init__(self, columns: Columns, theta: Array) -> None:
         self._kernel = _Kernel(columns, theta)
         self._n = 0
-        self._inputs = np.empty(
-            (0, len(columns.dimension))
-        )  # scaled; has room for more than n rows
+        self._inputs = np.empty((0, len(columns.dimension)))  # scaled; more than n rows fit
         self._times = np.empty(0)
         self._factor = np.empty((0, 0), order="F")  # only the lower half is read
         self._alpha = np.empty(0)
@@ -330,9 +328,8 @@ class Posterior:
     def add_pending(self, x: Array, t: Array) -> None:
         """Add inputs whose results are pending: the uncertainty shrinks, the mean stays."""
         self.add_inputs(x, t)
-        self._alpha = np.append(
-            self._alpha, np.zeros(len(t))
-        )  # a result equal to its mean has weight 0
+        weights = np.zeros(len(t))  # the weight of a result that is equal to its mean
+        self._alpha = np.append(self._alpha, weights)
 
     def _make_room(self, n: int) -> None:
         room, used = len(self._times), self._n

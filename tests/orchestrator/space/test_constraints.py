@@ -98,7 +98,6 @@ def test_a_configuration_of_another_space_is_used_where_it_is_complete_here() ->
     assert space.project_config(complete | {"foreign": 3}) == complete
     assert space.project_config({"layers": 1, "optimizer": "sgd"}) is None  # units_1 is missing
     assert space.project_config(complete | {"units_1": 1000}) is None
-    assert (
-        space.project_config({**complete, "layers": 2, "units_2": 64}) is None
-    )  # wider than the first
+    wider = {**complete, "layers": 2, "units_2": 64}  # the second layer than the first
+    assert space.project_config(wider) is None
     assert space_of(CONDITIONAL).project_config({}) is None
