@@ -67,20 +67,9 @@ def simulate(
         if not queue or queue[0][0] > deadline:
             break
         now, _, a, epoch = heapq.heappop(queue)
-        value = loss(a, epoch)
-        last = epoch == a.stop_epoch
-        report = Report(
-            trial=a.trial,
-            attempt=a.attempt,
-            epoch=epoch,
-            metrics={},
-            score=(value, 0.0),
-            seconds=0.0,
-            worker=0,
-            last=last,
-        )
+        report = _make_report(a, epoch, loss(a, epoch))
         search.observe(report, now)
-        if last:
+        if report.last:
             free += 1
             reached[epoch] += 1
         else:
@@ -91,6 +80,19 @@ def simulate(
         epochs=search.epochs,
         seconds=now,
         reached=dict(sorted(reached.items())),
+    )
+
+
+def _make_report(assignment: Assignment, epoch: int, loss: float) -> Report:
+    return Report(
+        trial=assignment.trial,
+        attempt=assignment.attempt,
+        epoch=epoch,
+        metrics={},
+        score=(loss, 0.0),
+        seconds=0.0,
+        worker=0,
+        last=epoch == assignment.stop_epoch,
     )
 
 

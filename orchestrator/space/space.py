@@ -49,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """One coordinate of the cube: a searched parameter, or one layer's copy of it."""
+    """A coordinate of the cube: a searched parameter, or one layer's copy of it."""
 
     name: str  #: name in configurations and in the log: learning_rate, units_1
     parameter: Parameter

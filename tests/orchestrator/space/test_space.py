@@ -139,7 +139,7 @@ def test_every_whole_number_is_equally_likely_both_ends_included() -> None:
 
 
 def test_on_log2_every_doubling_is_equally_likely() -> None:
-    """Of [16, 1023] the six doublings 16-31, 32-63, … have equal shares, but for the rounding."""
+    """The six doublings 16-31, 32-63, … of [16, 1023] have equal shares, except for rounding."""
     values = draw_values(Integer(low=16, high=1023, scale="log2"), 6_000)
     edges = 2.0 ** np.arange(4, 11) - 0.5
     counted, _ = np.histogram(values, edges)
