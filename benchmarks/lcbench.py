@@ -41,7 +41,7 @@ class Tuner:
         events = self._search.suggest()
         if not events:
             return None
-        a = self._search.assignment(events[-1])
+        a = self._search.make_assignment(events[-1])
         return Assignment(str(a.trial), a.config, a.start_epoch, a.stop_epoch)
 
     def report(self, trial_id: str, epoch: int, value: float) -> None:

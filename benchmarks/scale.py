@@ -81,7 +81,7 @@ def simulated(method: str, trials: int, workers: int) -> Scaled:
             if not events:
                 break
             decisions, order = decisions + 1, order + 1
-            a = search.assignment(events[-1])
+            a = search.make_assignment(events[-1])
             seconds = (a.stop_epoch - a.start_epoch) * paces[a.trial % len(paces)]
             heapq.heappush(queue, (now + seconds, order, a))
         if not queue:

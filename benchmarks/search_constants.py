@@ -21,26 +21,35 @@ import numpy as np
 import typer
 
 BUDGET, WORKERS = 1500, 4
-Setting = tuple[str, Any]  #: orchestrator's "module.NAME", and its value
+Setting = tuple[str, Any]  #: "module.NAME" below orchestrator.search, and its value
 VARIANTS: dict[str, tuple[Setting, ...]] = {
     "as it is": (),
-    "candidates at the ends of ranges: none": (("acquisition.TO_EDGE", 0.0),),
-    "candidates at the ends of ranges: half as many": (("acquisition.TO_EDGE", 0.15),),
-    "candidates crossed with elites: none": (("acquisition.CROSSED", 0.0),),
-    "four times the candidates": (("acquisition.RANDOM", 400), ("acquisition.NEARBY", 320)),
-    "rungs share evenly from the start": (("shares.LOWEST", 1.0), ("shares.TOPMOST", 1.0)),
-    "low rungs favoured twice as long": (("shares.EVEN", 0.4),),
-    "first trials: 8": (("advisor.BEGINNING", 8),),
-    "first trials: 20": (("advisor.BEGINNING", 20),),
-    "fits twice as often": (("advisor.GROWTH", 1.2),),
-    "objective: soft constant 0.3": (("advisor.SOFT", 0.3),),
-    "objective: soft constant 3": (("advisor.SOFT", 3.0),),
-    "lengths: half": (("surrogate.LENGTH", 0.31),),
-    "lengths: twice": (("surrogate.LENGTH", 1.24),),
-    "coordinates hardly bent": (("surrogate.BENT", 0.01),),
-    "noise: a tighter prior": (("surrogate.NOISE", 1.0),),
+    "candidates at the ends of ranges: none": (("surrogate.acquisition.TO_EDGE", 0.0),),
+    "candidates at the ends of ranges: half as many": (("surrogate.acquisition.TO_EDGE", 0.15),),
+    "candidates crossed with elites: none": (("surrogate.acquisition.CROSSED", 0.0),),
+    "four times the candidates": (
+        ("surrogate.acquisition.RANDOM", 400),
+        ("surrogate.acquisition.NEARBY", 320),
+    ),
+    "rungs share evenly from the start": (
+        ("pruning.shares.LOWEST", 1.0),
+        ("pruning.shares.TOPMOST", 1.0),
+    ),
+    "low rungs favoured twice as long": (("pruning.shares.EVEN", 0.4),),
+    "first trials: 8": (("surrogate.advisor.INITIAL_TRIALS", 8),),
+    "first trials: 20": (("surrogate.advisor.INITIAL_TRIALS", 20),),
+    "fits twice as often": (("surrogate.advisor.GROWTH", 1.2),),
+    "objective: soft constant 0.3": (("surrogate.advisor.LOG_OFFSET", 0.3),),
+    "objective: soft constant 3": (("surrogate.advisor.LOG_OFFSET", 3.0),),
+    "lengths: half": (("surrogate.gaussian_process.LENGTH_SCALE", 0.31),),
+    "lengths: twice": (("surrogate.gaussian_process.LENGTH_SCALE", 1.24),),
+    "coordinates hardly bent": (("surrogate.gaussian_process.WARP_DEVIATION", 0.01),),
+    "noise: a tighter prior": (("surrogate.gaussian_process.NOISE_DEVIATION", 1.0),),
     "no last call": (("search.LAST_CALL", 2.0),),
-    "fewer results in the model: 120": (("advisor.MOST", 120), ("advisor.BEST", 80)),
+    "fewer results in the model: 120": (
+        ("surrogate.advisor.MAX_RESULTS", 120),
+        ("surrogate.advisor.BEST_RESULTS", 80),
+    ),
 }
 _Job = tuple[tuple[Setting, ...], str, int, float]  #: settings, task, seed, noise
 
@@ -53,8 +62,8 @@ def regrets(job: _Job) -> list[float]:
 
     settings, task, seed, noise = job
     for place, value in settings:
-        module, constant = place.split(".")
-        found = importlib.import_module(f"orchestrator.{module}")
+        module, constant = place.rsplit(".", 1)
+        found = importlib.import_module(f"orchestrator.search.{module}")
         assert hasattr(found, constant), place
         setattr(found, constant, value)
     bench = LCBench()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from caviar._search import PoolName
+    from orchestrator.search.objective import Objective
+    from orchestrator.space.space import Space
     from pipelines.data.model import Model
     from pipelines.see.compare import Comparison
     from pipelines.see.run import Run as RunTables
@@ -55,6 +57,16 @@ class Run:
     def events(self) -> pd.DataFrame:
         """The decisions in their order, each with its reason."""
         return self._tables.events
+
+    @property
+    def objective(self) -> Objective:
+        """The metric that decides, and the metric that breaks its ties."""
+        return self._tables.objective
+
+    @property
+    def space(self) -> Space:
+        """The search space; read from the run's spec when it is asked for."""
+        return self._tables.space
 
     @property
     def audit(self) -> Run | None:

@@ -1,14 +1,14 @@
 """Every error that Caviar raises on purpose, as one tree.
 
     CaviarError
-    ├── InputError        something a user gave cannot be used; one line, exit code 2
+    ├── InputError        the user's input cannot be used; one line, exit code 2
     │   ├── SpecError     the spec or the space
     │   ├── DataError     the data set
     │   └── RunError      the run's folder, its lock, its log
-    │       └── InvalidEntry  a row of the log that does not follow from the rows before it
-    └── PoolError         the workers or the cluster are gone; exit code 1
+    │       └── InvalidEntry  a row of the log does not follow from the rows before it
+    └── PoolError         the workers or the cluster are lost; exit code 1
 
-A message is one line: what was needed, what was given, where, and what to type instead.
+A message is one line: what is needed, what was given, where, and what to type instead.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = [
 
 
 class CaviarError(Exception):
-    """The root: catch it to catch all that Caviar raises on purpose."""
+    """Base of all errors that Caviar raises on purpose."""
 
     exit_code = 1
 
 
 class InputError(CaviarError):
-    """Something a user gave cannot be used; nothing was changed."""
+    """The user's input cannot be used; nothing was changed."""
 
     exit_code = 2
 
@@ -41,31 +41,31 @@ class SpecError(InputError):
 
 
 class DataError(InputError):
-    """The data set cannot be read or cannot be learnt from."""
+    """The data set cannot be read, or cannot be used for training."""
 
 
 class RunError(InputError):
-    """The run's folder cannot be used as asked."""
+    """The run's folder cannot be used as requested."""
 
 
-class InvalidEntry(RunError):  # noqa: N818 # the name that the log's readers use
+class InvalidEntry(RunError):  # noqa: N818 # a term of the log: an entry that is invalid
     """A row of the log that does not follow from the rows before it.
 
     Args:
-        problem: What is wrong with the row, in words.
-        trial: The trial that the row is about, if it is about one.
-        story: What the log said of that trial up to here.
-        seq: The row's number in the log, where it is known.
+        problem: Description of the problem, in words.
+        trial: Id of the row's trial, if the row belongs to a trial.
+        story: Summary of the trial's earlier events.
+        seq: Number of the row in the log, if known.
     """
 
     def __init__(
         self, problem: str, *, trial: int | None = None, story: str = "", seq: int | None = None
     ) -> None:
         where = f"row {seq} of the log: " if seq is not None else ""
-        history = f" (trial {trial} so far: {story})" if story else ""
-        super().__init__(f"{where}{problem}{history}")
+        past = f" (trial {trial} so far: {story})" if story else ""
+        super().__init__(f"{where}{problem}{past}")
         self.problem, self.trial, self.story, self.seq = problem, trial, story, seq
 
 
 class PoolError(CaviarError):
-    """No worker can be had; the run's folder keeps all that reached it."""
+    """No worker is available; the run's folder keeps everything that was written to it."""

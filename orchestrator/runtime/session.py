@@ -213,7 +213,7 @@ class Session:
 
     def _hand_out(self, event: Assigning) -> None:
         """Give an assignment to the pool, with the trial's last checkpoint there is."""
-        assignment = self.search.assignment(event)
+        assignment = self.search.make_assignment(event)
         self.pool.submit(assignment, self.checkpoints.get(assignment.trial))
 
     # ------------------------------------------------------------------ taking in

@@ -1,4 +1,4 @@
-"""What a run may use: time, trials and epochs. The limit that is reached first ends it."""
+"""The budget of a run: time, trials and epochs. The limit that is reached first ends the run."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from orchestrator.errors import RunError
 
 __all__ = ["DEFAULT_SECONDS", "Budget", "Cycle", "extend_budget", "remaining"]
 
-DEFAULT_SECONDS = 60.0  #: the search time of a run for which no budget is given
+DEFAULT_SECONDS = 60.0  #: search time of a run that has no budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits of a run in all, over all its sessions, or limits to be added; None is no limit."""
+    """Limits of a whole run over all its sessions, or limits to add to it; None is no limit."""
 
-    seconds: float | None = None  #: of the run's own clock, without the breaks between sessions
-    trials: int | None = None  #: trials that may be started, audits left out
-    epochs: int | None = None  #: epochs of all trials together
+    seconds: float | None = None  #: seconds that the run may take, without breaks between sessions
+    trials: int | None = None  #: number of trials that may be started, without audits
+    epochs: int | None = None  #: number of epochs that all trials together may train
 
     def limits(self) -> dict[str, float]:
-        """The limits there are, by name."""
+        """Limits that are set, by name."""
         return {name: limit for name, limit in asdict(self).items() if limit is not None}
 
     @property
     def unlimited(self) -> bool:
-        """Whether there is no limit at all."""
+        """Whether no limit is set."""
         return self == Budget()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
-    """What a run had used when its present budget was given.
+    """Use of a run at the moment when its present budget was set.
 
-    A search goes from coarse to fine once in each cycle, so the share used counts from here.
+    A search goes from coarse to fine once in each cycle, so shares of the budget count from here.
     """
 
-    seconds: float = 0.0
-    trials: int = 0
-    epochs: int = 0
-    zooms: int = 0
+    seconds: float = 0.0  #: seconds used when the cycle began
+    trials: int = 0  #: number of trials started when the cycle began
+    epochs: int = 0  #: number of epochs reported when the cycle began
+    zooms: int = 0  #: number of zooms made when the cycle began
 
     def share_of_trials(self, started: int, budget: Budget) -> float:
-        """Share of the cycle's trials that have been started, 0 without such a limit."""
+        """Share of the cycle's trials that are started; 0 without a limit of trials."""
         return _share(started, self.trials, budget.trials)
 
     def share_of_work(self, *, epochs: int, seconds: float, budget: Budget) -> float:
-        """Share of the cycle's epochs or time that is used; the larger of the two."""
+        """Share of the cycle's epochs or of its time that is used; the larger of the two."""
         return max(
             _share(epochs, self.epochs, budget.epochs),
             _share(seconds, self.seconds, budget.seconds),
@@ -56,17 +56,16 @@ class Cycle:
 
 
 def extend_budget(total: Budget, added: Budget, used: Budget, *, used_up: bool) -> Budget:
-    """The budget of a run's next session.
+    """Compute the budget of a run's next session.
 
-    With nothing added: the rest of the old budget, or `DEFAULT_SECONDS` where there was none. A
-    kind of limit that the run did not have before starts counting now; a kind that is not named in
-    `added` is dropped.
+    If nothing is added, the rest of the old budget holds, or `DEFAULT_SECONDS` if there was none. A
+    new kind of limit starts counting now. A kind that is not set in `added` is dropped.
 
     Args:
-        total: What the run was allowed so far, over all its sessions.
-        added: What is allowed on top.
-        used: What the run has used so far; every field is a number.
-        used_up: Whether the old budget leaves nothing to do.
+        total: Limits of the run so far, over all its sessions.
+        added: Limits to add to it.
+        used: Use of the run so far; every field is a number.
+        used_up: Whether nothing is left to do under the old budget.
 
     Raises:
         RunError: If nothing is added to a budget that is used up.
@@ -100,5 +99,5 @@ def _share(used: float, before: float, limit: float | None) -> float:
 
 
 def remaining(limit: float | None, used: float) -> float:
-    """What is left of a limit; infinite without one."""
+    """Remaining part of a limit; infinite without a limit."""
     return math.inf if limit is None else limit - used

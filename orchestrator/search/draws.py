@@ -1,4 +1,4 @@
-"""Points to try, and where each comes from: the whole space, a box, or the model."""
+"""Points to try, drawn from the whole space, from a box, or by the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator.search.events import Forecast
 from orchestrator.search.history import History
-from orchestrator.search.random_streams import Purpose, stream, uniform
+from orchestrator.search.random_streams import Purpose, draw_uniform, make_generator
 from orchestrator.search.samplers import Sampler
 from orchestrator.search.zoom import Zoom
 from orchestrator.space.domains import Point
@@ -17,62 +17,62 @@ from orchestrator.space.space import Space
 
 __all__ = ["Draw", "draw_by_model", "draw_coarse", "draw_fine"]
 
-PATIENCE = 1_000  #: draws in a row that break a constraint before a box is given up
-REDRAWS = 8  #: draws beside a diverged trial that are drawn again before one is let through
+MAX_DRAWS = 1_000  #: draws from one box; if all of them break a constraint, the box is given up
+MAX_REDRAWS = 8  #: rejected draws near diverged trials; the next one is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """A point of the unit cube that a method proposes, and why."""
+    """A point of the unit cube that a method proposes, and the reason."""
 
     point: Point
     stage: str  #: coarse | fine
     reason: str
     zoom: Zoom | None = None  #: the box of the fine stage; None in the coarse stage
-    forecast: Forecast | None = None  #: None where no model proposed the point
+    forecast: Forecast | None = None  #: None if no model proposed the point
 
 
 def draw_coarse(sampler: Sampler, number: int) -> Draw | None:
-    """The sampler's point of this number, over the whole space; None if the sequence has ended."""
-    point = sampler.point(number)
+    """Return the sampler's point of this number; None after the end of its sequence."""
+    point = sampler.draw_point(number)
     if point is None:
         return None
-    return Draw(point=point, stage="coarse", reason=sampler.describe(number))
+    return Draw(point=point, stage="coarse", reason=sampler.describe_point(number))
 
 
 def draw_fine(space: Space, zoom: Zoom, *, seed: int, trial: int, history: History) -> Draw | None:
-    """A uniform point in the box, away from where trials diverged.
+    """Draw a uniform point in the box, away from diverged trials.
 
-    None where the constraints leave nothing of the box.
+    The answer is None if every draw breaks a constraint.
     """
     redrawn = 0
-    for u in _uniform_points(len(space), seed=seed, trial=trial):
+    for u in _generate_points(len(space), seed=seed, trial=trial):
         point = zoom.low + u * (zoom.high - zoom.low)
-        canonical = space.point(space.config(point))
-        if not space.allowed(canonical[None])[0]:
+        canonical = space.to_point(space.to_config(point))
+        if not space.allowed_mask(canonical[None])[0]:
             continue
-        if redrawn == REDRAWS or not history.nearest_is_bad(canonical):
+        if redrawn == MAX_REDRAWS or not history.is_nearest_bad(canonical):
             break
         redrawn += 1
     else:
         return None
-    again = f"; drawn again {redrawn} times beside diverged trials" if redrawn else ""
-    return Draw(point=point, stage="fine", reason=zoom.reason + again, zoom=zoom)
+    note = f"; drawn again {redrawn} times beside diverged trials" if redrawn else ""
+    return Draw(point=point, stage="fine", reason=zoom.reason + note, zoom=zoom)
 
 
-def _uniform_points(dimensions: int, *, seed: int, trial: int) -> Iterator[Point]:
-    """Points in the unit cube; most draws need one, which is drawn with its neighbours'."""
-    yield uniform(seed, trial, Purpose.FINE, dimensions)
-    rng = stream(seed, trial, Purpose.ZOOM)
-    for _ in range(PATIENCE - 1):
+def _generate_points(dimensions: int, *, seed: int, trial: int) -> Iterator[Point]:
+    """Generate uniform points in the unit cube; most draws need only the first, cheap one."""
+    yield draw_uniform(seed, trial, Purpose.FINE, dimensions)
+    rng = make_generator(seed, trial, Purpose.ZOOM)
+    for _ in range(MAX_DRAWS - 1):
         yield rng.random(dimensions)
 
 
 def draw_by_model(zoom: Zoom | None, point: Point, forecast: Forecast) -> Draw:
-    """The point that the model proposes, and whether it lies in the present box.
+    """Return the model's point as a draw, with a note on whether it lies in the present box.
 
-    The box does not bind the model: it says where the good trials are, and a draw outside the box
-    is one where the model saw a chance all the same.
+    The box does not bind the model. It shows where the good trials are; a draw outside of it is a
+    point at which the model still expects an improvement.
     """
     reason = "expected to improve most on the best so far"
     if zoom is None:

@@ -1,8 +1,8 @@
-"""What happens in a run, as values: each event is one row of the events table.
+"""The events of a run, as values: each event is one row of the events table.
 
-The state of a search is the sum of its events and of the epochs' reports, so a run is resumed by
-applying them again. Every decision says why, in words (`reason`) and in numbers (`Comparison`,
-`Forecast`). There is one class for each kind of event; each holds what its kind needs and no more.
+The state of a search follows from its events and from the epochs' reports, so a run is resumed by
+applying them again. Every decision gives its reason in words (`reason`) and in numbers
+(`Comparison`, `Forecast`). Each kind of event has a class of its own with only the fields it needs.
 """
 
 from __future__ import annotations
@@ -76,25 +76,25 @@ class Comparison:
     rung: int | None = None  #: the epoch of the rung
     rank: int | None = None  #: the trial's place there, from 1
     peers: int | None = None  #: number of trials with a value there, this one included
-    cutoff: float | None = None  #: the loss that had to be reached; None if no loss was fixed
+    cutoff: float | None = None  #: loss that had to be reached; None if the rule sets no such loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """The loss that the surrogate model expects of a trial at its last epoch."""
 
-    expected: float  #: median
-    low: float  #: one standard deviation of the model's scale better
-    high: float  #: one standard deviation worse
+    expected: float  #: median of the predicted loss
+    low: float  #: predicted loss one standard deviation below the median, on the model's scale
+    high: float  #: predicted loss one standard deviation above the median, on the model's scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDetails:
-    """Where and with what a session runs. Fields that a log does not have take the default."""
+    """Host, pool and versions of a session. A field that the log does not hold has its default."""
 
     workers: int = 0
     pool: str = ""  #: ray | inline
-    address: str | None = None  #: address of a Ray cluster; None for one of this machine
+    address: str | None = None  #: address of a Ray cluster; None for a cluster on this machine
     host: str = ""
     process: int = 0
     python: str = ""
@@ -107,26 +107,27 @@ class SessionDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndDetails:
-    """What a session's driver counted."""
+    """Counts of a session's driver."""
 
-    dropped_reports: int = 0  #: reports of attempts that had been given up
+    dropped_reports: int = 0  #: number of reports that came from abandoned attempts
     worker_seconds: float | None = None  #: sum over all workers of the time they were up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events have in common."""
+    """Base of all events."""
 
     kind: ClassVar[Kind]
-    reason: str = ""  #: why, in words
+    reason: str = ""  #: reason of the event, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted(Event):
-    """A driver takes the run up; from here on this budget holds."""
+    """A driver starts or resumes the run; from here on this budget holds."""
 
     kind: ClassVar[Kind] = Kind.SESSION
-    budget: Budget = field(default_factory=Budget)  #: of the run in all, over all its sessions
+    #: limits of the whole run, over all its sessions
+    budget: Budget = field(default_factory=Budget)
     details: SessionDetails = field(default_factory=SessionDetails)
 
 
@@ -146,22 +147,22 @@ class ZoomedIn(Event):
     kind: ClassVar[Kind] = Kind.ZOOM
     zoom: int  #: the box's number, from 1
     box: Box
-    parents: tuple[int, ...] = ()  #: the trials that the box lies around
+    parents: tuple[int, ...] = ()  #: ids of the trials that the box lies around
     stage: str = "fine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEvent(Event):
-    """What all events of one trial have in common."""
+    """Base of all events about one trial."""
 
     trial: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assigning(TrialEvent):
-    """A trial gets an assignment: a worker trains epochs start_epoch + 1 … stop_epoch."""
+    """Base of the events that hand out an assignment: train start_epoch + 1 … stop_epoch."""
 
-    attempt: int = 1  #: number of the trial's assignment, from 1; a fence against late reports
+    attempt: int = 1  #: attempt number, from 1; reports of earlier attempts are dropped
     start_epoch: int = 0
     stop_epoch: int
 
@@ -174,11 +175,12 @@ class TrialStarted(Assigning):
     stage: str  #: coarse | fine | given | audit
     config: Config
     unit: Mapping[str, float] | None = None  #: coordinates of the active dimensions, in [0, 1]
-    seed: int  #: seed of the trial's own random numbers, the same in every attempt
+    seed: int  #: seed of the trial's random numbers, the same in every attempt
     zoom: int | None = None  #: number of the box that the trial was drawn from
     box: Box | None = None
-    parents: tuple[int, ...] | None = None  #: trials that made the box; or the audited trial
-    forecast: Forecast | None = None  #: None where no model proposed the trial
+    #: ids of the trials that made the box; in an audit, the audited trial
+    parents: tuple[int, ...] | None = None
+    forecast: Forecast | None = None  #: None if no model proposed the trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,7 @@ class TrialPromoted(Assigning):
     """A paused trial goes on to the next rung."""
 
     kind: ClassVar[Kind] = Kind.PROMOTE
-    value: float | None = None  #: the trial's loss in the rung it leaves
+    value: float | None = None  #: loss of the trial in the rung that it leaves
     comparison: Comparison = field(default_factory=Comparison)
     forecast: Forecast | None = None
 
@@ -200,11 +202,11 @@ class TrialRetried(Assigning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentEnded(TrialEvent):
-    """What became of a trial whose assignment has ended."""
+    """Base of the events that end an assignment and decide on its trial."""
 
     attempt: int | None = None
-    epoch: int | None = None  #: the trial's last epoch
-    value: float | None = None  #: the loss that the decision was about
+    epoch: int | None = None  #: last epoch of the trial
+    value: float | None = None  #: loss that the decision compared
     comparison: Comparison = field(default_factory=Comparison)
 
 
@@ -231,18 +233,18 @@ class TrialDiverged(AssignmentEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPruned(AssignmentEnded):
-    """The trial is given up, by a rule or because its checkpoint needed room."""
+    """The trial is given up by a pruning rule, or because checkpoints need space."""
 
     kind: ClassVar[Kind] = Kind.PRUNE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFailed(TrialEvent):
-    """The trainer raised, or the trial's workers died too often."""
+    """The trainer raised an error, or the trial's workers died too often."""
 
     kind: ClassVar[Kind] = Kind.FAIL
     attempt: int | None = None
-    epoch: int | None = None  #: the last epoch reported
+    epoch: int | None = None  #: last epoch that was reported
     traceback: str | None = None
 
 
@@ -251,7 +253,7 @@ class TrialStopped(TrialEvent):
     """The session ended in the middle of the trial's assignment."""
 
     kind: ClassVar[Kind] = Kind.STOP
-    epoch: int | None = None  #: the last epoch reported
+    epoch: int | None = None  #: last epoch that was reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +267,7 @@ class ModelTested(TrialEvent):
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
 
-#: The class of each kind of event.
+#: Class of each kind of event.
 EVENT_TYPES: dict[Kind, type[Event]] = {
     cls.kind: cls
     for cls in (

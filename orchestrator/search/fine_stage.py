@@ -1,4 +1,4 @@
-"""When the search zooms in: the boxes of the fine stage, and how much of the budget each gets."""
+"""The fine stage: when the search zooms in, and the share of the budget that each box gets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["FineStage"]
 
 
 class FineStage:
-    """The present box; changed by `enter`, `observe` and `restart`, which `Search.apply` calls."""
+    """The present box of the fine stage.
+
+    Only `use_box`, `note_report` and `restart` change it; `Search.apply` calls them.
+    """
 
     def __init__(self, space: Space, spec: SearchSpec) -> None:
         self._space, self._spec = space, spec
@@ -24,30 +27,30 @@ class FineStage:
         self.zooms = 0  #: number of boxes so far, over all cycles of the budget
         self._has_result = False  # whether a trial of the present box has reported
 
-    def enter(self, event: ZoomedIn) -> None:
-        """Draw from this box from now on."""
+    def use_box(self, event: ZoomedIn) -> None:
+        """Use this box from now on."""
         self.zoom = Zoom(number=event.zoom, box=event.box, parents=event.parents)
         self.zooms, self._has_result = event.zoom, False
 
-    def observe(self, trial: Trial) -> None:
-        """A trial has reported a sound epoch."""
+    def note_report(self, trial: Trial) -> None:
+        """Note that a trial has reported an epoch without an error."""
         if self.zoom is not None and trial.zoom == self.zoom.number:
             self._has_result = True
 
     def restart(self) -> None:
-        """A budget was added: it is searched from coarse to fine again."""
+        """Leave the present box: a new budget is searched from coarse to fine again."""
         self.zoom = None
 
     def propose_zoom(
         self, trials: Collection[Trial], *, progress: float, cycle: Cycle, exhausted: bool
     ) -> ZoomedIn | None:
-        """A new box, when its share of the budget begins and there are results to go by.
+        """Propose a new box if its share of the budget begins and there are results to use.
 
         Args:
             trials: All trials so far.
             progress: Share of the present budget that is used.
-            cycle: What had been used when the present budget was given.
-            exhausted: Whether the coarse stage has no more points; the first zoom is due then.
+            cycle: Use of the run when the present budget was set.
+            exhausted: Whether the coarse stage has no more points, so that the first zoom is due.
         """
         done = self.zooms - cycle.zooms
         if done >= self._spec.zooms:
@@ -57,7 +60,7 @@ class FineStage:
         if progress < due and not (exhausted and self.zoom is None):
             return None
         if self.zoom is not None and not self._has_result:
-            return None  # a box is not narrowed again before one of its trials has reported
+            return None  # a box is narrowed only after one of its trials has reported
         return self._zoom_to_elites(trials, progress)
 
     def _zoom_to_elites(self, trials: Collection[Trial], progress: float) -> ZoomedIn | None:

@@ -1,4 +1,4 @@
-"""Where recent trials lay and which of them went bad."""
+"""The points of recent trials, and which of them went bad."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["History"]
 
 
 class History:
-    """The last 512 trials: a bounded memory, so that a draw costs the same in a long search."""
+    """Points of the last 512 trials; the limit keeps the cost of a draw constant."""
 
     SIZE = 512
 
@@ -24,16 +24,16 @@ class History:
         self._count = 0
 
     def add(self, point: Point, *, bad: bool) -> None:
-        """Remember a trial's coordinates (NaN where inactive) and whether it went bad."""
+        """Add a trial's point (NaN where inactive) and whether the trial went bad."""
         self._points[self._count % self.SIZE] = point
         self._bad[self._count % self.SIZE] = bad
         self._count += 1
 
-    def nearest_is_bad(self, point: Point) -> bool:
-        """Whether the nearest remembered trial diverged or failed.
+    def is_nearest_bad(self, point: Point) -> bool:
+        """Whether the nearest of these trials diverged or failed.
 
-        A dimension that is active in only one of the two counts as far apart as possible, and so
-        do two different options of a choice.
+        The distance in a dimension is 1, the largest one, if it is active in only one of the two
+        points, or if they have different options of a choice.
         """
         filled = min(self._count, self.SIZE)
         if not self._bad[:filled].any():
@@ -42,5 +42,5 @@ class History:
         gap = np.abs(old - point)
         apart = self._is_choice & (gap > 0) | (np.isnan(old) != np.isnan(point))
         distance = (np.where(apart, 1.0, np.nan_to_num(gap)) ** 2).sum(axis=1)
-        # a trial that was well at first and diverged later is remembered twice
+        # a trial that had a result at first and diverged later is stored twice
         return bool(bad[distance == distance.min()].any())

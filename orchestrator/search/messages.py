@@ -1,7 +1,7 @@
 """The messages between the search and a worker.
 
-Assignment ──► worker ──► Report (one an epoch; the last one carries the trial's state)
-└───► Failure (the trainer raised, or the worker was lost)
+Assignment ──► worker ──► Report (one for each epoch; the last one carries the trial's state)
+└───► Failure (the trainer raised an error, or the worker was lost)
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from orchestrator.space.domains import Config
 __all__ = ["Assignment", "Entry", "Failure", "Observation", "Report", "State"]
 
 
-#: A trial at the end of an epoch: flat, no pickles. Owned by the trainer, opaque to everyone else.
+#: State of a trial after an epoch: a flat mapping without pickles, which only the trainer reads.
 State = Mapping[str, "np.ndarray | float | int | str | bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a worker is asked to do: train epochs start_epoch + 1 … stop_epoch of one trial."""
+    """A task for a worker: train epochs start_epoch + 1 … stop_epoch of one trial."""
 
     trial: int
     config: Config
-    seed: int  #: of the trial's own random numbers; the same in every attempt
-    start_epoch: int  #: 0 = from scratch
+    seed: int  #: seed of the trial's random numbers; the same in every attempt
+    start_epoch: int  #: epochs trained before; 0 = train from scratch
     stop_epoch: int
-    attempt: int  #: 1, 2, …; a report of an earlier attempt is dropped (a fence)
-    explode_above: float  #: a train_loss beyond it ends the assignment
+    attempt: int  #: attempt number, from 1; a report of an earlier attempt is dropped
+    explode_above: float  #: a train_loss above this ends the assignment
     best_score: Score = WORST  #: the run's best so far; a report with a better score has its state
-    slowest_seconds: float = 0.0  #: of the trial's epochs so far; 0 before the first report
+    slowest_seconds: float = 0.0  #: time of the trial's slowest epoch; 0 before the first report
     #: A previous attempt lost its worker, so it runs on a worker with nothing else queued.
     isolate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one epoch of one trial came to."""
+    """The result of one epoch of one trial."""
 
     trial: int
     attempt: int
-    epoch: int  #: from 1
+    epoch: int  #: number of the epoch, from 1
     metrics: Mapping[str, float]
-    score: Score  #: WORST where there is a cause: what went bad is never the best
-    seconds: float  #: wall time the epoch took in its worker
+    score: Score  #: WORST if there is a cause, so that a bad epoch is never the best
+    seconds: float  #: wall time of the epoch in its worker
     worker: int
-    cause: str = ""  #: why the worker ended the assignment here: not finite, or exploded
-    last: bool = False  #: the assignment ends with this report
-    state: State | None = None  #: with the assignment's last report, and with a new best
+    cause: str = ""  #: why the worker ended the assignment: not finite, or exploded
+    last: bool = False  #: whether the assignment ends with this report
+    state: State | None = None  #: set in the assignment's last report, and with a new best score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +62,15 @@ class Failure:
 
     trial: int
     attempt: int
-    kind: Literal["raised", "lost"]  #: the trainer raised, or the worker died under it
-    message: str  #: one line
+    kind: Literal["raised", "lost"]  #: the trainer raised an error, or the worker died
+    message: str  #: the error in one line
     traceback: str = ""
     worker: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A report as the driver took it in."""
+    """A report, with the time at which the driver received it."""
 
     report: Report
     at_seconds: float  #: seconds since the run began, without the breaks between sessions

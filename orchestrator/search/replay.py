@@ -1,7 +1,7 @@
-"""Deciding again: a run's log tells what was known when, so each decision can be taken once more.
+"""Replay: make the decisions of a run again from its log, and compare them with the log.
 
-Reports, failures and the budget are taken from the log, as the search received them; what the
-search decides on them now is compared with what the log says it decided then.
+Reports, failures and the budget are taken from the log, as the search received them. The decisions
+that the search makes on them now are compared with the decisions in the log.
 """
 
 from __future__ import annotations
@@ -30,47 +30,47 @@ from orchestrator.search.validation import find_broken_invariants
 
 __all__ = ["ReplayResult", "replay"]
 
-#: Relative difference of two numbers that count as equal: another processor rounds the last digits
-#: of a model's forecasts otherwise.
+#: Relative difference of two numbers that count as equal: another processor may round the last
+#: digits of a model's forecasts differently.
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayResult:
-    """The outcome of deciding again."""
+    """The result of a replay."""
 
-    decisions: int  #: number of decisions that are the same
-    given: int  #: number of events that no decision produced: sessions, failures, evictions
-    difference: str  #: the first difference, in words; empty if there is none
+    decisions: int  #: number of decisions that are equal to those in the log
+    applied: int  #: number of events that no decision produced: sessions, evictions, tests
+    difference: str  #: first difference, in words; empty if there is none
 
 
-class _Difference(Exception):  # noqa: N818 # a finding, not an error
-    """The log and the search disagree; the message says where."""
+class _Difference(Exception):  # noqa: N818 # a result, not an error
+    """A difference between the log and the search; the message says where."""
 
 
 @dataclass(slots=True)
 class _Replay:
     search: Search
     decisions: int = 0
-    given: int = 0
+    applied: int = 0
 
     def run(self, entries: Iterable[tuple[int, float, Entry]]) -> None:
-        due: deque[Event] = deque()  # decided now, and expected next in the log
+        due: deque[Event] = deque()  # decisions of the search that must come next in the log
         for seq, _, entry in entries:
             if isinstance(entry, Observation):
                 if due:
-                    raise _Difference(f"at {seq} {_name(due[0])} was decided now, and not then")
+                    raise _Difference(f"at {seq} {_describe(due[0])} was decided now, and not then")
                 due.extend(self._observe(seq, entry))
                 continue
             if not due:
                 decided = _decide_again(self.search, entry)
                 if decided is None:
                     self.search.apply(entry, seq=seq)
-                    self.given += 1
+                    self.applied += 1
                     continue
                 due.extend(decided)
             if not due:
-                raise _Difference(f"at {seq} {_name(entry)} was decided then, and nothing now")
+                raise _Difference(f"at {seq} {_describe(entry)} was decided then, and nothing now")
             _compare(seq, due.popleft(), entry)
             self.decisions += 1
 
@@ -83,27 +83,29 @@ class _Replay:
 
 
 def replay(search: Search, entries: Iterable[tuple[int, float, Entry]]) -> ReplayResult:
-    """Take the decisions of a run again.
+    """Make the decisions of a run again.
 
     Args:
-        search: A fresh search, made as the run's was; it is used up.
+        search: A fresh search with the run's spec and seed; the replay changes it.
         entries: The log, as `orchestrator.store.reading.read_entries` reads it.
     """
-    again, difference = _Replay(search), ""
+    replayed, difference = _Replay(search), ""
     try:
-        again.run(entries)
+        replayed.run(entries)
         difference = "; ".join(find_broken_invariants(search))
     except (_Difference, InvalidEntry) as e:
         difference = str(e)
-    return ReplayResult(decisions=again.decisions, given=again.given, difference=difference)
+    return ReplayResult(
+        decisions=replayed.decisions, applied=replayed.applied, difference=difference
+    )
 
 
 def _decide_again(search: Search, entry: Event) -> list[Event] | None:
-    """What the search decides where the log has this event; None if it was no decision."""
+    """Make the search's decision at this event of the log; None if the event is no decision."""
     match entry:
         case SessionStarted() | SessionEnded() | ModelTested():
             return None
-        case TrialPruned():  # the checkpoints' budget, which the log does not tell
+        case TrialPruned():  # caused by the checkpoints' sizes, which are not in the log
             return None
         case TrialStopped():
             return search.stop(entry.reason)
@@ -131,15 +133,17 @@ def _is_running(search: Search, trial: int) -> bool:
     return trial in search.trials and search.trials[trial].status is Status.RUNNING
 
 
-def _compare(seq: int, now: Event, then: Event) -> None:
-    if type(now) is not type(then):
-        raise _Difference(f"at {seq} the log says {_name(then)}; now it is {_name(now)}")
-    for field in fields(then):
-        a, b = getattr(now, field.name), getattr(then, field.name)
+def _compare(seq: int, decided: Event, logged: Event) -> None:
+    if type(decided) is not type(logged):
+        raise _Difference(
+            f"at {seq} the log says {_describe(logged)}; now it is {_describe(decided)}"
+        )
+    for field in fields(logged):
+        a, b = getattr(decided, field.name), getattr(logged, field.name)
         if not _equal_within_rounding(a, b):
             raise _Difference(
-                f"at {seq} the log says {_name(then)} with {field.name} = {b!r}; "
-                f"now it is {_name(now)} with {a!r}"
+                f"at {seq} the log says {_describe(logged)} with {field.name} = {b!r}; "
+                f"now it is {_describe(decided)} with {a!r}"
             )
 
 
@@ -156,6 +160,6 @@ def _equal_within_rounding(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _name(event: Event) -> str:
+def _describe(event: Event) -> str:
     trial = getattr(event, "trial", None)
     return event.kind.value + (f" of trial {trial}" if trial is not None else "")

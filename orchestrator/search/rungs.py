@@ -1,16 +1,17 @@
-"""The epochs that trials are compared at: whole, rising, the last one is max_epochs."""
+"""Rungs, the epochs at which trials are compared: rising integers that end with max_epochs."""
 
 from __future__ import annotations
 
 __all__ = ["geometric_rungs", "wide_rungs"]
 
-RATIO = 2.65  #: of the epochs of two neighbouring wide rungs
+RATIO = 2.65  #: ratio of the epochs of two neighbouring wide rungs
 
 
 def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
-    """1, eta, eta^2, … and max_epochs.
+    """Return the rungs 1, eta, eta^2, … and max_epochs.
 
-    By multiplying integers: floor(log(R) / log(eta)) loses a rung at R = 243, eta = 3.
+    They are computed by multiplying integers: floor(log(R) / log(eta)) loses a rung at R = 243,
+    eta = 3.
     """
     rungs = [1]
     while rungs[-1] * eta < max_epochs:
@@ -19,8 +20,8 @@ def geometric_rungs(*, max_epochs: int, eta: int) -> tuple[int, ...]:
 
 
 def wide_rungs(max_epochs: int) -> tuple[int, ...]:
-    """Up to four rungs, each about 2.65 times the one before: 2, 7, 20 and 52 for 52 epochs.
+    """Return up to four rungs with a ratio of about 2.65: 2, 7, 20 and 52 for 52 epochs.
 
-    The lowest lies a little further off.
+    The ratio of the two lowest rungs is larger, 2.65^1.35 = 3.7.
     """
     return tuple(sorted({max(round(max_epochs / RATIO**k), 1) for k in (0, 1, 2, 3.35)}))

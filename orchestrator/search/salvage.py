@@ -1,9 +1,8 @@
-"""What is left of a damaged log, made into a history that a search can go on with.
+"""Salvage: make a valid log from the readable entries of a damaged one.
 
-Reports and decisions depend on each other. Where some are lost, what remains is walked in order: an
-entry stays if it follows from what came before it; a decision that a surviving report shows to have
-been taken is put in its place; anything else is left out, and its trial is trained on from the last
-epoch that is known.
+Reports and decisions depend on each other. The readable entries are checked in order. An entry is
+kept if it follows from those before it. A lost decision is added if a later report proves that it
+was made. All other entries are dropped; their trials are trained on from the last valid epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from orchestrator.search.validation import find_problem
 
 __all__ = ["REASON", "salvage"]
 
-REASON = "repaired: the log's own words are lost"
+REASON = "repaired: the original reason is lost"
 
 
 def salvage(
@@ -37,19 +36,19 @@ def salvage(
     starts: Mapping[int, TrialStarted],
     stops: Mapping[int, list[int]],
 ) -> Iterator[tuple[float, Entry]]:
-    """The entries that still make sense, with the decisions that must have stood between them.
+    """Yield the entries that are still valid, with the lost decisions between them.
 
     Args:
-        search: A fresh search, made as the run's was; it is used up.
-        entries: What can be read, as (at_seconds, entry), in the order in which it happened.
-        starts: How trials began whose start event is lost, from another table; their stop_epoch is
+        search: A fresh search with the run's spec and seed; the salvage changes it.
+        entries: The readable entries as (at_seconds, entry), in the order of the log.
+        starts: Starts of trials whose start event is lost, from another table; their stop_epoch is
             not used.
-        stops: By trial, the epochs at which an assignment ended; rising.
+        stops: Trial -> the epochs at which an assignment ended, rising.
     """
     at_seconds = 0.0
     for at_seconds, entry in entries:
         if isinstance(entry, Observation):
-            for missing in _decisions_before(search, entry.report, starts, stops):
+            for missing in _find_lost_decisions(search, entry.report, starts, stops):
                 search.apply(missing)
                 yield at_seconds, missing
         if not find_problem(search, entry):
@@ -57,19 +56,19 @@ def salvage(
             yield at_seconds, entry
     for trial in search.trials.values():
         if trial.status is Status.RUNNING and trial.assignment_over:
-            end = _end(trial, search.max_epochs)
+            end = _make_end(trial, search.max_epochs)
             search.apply(end)
             yield at_seconds, end
 
 
-def _decisions_before(
+def _find_lost_decisions(
     search: Search,
     report: Report,
     starts: Mapping[int, TrialStarted],
     stops: Mapping[int, list[int]],
 ) -> Iterator[Event]:
-    """The decisions that must have been taken, since there is this report."""
-    while len(search.trials) <= report.trial:  # ids are given without a gap
+    """Yield the lost decisions without which this report would not exist."""
+    while len(search.trials) <= report.trial:  # the ids have no gaps
         number = len(search.trials)
         if number not in starts:
             return
@@ -79,7 +78,7 @@ def _decisions_before(
     if report.epoch != trial.epoch + 1:
         return
     if trial.status is Status.RUNNING and trial.assignment_over:
-        yield _end(trial, search.max_epochs)
+        yield _make_end(trial, search.max_epochs)
     if trial.status is Status.PAUSED:
         ends = stops.get(trial.id, [])
         yield TrialPromoted(
@@ -89,8 +88,8 @@ def _decisions_before(
             stop_epoch=next((s for s in ends if s >= report.epoch), search.max_epochs),
             reason=REASON,
         )
-    given_up = trial.status is Status.RUNNING and report.attempt > trial.attempt
-    if trial.status is Status.STOPPED or given_up:
+    retried = trial.status is Status.RUNNING and report.attempt > trial.attempt
+    if trial.status is Status.STOPPED or retried:
         yield TrialRetried(
             trial=trial.id,
             attempt=report.attempt,
@@ -100,7 +99,7 @@ def _decisions_before(
         )
 
 
-def _end(trial: Trial, max_epochs: int) -> AssignmentEnded:
-    """What became of a trial whose assignment is over."""
+def _make_end(trial: Trial, max_epochs: int) -> AssignmentEnded:
+    """Make the event that ends the assignment of a trial."""
     end = TrialCompleted if trial.epoch == max_epochs else TrialPaused
     return (TrialDiverged if trial.cause else end)(trial=trial.id, epoch=trial.epoch, reason=REASON)

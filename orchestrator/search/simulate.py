@@ -1,4 +1,4 @@
-"""A search in virtual time: what it would do, without training anything."""
+"""Simulation of a search in virtual time, without training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["SimulationResult", "simulate", "synthetic_loss"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """What a simulated search did."""
+    """Totals of a simulated search."""
 
-    trials: int
-    epochs: int
+    trials: int  #: number of trials started
+    epochs: int  #: number of epochs reported
     seconds: float  #: virtual time at the end
-    reached: dict[int, int]  #: epoch -> number of trials that were trained up to it
+    reached: dict[int, int]  #: epoch -> number of assignments that ended there
 
 
 def simulate(
@@ -37,14 +37,16 @@ def simulate(
     epoch_seconds: Callable[[Assignment], float],
     loss: Callable[[Assignment, int], float] | None = None,
 ) -> SimulationResult:
-    """Run a search against simulated workers; of two that finish at once, the older is first.
+    """Run a search with simulated workers.
+
+    If two epochs finish at the same time, the one that began first is reported first.
 
     Args:
-        search: A fresh search; it is used up.
-        budget: What the search may use.
-        workers: Number of workers side by side.
-        epoch_seconds: The duration of one epoch of an assignment.
-        loss: The loss of an assignment after an epoch; `synthetic_loss` unless given.
+        search: A fresh search; the simulation changes it.
+        budget: The limits of the search.
+        workers: Number of workers that train at the same time.
+        epoch_seconds: Duration of one epoch of an assignment.
+        loss: Loss of an assignment after an epoch; the default is `synthetic_loss`.
     """
     loss = loss or synthetic_loss
     search.apply(SessionStarted(budget=budget))
@@ -59,26 +61,15 @@ def simulate(
             if not events or not isinstance(events[-1], Assigning):
                 break
             free -= 1
-            a = search.assignment(events[-1])
+            a = search.make_assignment(events[-1])
             finish = now + epoch_seconds(a)
             heapq.heappush(queue, (finish, next(order), a, a.start_epoch + 1))
         if not queue or queue[0][0] > deadline:
             break
         now, _, a, epoch = heapq.heappop(queue)
-        value = loss(a, epoch)
-        last = epoch == a.stop_epoch
-        report = Report(
-            trial=a.trial,
-            attempt=a.attempt,
-            epoch=epoch,
-            metrics={},
-            score=(value, 0.0),
-            seconds=0.0,
-            worker=0,
-            last=last,
-        )
+        report = _make_report(a, epoch, loss(a, epoch))
         search.observe(report, now)
-        if last:
+        if report.last:
             free += 1
             reached[epoch] += 1
         else:
@@ -92,8 +83,21 @@ def simulate(
     )
 
 
+def _make_report(assignment: Assignment, epoch: int, loss: float) -> Report:
+    return Report(
+        trial=assignment.trial,
+        attempt=assignment.attempt,
+        epoch=epoch,
+        metrics={},
+        score=(loss, 0.0),
+        seconds=0.0,
+        worker=0,
+        last=epoch == assignment.stop_epoch,
+    )
+
+
 def synthetic_loss(assignment: Assignment, epoch: int) -> float:
-    """A power law down to an asymptote of the trial's own: as learning curves often look."""
+    """Loss on a synthetic learning curve: a power law down to a random asymptote of the trial."""
     rng = np.random.default_rng((assignment.seed, Purpose.SIMULATE))
     asymptote, head, slope = rng.random(3)
     return float(asymptote + head * epoch ** -(0.3 + slope))

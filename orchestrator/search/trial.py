@@ -1,4 +1,4 @@
-"""A trial: one configuration, its training, and the transitions of its life."""
+"""A trial: one configuration, its training, and the transitions of its status."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from orchestrator.space.domains import Config, Point
 
 __all__ = ["AUDIT", "ENDED", "LEFT_BEHIND", "TRANSITIONS", "Incumbent", "Status", "Trial"]
 
-AUDIT = "audit"  #: the stage of trials that measure what pruning missed; they decide nothing
+#: Stage of the trials that measure what pruning missed; no decision depends on them.
+AUDIT = "audit"
 
 
 class Status(StrEnum):
-    """Where a trial is in its life."""
+    """Status of a trial."""
 
-    RUNNING = "RUNNING"  #: an assignment is out, or will be given out again
-    PAUSED = "PAUSED"  #: waits in a rung; may still be promoted
-    PRUNED = "PRUNED"  #: given up; final
-    COMPLETED = "COMPLETED"  #: trained all its epochs
-    DIVERGED = "DIVERGED"  #: its loss was not finite, or exploded
-    FAILED = "FAILED"  #: its trainer raised, or its workers died again and again
-    STOPPED = "STOPPED"  #: the session ended in the middle of its assignment; a resume goes on
+    RUNNING = "RUNNING"  #: has an assignment that a worker trains, or that is handed out again
+    PAUSED = "PAUSED"  #: waits in a rung and may still be promoted
+    PRUNED = "PRUNED"  #: was given up; final
+    COMPLETED = "COMPLETED"  #: has trained all its epochs
+    DIVERGED = "DIVERGED"  #: a metric of the trial was not finite, or its training loss exploded
+    FAILED = "FAILED"  #: the trainer raised an error, or the trial's workers died too often
+    STOPPED = "STOPPED"  #: the session ended during an assignment; the next session goes on
 
 
-#: The whole life of a trial: (status, kind of event) -> new status. Nothing else is allowed.
+#: All transitions of a trial: (status, kind of event) -> new status. Nothing else is allowed.
 TRANSITIONS: dict[tuple[Status | None, Kind], Status] = {
     (None, Kind.START): Status.RUNNING,
     (Status.PAUSED, Kind.PROMOTE): Status.RUNNING,
@@ -41,7 +42,7 @@ TRANSITIONS: dict[tuple[Status | None, Kind], Status] = {
     (Status.PAUSED, Kind.PRUNE): Status.PRUNED,
 }
 
-#: Statuses that no event leads out of.
+#: Final statuses: no event leads out of them.
 ENDED = frozenset(Status) - {source for source, _ in TRANSITIONS if source is not None}
 
 #: Statuses of trials that pruning left behind, finally or so far.
@@ -50,7 +51,7 @@ LEFT_BEHIND = (Status.PAUSED, Status.PRUNED)
 
 @dataclass(slots=True, kw_only=True)
 class Trial:
-    """What the search knows of one trial; changed by `Search.apply` alone."""
+    """State of one trial in the search; only `Search.apply` changes it."""
 
     id: int
     config: Config
@@ -58,31 +59,32 @@ class Trial:
     seed: int
     stage: str  #: coarse | fine | given | audit
     zoom: int | None  #: number of the box that the trial was drawn from
-    parents: tuple[int, ...]  #: trials that made that box; of an audit: the trial it repeats
-    stop_epoch: int  #: where the present assignment ends
-    start_epoch: int = 0  #: where the present assignment began
-    attempt: int = 1
-    turn: int = 0  #: number of the present assignment, in the order of handing out
-    retries: int = 0  #: of the present assignment, after a lost worker
+    #: ids of the trials that made that box; in an audit, the trial it repeats
+    parents: tuple[int, ...]
+    stop_epoch: int  #: last epoch of the present assignment
+    start_epoch: int = 0  #: number of epochs trained before the present assignment
+    attempt: int = 1  #: number of the present attempt, from 1
+    turn: int = 0  #: number of the present assignment, counted over all trials in order
+    retries: int = 0  #: how often the present assignment was handed out again after a lost worker
     status: Status = Status.RUNNING
-    epoch: int = 0  #: the last epoch reported
-    best: Score = WORST
-    best_epoch: int = 0  #: the first epoch with the best score; 0 before there is one
-    best_order: int = 0  #: number of reports that the search had taken in when the best came in
-    score: Score = WORST  #: of the last epoch
+    epoch: int = 0  #: last epoch that was reported
+    best: Score = WORST  #: best score so far
+    best_epoch: int = 0  #: first epoch with the best score; 0 before there is a score
+    best_order: int = 0  #: number of the search's reports, up to the one with the best score
+    score: Score = WORST  #: score of the last epoch
     cause: str = ""  #: why the worker ended the assignment early
     slowest_seconds: float = 0.0  #: duration of the slowest epoch so far
-    history: list[Kind] = field(default_factory=list)  #: kinds of the trial's events, in order
+    event_kinds: list[Kind] = field(default_factory=list)  #: kinds of the trial's events, in order
 
     @property
     def assignment_over(self) -> bool:
-        """Whether the present assignment has had its last report."""
+        """Whether the last report of the present assignment was received."""
         return self.epoch == self.stop_epoch or bool(self.cause)
 
     @property
     def story(self) -> str:
-        """What the log has said of the trial so far, in one line."""
-        events = " ".join(self.history)
+        """Summary of the trial's events in the log, in one line."""
+        events = " ".join(self.event_kinds)
         cause = f", {self.cause}" if self.cause else ""
         return (
             f"{events}; {self.status}, attempt {self.attempt} trains epochs "
@@ -91,13 +93,13 @@ class Trial:
 
     @property
     def is_audit(self) -> bool:
-        """Whether the trial repeats one that was left behind; then nothing is decided by it."""
+        """Whether the trial repeats one that pruning left behind; no decision depends on it."""
         return self.stage == AUDIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incumbent:
-    """The best result so far."""
+    """Best result so far."""
 
     score: Score
     trial: int

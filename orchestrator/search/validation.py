@@ -1,8 +1,7 @@
-"""Which entries may follow which, and what holds at any time between two decisions.
+"""Validation of entries before they are applied, and of a search between two decisions.
 
-`find_problem` looks at one entry before it is applied; a log in which it finds something was
-damaged or edited. `find_broken_invariants` looks at the whole state of a search; what it finds is a
-bug of ours.
+`find_problem` checks one entry before it is applied; if it finds a problem, the log was damaged or
+edited. `find_broken_invariants` checks the whole state of a search; what it finds is a bug of ours.
 """
 
 from __future__ import annotations
@@ -35,38 +34,38 @@ from orchestrator.search.objective import WORST
 from orchestrator.search.trial import AUDIT, TRANSITIONS, Status, Trial
 
 if TYPE_CHECKING:
-    from orchestrator.search.search import Search
+    from orchestrator.search.state import SearchState
 
 __all__ = ["STAGES", "find_broken_invariants", "find_problem"]
 
 STAGES = ("given", "coarse", "fine", AUDIT)
 
 
-def find_problem(search: Search, entry: Entry) -> str:
-    """Why an entry does not follow from what was applied before it; empty if it does."""
+def find_problem(search: SearchState, entry: Entry) -> str:
+    """Explain why an entry does not follow from those applied before; empty if it does."""
     check = _CHECKS.get(type(entry))
     return check(search, entry) if check else f"an entry of unknown kind, {type(entry).__name__}"
 
 
-def _check_report(search: Search, entry: Observation) -> str:
-    r = entry.report
-    trial = search.trials.get(r.trial)
-    what = f"a report of trial {r.trial}, epoch {r.epoch}, attempt {r.attempt}"
+def _check_report(search: SearchState, entry: Observation) -> str:
+    report = entry.report
+    trial = search.trials.get(report.trial)
+    subject = f"a report of trial {report.trial}, epoch {report.epoch}, attempt {report.attempt}"
     if trial is None:
-        return f"{what}, but no such trial was started"
+        return f"{subject}, but no such trial was started"
     if trial.status is not Status.RUNNING:
-        return f"{what}, but the trial is {trial.status}"
-    if r.attempt != trial.attempt:
-        return f"{what}, but attempt {trial.attempt} is under way"
-    if trial.assignment_over or r.epoch != trial.epoch + 1:
-        return f"{what}, but epoch {trial.epoch + 1} was due, at most {trial.stop_epoch}"
-    if r.last != (bool(r.cause) or r.epoch == trial.stop_epoch):
-        ends = "ends" if r.last else "does not end"
-        return f"{what}, which {ends} an assignment up to epoch {trial.stop_epoch}"
+        return f"{subject}, but the trial is {trial.status}"
+    if report.attempt != trial.attempt:
+        return f"{subject}, but attempt {trial.attempt} is under way"
+    if trial.assignment_over or report.epoch != trial.epoch + 1:
+        return f"{subject}, but epoch {trial.epoch + 1} was due, at most {trial.stop_epoch}"
+    if report.last != (bool(report.cause) or report.epoch == trial.stop_epoch):
+        ends = "ends" if report.last else "does not end"
+        return f"{subject}, which {ends} an assignment up to epoch {trial.stop_epoch}"
     return ""
 
 
-def _check_start(search: Search, event: TrialStarted) -> str:
+def _check_start(search: SearchState, event: TrialStarted) -> str:
     due = len(search.trials)
     if event.trial != due:
         return f"a start of trial {event.trial}, but trial {due} was due"
@@ -81,12 +80,12 @@ def _check_start(search: Search, event: TrialStarted) -> str:
     return ""
 
 
-def _check_zoom(search: Search, event: ZoomedIn) -> str:
+def _check_zoom(search: SearchState, event: ZoomedIn) -> str:
     due = search.fine_stage.zooms + 1
     return "" if event.zoom == due else f"box {event.zoom}, but box {due} was due"
 
 
-def _check_move(search: Search, event: TrialEvent) -> str:
+def _check_move(search: SearchState, event: TrialEvent) -> str:
     trial = search.trials.get(event.trial)
     if trial is None:
         return f"{event.kind} of trial {event.trial}, but no such trial was started"
@@ -95,41 +94,41 @@ def _check_move(search: Search, event: TrialEvent) -> str:
     return ""
 
 
-def _check_assigning(search: Search, event: TrialPromoted | TrialRetried) -> str:
+def _check_assigning(search: SearchState, event: TrialPromoted | TrialRetried) -> str:
     if problem := _check_move(search, event):
         return problem
     trial = search.trials[event.trial]
-    what = f"{event.kind} of trial {trial.id}"
+    subject = f"{event.kind} of trial {trial.id}"
     if event.attempt <= trial.attempt:
-        return f"{what} as attempt {event.attempt}, after attempt {trial.attempt}"
+        return f"{subject} as attempt {event.attempt}, after attempt {trial.attempt}"
     if event.start_epoch != trial.epoch:
-        return f"{what} from epoch {event.start_epoch}, but {trial.epoch} epochs were reported"
+        return f"{subject} from epoch {event.start_epoch}, but {trial.epoch} epochs were reported"
     if isinstance(event, TrialRetried) and event.stop_epoch != trial.stop_epoch:
-        return f"{what} up to epoch {event.stop_epoch}, but the assignment ends at " + (
+        return f"{subject} up to epoch {event.stop_epoch}, but the assignment ends at " + (
             f"{trial.stop_epoch}"
         )
     if not event.start_epoch < event.stop_epoch <= search.max_epochs:
-        return f"{what} from epoch {event.start_epoch} to {event.stop_epoch}"
+        return f"{subject} from epoch {event.start_epoch} to {event.stop_epoch}"
     return ""
 
 
-def _check_ended(search: Search, event: AssignmentEnded) -> str:
+def _check_ended(search: SearchState, event: AssignmentEnded) -> str:
     if problem := _check_move(search, event):
         return problem
     trial = search.trials[event.trial]
-    what = f"{event.kind} of trial {trial.id}"
+    subject = f"{event.kind} of trial {trial.id}"
     if event.epoch is not None and event.epoch != trial.epoch:
-        return f"{what} at epoch {event.epoch}, but {trial.epoch} epochs were reported"
+        return f"{subject} at epoch {event.epoch}, but {trial.epoch} epochs were reported"
     if trial.status is Status.RUNNING and not trial.assignment_over:
-        return f"{what} in the middle of its assignment, after epoch {trial.epoch}"
+        return f"{subject} in the middle of its assignment, after epoch {trial.epoch}"
     if bool(trial.cause) != isinstance(event, TrialDiverged):
-        return f"{what}, which {'did' if trial.cause else 'did not'} go bad"
+        return f"{subject}, which {'did' if trial.cause else 'did not'} go bad"
     if isinstance(event, TrialCompleted) and trial.epoch != search.max_epochs:
-        return f"{what} after {trial.epoch} of {search.max_epochs} epochs"
+        return f"{subject} after {trial.epoch} of {search.max_epochs} epochs"
     return ""
 
 
-def _check_failed(search: Search, event: TrialFailed) -> str:
+def _check_failed(search: SearchState, event: TrialFailed) -> str:
     if problem := _check_move(search, event):
         return problem
     under_way = search.trials[event.trial].attempt
@@ -140,18 +139,18 @@ def _check_failed(search: Search, event: TrialFailed) -> str:
     return ""
 
 
-def _check_tested(search: Search, event: ModelTested) -> str:
+def _check_tested(search: SearchState, event: ModelTested) -> str:
     trial = search.trials.get(event.trial)
     if trial is None or (event.epoch or 0) > trial.epoch:
         return f"a test of trial {event.trial}, epoch {event.epoch}, which was not trained"
     return ""
 
 
-def _accept(search: Search, event: Event) -> str:
+def _accept(search: SearchState, event: Event) -> str:
     return ""
 
 
-_CHECKS: dict[type[Entry], Callable[[Search, Any], str]] = {
+_CHECKS: dict[type[Entry], Callable[[SearchState, Any], str]] = {
     Observation: _check_report,
     SessionStarted: _accept,
     SessionEnded: _accept,
@@ -172,37 +171,44 @@ _CHECKS: dict[type[Entry], Callable[[Search, Any], str]] = {
 # ---------------------------------------------------------------------- the whole state
 
 
-def find_broken_invariants(search: Search) -> list[str]:
-    """What does not hold of a search between two decisions, one line each; costs O(trials)."""
-    return [*_broken_totals(search), *(line for t in search.trials.values() for line in _broken(t))]
+def find_broken_invariants(search: SearchState) -> list[str]:
+    """Describe each broken invariant of a search in one line; costs O(trials).
+
+    The invariants hold between two decisions.
+    """
+    return [
+        *_find_broken_totals(search),
+        *(line for t in search.trials.values() for line in _find_broken_of_trial(t)),
+    ]
 
 
-def _broken_totals(search: Search) -> Iterator[str]:
+def _find_broken_totals(search: SearchState) -> Iterator[str]:
     trials = search.trials.values()
-    own = [t for t in trials if not t.is_audit]
+    searched = [t for t in trials if not t.is_audit]
     if list(search.trials) != list(range(len(trials))):
         yield "trial ids have gaps"
-    statuses = Counter(t.status for t in own)
+    statuses = Counter(t.status for t in searched)
     if any(search.counts[status] != statuses[status] for status in Status):
         yield f"counts are {search.counts}, the trials' statuses {dict(statuses)}"
     if search.epochs != sum(t.epoch for t in trials):
         yield f"{search.epochs} epochs in all, {sum(t.epoch for t in trials)} over the trials"
-    best = min((t.best for t in own), default=WORST)
+    best = min((t.best for t in searched), default=WORST)
     if best != (search.incumbent.score if search.incumbent else WORST):
         yield f"the incumbent is {search.incumbent}, the best score of a trial {best}"
-    paused = {t.id for t in own if t.status is Status.PAUSED and t.score[0] < math.inf}
-    if paused != search.method.waiting():
-        yield f"trials {sorted(paused)} are paused, {search.method.waiting()} wait in rungs"
+    paused = {t.id for t in searched if t.status is Status.PAUSED and t.score[0] < math.inf}
+    if paused != search.method.find_waiting():
+        yield f"trials {sorted(paused)} are paused, {search.method.find_waiting()} wait in rungs"
     if any(t.stop_epoch > search.max_epochs for t in trials):
         yield f"a trial trains more than {search.max_epochs} epochs"
 
 
-def _broken(trial: Trial) -> Iterator[str]:
+def _find_broken_of_trial(trial: Trial) -> Iterator[str]:
     status = None
-    for kind in trial.history:
+    for kind in trial.event_kinds:
         status = TRANSITIONS.get((status, kind))
     if status is not trial.status:
-        yield f"trial {trial.id} is {trial.status}, its events lead to {status}: {trial.history}"
+        events = " ".join(trial.event_kinds)
+        yield f"trial {trial.id} is {trial.status}, its events lead to {status}: {events}"
     if not trial.start_epoch <= trial.epoch <= trial.stop_epoch:
         yield f"trial {trial.id} has epoch {trial.epoch} outside of its assignment: {trial.story}"
     if trial.status is Status.PAUSED and not trial.assignment_over:

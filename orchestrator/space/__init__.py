@@ -1,1 +1,1 @@
-"""The hyperparameters of a search: domains, scales, conditions and constraints."""
+"""The search space: hyperparameters with their domains, scales, conditions and constraints."""

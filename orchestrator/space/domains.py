@@ -1,12 +1,12 @@
-"""Which hyperparameters there are, and on which scale each is drawn.
+"""The domains of hyperparameters, and the scale on which each is drawn.
 
-Everything above this file works in the unit cube: one coordinate in [0, 1] for each dimension. A
-domain is a pair of functions to and from [0, 1]; nothing else knows about logarithms.
+All other code of the search works in the unit cube: one coordinate in [0, 1] for each dimension. A
+domain is a pair of functions to and from [0, 1]; no other code uses logarithms of values.
 
 Why scales matter: drawn linearly from [1e-4, 1], nine of ten learning rates lie above 0.1; drawn on
-the log scale every decade gets the same share. A decay near 1 needs the mirror image: going from
-0.9 to 0.9005 changes nothing, going from 0.999 to 0.9995 doubles the number of steps it averages
-over, so r is uniform in 1 - 10^r (Andrew Ng, "Improving Deep Neural Networks", week 3).
+the log scale, every decade gets the same share. A decay near 1 needs the mirror image. From 0.9 to
+0.9005 almost nothing changes; from 0.999 to 0.9995 the number of steps that it averages over
+doubles. So r is uniform in 1 - 10^r (Andrew Ng, "Improving Deep Neural Networks", week 3).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from orchestrator.errors import SpecError
 __all__ = ["Choice", "Config", "Domain", "Fixed", "Integer", "Point", "Real", "Value", "is_number"]
 
 Value = bool | int | float | str
-Config = dict[str, Value]  #: flat; a hyperparameter that is not active is absent
-Point = np.ndarray  #: shape (dimensions,), float64 in [0, 1]; a point in the unit cube
+Config = dict[str, Value]  #: name -> value; without inactive hyperparameters
+Point = np.ndarray  #: a point in the unit cube: float64 in [0, 1], shape (dimensions,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Real:
     low: float
     high: float
     scale: Literal["linear", "log", "reverse_log"] = "linear"
-    _ends: tuple[float, float] = field(init=False, repr=False, compare=False)  # stretched
+    _ends: tuple[float, float] = field(init=False, repr=False, compare=False)  # on the scale
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -65,12 +65,12 @@ class Real:
         return value
 
     def to_unit(self, value: Value) -> float:
-        """The coordinate of a value; outside [0, 1] where the value is out of its bounds."""
+        """Convert a value to its coordinate; outside [0, 1] if the value is out of bounds."""
         a, b = self._ends
         return (self._stretch(float(value)) - a) / (b - a)
 
     def from_unit(self, u: float) -> float:
-        """The value at a coordinate, never outside the bounds."""
+        """Convert a coordinate to its value, which is never out of bounds."""
         a, b = self._ends
         x = a + u * (b - a)
         if self.scale == "log":
@@ -80,11 +80,11 @@ class Real:
         return min(max(x, self.low), self.high)
 
     def snap(self, u: np.ndarray) -> np.ndarray:
-        """The coordinates of the values at these coordinates: they themselves."""
+        """Return the coordinates unchanged: every real coordinate has its own value."""
         return u
 
     def contains(self, value: Value) -> bool:
-        """Whether a value given by hand lies in this domain."""
+        """Whether a value of a user's configuration lies in this domain."""
         return is_number(value) and self.low <= float(value) <= self.high
 
     def __str__(self) -> str:
@@ -93,11 +93,12 @@ class Real:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integer:
-    """A whole number between two bounds, both included.
+    """An integer between two bounds, both included.
 
-    linear: every number is equally likely. log2: every doubling is. Either way the cube is cut
-    into one bin a number, and a number's coordinate is the middle of its bin (on log2 the bins
-    reach from v - 1/2 to v + 1/2, so that the first and the last number are not halved).
+    linear: every integer is equally likely. log2: every doubling is equally likely. On both scales
+    [0, 1] is divided into one bin for each integer, and an integer's coordinate is the middle of
+    its bin. On log2 the bin of v reaches from v - 1/2 to v + 1/2, so that the first and the last
+    integer have whole bins.
     """
 
     low: int
@@ -117,35 +118,35 @@ class Integer:
         return self.low - 0.5, self.high + 0.5
 
     def to_unit(self, value: Value) -> float:
-        """The coordinate of a value; outside [0, 1] where the value is out of its bounds."""
+        """Convert a value to its coordinate; outside [0, 1] if the value is out of bounds."""
         a, b = self._edges()
         if self.scale == "log2":
             return math.log(float(value) / a) / math.log(b / a)
         return (float(value) - a) / (b - a)
 
     def from_unit(self, u: float) -> int:
-        """The value at a coordinate, never outside the bounds."""
+        """Convert a coordinate to its value, which is never out of bounds."""
         a, b = self._edges()
         x = a * (b / a) ** u if self.scale == "log2" else a + u * (b - a)
         return min(max(math.floor(x + 0.5), self.low), self.high)
 
-    def values(self, u: np.ndarray) -> np.ndarray:
-        """`from_unit` of many coordinates at once."""
+    def to_values(self, u: np.ndarray) -> np.ndarray:
+        """Convert many coordinates to values at once, as `from_unit` does."""
         a, b = self._edges()
         x = a * (b / a) ** u if self.scale == "log2" else a + u * (b - a)
         return np.clip(np.floor(x + 0.5), self.low, self.high)
 
     def snap(self, u: np.ndarray) -> np.ndarray:
-        """The coordinates of the values at these coordinates."""
+        """Move coordinates to the middle of their value's bin."""
         a, b = self._edges()
-        values = self.values(u)
+        values = self.to_values(u)
         if self.scale == "log2":
             values = np.log(values / a) / math.log(b / a)
             return np.asarray(values)
         return (values - a) / (b - a)
 
     def contains(self, value: Value) -> bool:
-        """Whether a value given by hand lies in this domain."""
+        """Whether a value of a user's configuration lies in this domain."""
         return (
             is_number(value) and float(value).is_integer() and self.low <= float(value) <= self.high
         )
@@ -156,7 +157,7 @@ class Integer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One of several values without an order; each has an equal share of [0, 1]."""
+    """A choice of several options without an order; each has an equal interval of [0, 1]."""
 
     options: tuple[Value, ...]
 
@@ -165,45 +166,45 @@ class Choice:
             raise SpecError("a choice needs at least one option, got none")
 
     def to_unit(self, value: Value) -> float:
-        """The middle of the option's share."""
-        return (self.index(value) + 0.5) / len(self.options)
+        """Convert an option to the middle of its interval."""
+        return (self.find_index(value) + 0.5) / len(self.options)
 
     def from_unit(self, u: float) -> Value:
-        """The option whose share the coordinate lies in."""
+        """Return the option in whose interval the coordinate lies."""
         return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
 
-    def places(self, u: np.ndarray) -> np.ndarray:
-        """The options' places at many coordinates at once."""
+    def to_indexes(self, u: np.ndarray) -> np.ndarray:
+        """Convert many coordinates to the indexes of their options."""
         return np.asarray(np.minimum((u * len(self.options)).astype(int), len(self.options) - 1))
 
     def snap(self, u: np.ndarray) -> np.ndarray:
-        """The coordinates of the options at these coordinates."""
-        return (self.places(u) + 0.5) / len(self.options)
+        """Move coordinates to the middle of their option's interval."""
+        return (self.to_indexes(u) + 0.5) / len(self.options)
 
-    def index(self, value: Value) -> int:
-        """The option's place; 1, 1.0 and True are different options."""
+    def find_index(self, value: Value) -> int:
+        """Find the index of an option; 1, 1.0 and True are different options."""
         same = (i for i, o in enumerate(self.options) if o == value and type(o) is type(value))
-        place = next(same, None)
-        if place is None:
-            raise SpecError(f"{value!r} is not one of {_listed(self.options)}")
-        return place
+        index = next(same, None)
+        if index is None:
+            raise SpecError(f"{value!r} is not one of {_join_options(self.options)}")
+        return index
 
     def contains(self, value: Value) -> bool:
-        """Whether a value given by hand is one of the options."""
+        """Whether a value of a user's configuration is one of the options."""
         return any(o == value and type(o) is type(value) for o in self.options)
 
     def __str__(self) -> str:
-        return _listed(self.options)
+        return _join_options(self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fixed:
-    """A value that is not searched; it can be opened by giving it a scale."""
+    """A value that is not searched; a spec can search it by writing a range instead."""
 
     value: Value
 
     def contains(self, value: Value) -> bool:
-        """Whether a value given by hand is the fixed one."""
+        """Whether a value of a user's configuration is the fixed value."""
         return value == self.value
 
     def __str__(self) -> str:
@@ -218,5 +219,5 @@ def is_number(value: Value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _listed(options: tuple[Value, ...]) -> str:
+def _join_options(options: tuple[Value, ...]) -> str:
     return " | ".join(str(o) for o in options)

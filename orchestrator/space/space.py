@@ -31,14 +31,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A hyperparameter: its domain, when it is active, and whether each layer has its own."""
+    """A hyperparameter: its domain, its conditions, and whether each layer has its own value."""
 
     name: str
     domain: Domain
-    #: active only while each of these parameters has one of the values named
+    #: other parameter -> values; the parameter is active only if each of these has such a value
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    per: str | None = None  #: an integer parameter: one value for each of 1 … its value
-    start_at: Value | None = None  #: a value that usually works; the search begins there
+    #: name of an integer parameter n; the parameter has one value for each of 1 … n
+    per: str | None = None
+    start_at: Value | None = None  #: value that usually works; the search begins there
 
     def __post_init__(self) -> None:
         """Refuse a start value outside the domain."""
@@ -48,15 +49,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """One coordinate of the cube: a searched parameter, or one layer's copy of it."""
+    """A coordinate of the cube: a searched parameter, or one layer's copy of it."""
 
-    name: str  #: as in the config and in the log: learning_rate, units_1
+    name: str  #: name in configurations and in the log: learning_rate, units_1
     parameter: Parameter
-    copy: int = 0  #: 1, 2, … where the parameter has one value for each layer
+    copy: int = 0  #: number of the layer, from 1; 0 if the parameter has one value in all
 
     @property
     def domain(self) -> Real | Integer | Choice:
-        """The domain; a fixed parameter has no dimension."""
+        """Domain of the parameter; a fixed parameter has no dimension."""
         assert not isinstance(self.parameter.domain, Fixed)
         return self.parameter.domain
 
@@ -65,7 +66,8 @@ class Space:
     """The hyperparameters of a search, in the order in which the spec lists them.
 
     Raises:
-        SpecError: If a name stands twice, or `when` or `per` names what is not there, or in a ring.
+        SpecError: If a name occurs twice, if `when` or `per` names no parameter of the space, or if
+            parameters depend on each other in a ring.
     """
 
     def __init__(self, parameters: Iterable[Parameter], constraints: Iterable[str] = ()) -> None:
@@ -73,9 +75,9 @@ class Space:
         self._by_name = {p.name: p for p in self.parameters}
         if len(self._by_name) != len(self.parameters):
             raise SpecError("space: a parameter stands twice")
-        self._order = self._in_dependency_order()
-        self._copies = {p.name: _copies(p, self._by_name) for p in self.parameters}
-        #: every name a config may have, fixed ones included, with its parameter and layer
+        self._order = self._sort_by_dependency()
+        self._copies = {p.name: _make_copies(p, self._by_name) for p in self.parameters}
+        #: every name that a configuration may have, fixed ones included -> parameter and layer
         self.names = {d.name: d for copies in self._copies.values() for d in copies}
         if len(self.names) != sum(map(len, self._copies.values())):
             raise SpecError(
@@ -85,9 +87,9 @@ class Space:
             d for d in self.names.values() if not isinstance(d.parameter.domain, Fixed)
         )
         self.index: dict[str, int] = {d.name: i for i, d in enumerate(self.dimensions)}
-        #: none of them is broken by a configuration that is tried
+        #: every configuration that is tried satisfies all of them
         try:
-            self.constraints = tuple(Constraint.read(c, known=self.names) for c in constraints)
+            self.constraints = tuple(Constraint.parse(c, names=self.names) for c in constraints)
         except SpecError as e:
             raise SpecError(f"constraints: {e}") from e
 
@@ -96,23 +98,23 @@ class Space:
 
     @property
     def start_point(self) -> Point | None:
-        """The point of all start values, the middle where one has none; None if no one has one."""
+        """Point of the start values; 0.5 in other dimensions; None if there is no start value."""
         start = [d.parameter.start_at for d in self.dimensions]
         if all(value is None for value in start):
             return None
-        middle = [
+        coordinates = [
             0.5 if v is None else d.domain.to_unit(v)
             for d, v in zip(self.dimensions, start, strict=True)
         ]
-        return np.array(middle)
+        return np.array(coordinates)
 
-    def config(self, point: Point) -> Config:
-        """The configuration at a point of the cube; what is not active there is left out."""
+    def to_config(self, point: Point) -> Config:
+        """Convert a point of the cube to a configuration, without inactive hyperparameters."""
         assert point.shape == (len(self),)
         config: Config = {}
         coordinates: list[float] = point.tolist()  # a hundred times as fast as one by one
         for p in self._order:
-            if p.when and not _active(p, config):
+            if p.when and not _is_active(p, config):
                 continue
             domain = p.domain
             for d in self._active_copies(p, config):
@@ -123,8 +125,8 @@ class Space:
                 )
         return {name: config[name] for name in self.names if name in config}
 
-    def point(self, config: Mapping[str, Value]) -> Point:
-        """The coordinates of a configuration, shape (dimensions,); NaN where it is not active."""
+    def to_point(self, config: Mapping[str, Value]) -> Point:
+        """Convert a configuration to its point, shape (dimensions,); NaN where inactive."""
         return np.array(
             [
                 d.domain.to_unit(config[d.name]) if d.name in config else math.nan
@@ -132,121 +134,125 @@ class Space:
             ]
         )
 
-    def canonical(self, points: np.ndarray) -> np.ndarray:
-        """`point(config(p))` of many points at once, shape (n, dimensions).
+    def canonicalise(self, points: np.ndarray) -> np.ndarray:
+        """Compute `to_point(to_config(p))` of many points at once, shape (n, dimensions).
 
-        Whole numbers and options are put in the middle of their share of the range, and what is
-        not active becomes NaN.
+        Integers and options move to the middle of their interval; inactive coordinates become NaN.
         """
         snapped = np.empty_like(points)
         active: dict[str, np.ndarray] = {}
         for p in self._order:
             on = np.ones(len(points), dtype=bool)
             for name, values in p.when.items():
-                on &= active[name] & self._has_one_of(name, values, snapped)
+                on &= active[name] & self._mask_value_among(name, values, snapped)
             active[p.name] = on
             for d in self._copies[p.name]:
                 if (i := self.index.get(d.name)) is None:
                     continue
                 snapped[:, i] = d.domain.snap(points[:, i])
                 if p.when or p.per:
-                    there = on & (self._at_least(p.per, d.copy, active, snapped) if p.per else True)
-                    snapped[~there, i] = np.nan
+                    active_here = on & (
+                        self._mask_at_least(p.per, d.copy, active, snapped) if p.per else True
+                    )
+                    snapped[~active_here, i] = np.nan
         return snapped
 
-    def allowed(self, points: np.ndarray) -> np.ndarray:
-        """At which canonical points no constraint is broken, shape (n,)."""
-        allowed = np.ones(len(points), dtype=bool)
+    def allowed_mask(self, points: np.ndarray) -> np.ndarray:
+        """Mask of the canonical points that break no constraint, shape (n,)."""
+        mask = np.ones(len(points), dtype=bool)
         for constraint in self.constraints:
-            values = {name: self._values(name, points) for name in constraint.names}
+            values = {name: self._read_values(name, points) for name in constraint.names}
             active = [
                 ~np.isnan(points[:, self.index[name]])
                 for name in constraint.names
                 if name in self.index
             ]
             applies = np.logical_and.reduce(active) if active else np.True_
-            allowed &= ~applies | constraint.holds(values)
-        return allowed
+            mask &= ~applies | constraint.evaluate(values)
+        return mask
 
-    def allows(self, config: Config) -> bool:
+    def satisfies_constraints(self, config: Config) -> bool:
         """Whether a configuration breaks no constraint."""
-        return not self.constraints or bool(self.allowed(self.point(config)[None])[0])
+        return not self.constraints or bool(self.allowed_mask(self.to_point(config)[None])[0])
 
-    def _values(self, name: str, points: np.ndarray) -> np.ndarray:
+    def _read_values(self, name: str, points: np.ndarray) -> np.ndarray:
         domain = self.names[name].parameter.domain
         if isinstance(domain, Fixed):
             return np.full(len(points), domain.value)
         u = np.nan_to_num(points[:, self.index[name]])
         return np.array([self.names[name].domain.from_unit(float(x)) for x in u])
 
-    def fitted(self, config: Mapping[str, Value]) -> Config | None:
-        """What this space has of a configuration of another one; None if it does not make one."""
+    def project_config(self, config: Mapping[str, Value]) -> Config | None:
+        """Convert a configuration of another space to this one; None if that is not possible.
+
+        Hyperparameters that this space does not search are left out.
+        """
         searched = {name: v for name, v in config.items() if name in self.index}
         try:
-            found = self.check(searched, source="")  # which fills in what is fixed
+            projected = self.check_config(searched, source="")  # adds the fixed values
         except SpecError:
             return None
-        return found if self.allows(found) else None
+        return projected if self.satisfies_constraints(projected) else None
 
-    def _has_one_of(
+    def _mask_value_among(
         self, name: str, values: tuple[Value, ...], points: np.ndarray
     ) -> np.ndarray | bool:
-        """At which points a parameter without copies has one of these values (if it is active)."""
+        """Mask of the points where a parameter without copies, if active, has one of `values`."""
         domain = self._by_name[name].domain
         if isinstance(domain, Fixed):
             return domain.value in values
         u = np.nan_to_num(points[:, self.index[name]])
         if isinstance(domain, Choice):
-            allowed = np.array([option in values for option in domain.options])
-            return np.asarray(allowed[domain.places(u)])
+            is_allowed = np.array([option in values for option in domain.options])
+            return np.asarray(is_allowed[domain.to_indexes(u)])
         if isinstance(domain, Integer):
-            return np.isin(domain.values(u), [float(v) for v in values if is_number(v)])
+            return np.isin(domain.to_values(u), [float(v) for v in values if is_number(v)])
         return np.array([domain.from_unit(float(x)) in values for x in u], dtype=bool)
 
-    def _at_least(
+    def _mask_at_least(
         self, name: str, count: int, active: Mapping[str, np.ndarray], points: np.ndarray
     ) -> np.ndarray | bool:
-        """At which points the whole number `name` is active and is at least `count`."""
+        """Mask of the points at which the integer `name` is active and is at least `count`."""
         domain = self._by_name[name].domain
         if isinstance(domain, Fixed):
             return active[name] & (int(domain.value) >= count)
         assert isinstance(domain, Integer)
-        enough = domain.values(np.nan_to_num(points[:, self.index[name]])) >= count
+        enough = domain.to_values(np.nan_to_num(points[:, self.index[name]])) >= count
         return np.asarray(active[name] & enough)
 
-    def check(self, config: Mapping[str, Value], *, source: str) -> Config:
-        """A configuration given by hand, completed by the fixed values.
+    def check_config(self, config: Mapping[str, Value], *, source: str) -> Config:
+        """Check a configuration written by a user, and complete it with the fixed values.
 
         Raises:
-            SpecError: If a value is missing, not in its domain, or of no parameter of this space.
+            SpecError: If a value is missing or not in its domain, or a name is not in this space.
         """
         if unknown := sorted(config.keys() - self.names.keys()):
             raise SpecError(
                 f"{source}: no hyperparameter {unknown[0]!r}; there are {', '.join(self.names)}"
             )
-        checked: Config = {}
+        completed: Config = {}
         for p in self._order:
-            for d in self._active_copies(p, checked) if _active(p, checked) else ():
+            for d in self._active_copies(p, completed) if _is_active(p, completed) else ():
                 if d.name in config:
-                    checked[d.name] = _whole(p.domain, config[d.name])
+                    completed[d.name] = _convert_whole_float(p.domain, config[d.name])
                 elif isinstance(p.domain, Fixed):
-                    checked[d.name] = p.domain.value
+                    completed[d.name] = p.domain.value
                 else:
                     raise SpecError(f"{source}: needs a value for {d.name} ({p.domain})")
-                if not p.domain.contains(checked[d.name]):
+                if not p.domain.contains(completed[d.name]):
                     raise SpecError(
-                        f"{source}: {d.name} needs a value in {p.domain}, got {checked[d.name]!r}"
+                        f"{source}: {d.name} needs a value in {p.domain}, got {completed[d.name]!r}"
                     )
-        if idle := sorted(config.keys() - checked.keys()):
+        if inactive := sorted(config.keys() - completed.keys()):
             raise SpecError(
-                f"{source}: {idle[0]} is not active in this configuration; leave it out"
+                f"{source}: {inactive[0]} is not active in this configuration; leave it out"
             )
-        return {name: checked[name] for name in self.names if name in checked}
+        return {name: completed[name] for name in self.names if name in completed}
 
-    def next_open(self, config: Config) -> Dimension | None:
-        """The first name that is active beside these values and has none yet; None at the end."""
+    def find_next_open(self, config: Config) -> Dimension | None:
+        """Find the first name that is active with these values and has no value yet, or None."""
         for p in self._order:
-            for d in self._active_copies(p, config) if _active(p, config) else ():
+            for d in self._active_copies(p, config) if _is_active(p, config) else ():
                 if d.name not in config:
                     return d
         return None
@@ -259,8 +265,8 @@ class Space:
         assert isinstance(count, int)
         return copies[:count]
 
-    def _in_dependency_order(self) -> tuple[Parameter, ...]:
-        """Parameters so that each stands after those that its `when` and `per` name."""
+    def _sort_by_dependency(self) -> tuple[Parameter, ...]:
+        """Sort the parameters so that each comes after those that its `when` and `per` name."""
         ordered: dict[str, Parameter] = {}
         for p in self.parameters:
             for name in [*p.when, *([p.per] if p.per else [])]:
@@ -274,7 +280,7 @@ class Space:
                         f"space: {p.name} depends on {name}, of which each layer has its own; "
                         f"let it depend on a parameter without `per`"
                     )
-            if p.per and not _counts(self._by_name[p.per].domain):
+            if p.per and not _is_count(self._by_name[p.per].domain):
                 raise SpecError(
                     f"space: {p.name} has one value per {p.per}, so {p.per} needs to be a whole "
                     f"number of at least 1, got {self._by_name[p.per].domain}"
@@ -296,26 +302,26 @@ class Space:
         return tuple(ordered.values())
 
 
-def _copies(p: Parameter, by_name: Mapping[str, Parameter]) -> list[Dimension]:
+def _make_copies(p: Parameter, by_name: Mapping[str, Parameter]) -> list[Dimension]:
     if p.per is None:
         return [Dimension(name=p.name, parameter=p)]
     count = by_name[p.per].domain
-    most = int(count.value) if isinstance(count, Fixed) else getattr(count, "high", 1)
-    return [Dimension(name=f"{p.name}_{i}", parameter=p, copy=i) for i in range(1, most + 1)]
+    largest = int(count.value) if isinstance(count, Fixed) else getattr(count, "high", 1)
+    return [Dimension(name=f"{p.name}_{i}", parameter=p, copy=i) for i in range(1, largest + 1)]
 
 
-def _active(p: Parameter, config: Mapping[str, Value]) -> bool:
+def _is_active(p: Parameter, config: Mapping[str, Value]) -> bool:
     return all(name in config and config[name] in values for name, values in p.when.items())
 
 
-def _counts(domain: Domain) -> bool:
+def _is_count(domain: Domain) -> bool:
     if isinstance(domain, Fixed):
         return isinstance(domain.value, int) and domain.value >= 1
     return isinstance(domain, Integer) and domain.low >= 1
 
 
-def _whole(domain: Domain, value: Value) -> Value:
-    """64.0 as 64 where a whole number is wanted: people and files write both."""
+def _convert_whole_float(domain: Domain, value: Value) -> Value:
+    """Convert 64.0 to 64 where an integer is needed: people and files write both."""
     if isinstance(domain, Integer) and isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -1,4 +1,4 @@
-"""Warnings about a space that would be searched badly: no error, but hours lost."""
+"""Warnings about a space that is valid, but whose search would waste hours."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from orchestrator.space.space import Parameter, Space
 
 __all__ = ["find_warnings"]
 
-DECADES = 2  #: a linear scale over this many or more is worth a warning
-NEAR_ONE = 0.9  #: from here up to 1, what matters is the distance to 1
+DECADES = 2  #: number of decades from which a linear scale causes a warning
+NEAR_ONE = 0.9  #: value from which the distance to 1 matters, not the value
 
 
 def find_warnings(space: Space) -> list[str]:
-    """What looks wrong, a line each: the parameter, why it hurts, what to write instead."""
-    found = []
+    """Describe each problem in one line: the parameter, the effect, and what to write instead."""
+    warnings = []
     for p in space.parameters:
-        found += _scale_warnings(p)
-        found += _choice_warnings(p)
-        found += _condition_warnings(p, space)
-    return found
+        warnings += _check_scale(p)
+        warnings += _check_choice(p)
+        warnings += _check_conditions(p, space)
+    return warnings
 
 
-def _scale_warnings(p: Parameter) -> list[str]:
+def _check_scale(p: Parameter) -> list[str]:
     d = p.domain
     if not isinstance(d, Real | Integer) or d.scale != "linear":
         return []
@@ -45,35 +45,35 @@ def _scale_warnings(p: Parameter) -> list[str]:
     return []
 
 
-def _choice_warnings(p: Parameter) -> list[str]:
+def _check_choice(p: Parameter) -> list[str]:
     if not isinstance(p.domain, Choice):
         return []
     options = p.domain.options
-    found = []
+    warnings = []
     if len(options) == 1:
-        found.append(f"{p.name}: a choice of one is no choice; write {p.name}: {options[0]}")
+        warnings.append(f"{p.name}: a choice of one is no choice; write {p.name}: {options[0]}")
     counts = Counter((type(o), o) for o in options)  # 1, 1.0 and true are three options
     for (_, option), count in counts.items():
         if count > 1:
-            found.append(
+            warnings.append(
                 f"{p.name}: {option!r} stands {count} times in the choice, "
                 f"so it is drawn more often; take the others out"
             )
     if "" in options:
-        found.append(f"{p.name}: one of the options is empty; take it out or name it")
-    return found
+        warnings.append(f"{p.name}: one of the options is empty; take it out or name it")
+    return warnings
 
 
-def _condition_warnings(p: Parameter, space: Space) -> list[str]:
-    found = []
+def _check_conditions(p: Parameter, space: Space) -> list[str]:
+    warnings = []
     for other, values in p.when.items():
         domain = next(q.domain for q in space.parameters if q.name == other)
         if not any(_can_be(domain, value) for value in values):
-            found.append(
+            warnings.append(
                 f"{p.name}: is never active, since {other} is never "
                 f"{' or '.join(map(str, values))} ({other}: {domain})"
             )
-    return found
+    return warnings
 
 
 def _can_be(domain: Real | Integer | Choice | Fixed, value: bool | int | float | str) -> bool:

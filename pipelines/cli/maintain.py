@@ -18,7 +18,7 @@ def replay(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
 
     require_trust(run / "spec.yaml", granted=trust_trainer)
     result = replay_run(run)
-    counts = f"{result.decisions} decisions taken again, {result.given} events taken as they were"
+    counts = f"{result.decisions} decisions taken again, {result.applied} events taken as they were"
     if result.difference:
         sys.stderr.write(f"caviar: {run}: {counts}; then {result.difference}\n")
         raise typer.Exit(1)

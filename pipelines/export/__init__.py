@@ -53,9 +53,7 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
         RunError: If the tool is not installed, `out` is there already, or there is no run.
     """
     from orchestrator.store.files import reporting_write_errors
-    from pipelines.see.run import (
-        load_run,  # half a second, and the list of formats is needed by --help
-    )
+    from pipelines.see.run import load_run
 
     export_format = FORMATS[to]
     run = load_run(folder)

@@ -88,7 +88,7 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
         )
     chosen = left.head(count)
     configs = tuple(
-        run.space.check(read_trial_config(run, t), source="audit") for t in chosen["trial"]
+        run.space.check_config(read_trial_config(run, t), source="audit") for t in chosen["trial"]
     )
     seeds = tuple(int(seed) for seed in chosen["seed"])
     return make_repeat_spec(

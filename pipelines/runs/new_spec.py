@@ -174,7 +174,7 @@ def _try_draws(spec: Spec, source: str) -> None:
     sampler = Random(space, seed=0)
     for draw in range(TRIED):
         try:
-            read_settings(space.config(sampler.point(draw)))
+            read_settings(space.to_config(sampler.draw_point(draw)))
         except ConfigError as e:
             raise SpecError(f"{source}: space: {e}") from e
 

@@ -132,7 +132,7 @@ class OpenRun:
         return (
             remaining(b.seconds, self.at_seconds) <= 0
             or remaining(b.epochs, search.epochs) <= 0
-            or (b.trials is not None and search.settled())
+            or (b.trials is not None and search.is_settled())
         )
 
     def _make_session_event(

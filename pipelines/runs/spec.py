@@ -144,7 +144,9 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         spec = Spec(**checked | {"data": DataSpec(**checked["data"])})
         space = spec.parameters()
         for config in spec.search.initial_configs:
-            if not space.allows(space.check(config, source="search.initial_configs")):
+            if not space.satisfies_constraints(
+                space.check_config(config, source="search.initial_configs")
+            ):
                 raise SpecError(
                     f"search.initial_configs: {dict(config)} breaks one of the constraints"
                 )

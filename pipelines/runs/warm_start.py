@@ -44,7 +44,7 @@ def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
 
 def best_configs(run: Run, space: Space, most: int) -> list[Config]:
     """The best configurations of a run that a space has, no two alike."""
-    fitting = (c for c in map(space.fitted, iterate_configs_by_rank(run)) if c is not None)
+    fitting = (c for c in map(space.project_config, iterate_configs_by_rank(run)) if c is not None)
     return list(islice(_distinct(fitting), most))
 
 

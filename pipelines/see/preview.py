@@ -25,8 +25,8 @@ def format_space(spec: Spec) -> list[str]:
     sampler = make_sampler(
         spec.search.sampler, space, seed=spec.seed, grid_levels=spec.search.grid_levels
     )
-    points = (sampler.point(i) for i in range(DRAWS))
-    configs = [space.config(point) for point in points if point is not None]
+    points = (sampler.draw_point(i) for i in range(DRAWS))
+    configs = [space.to_config(point) for point in points if point is not None]
     lines = [
         f"{len(space)} dimensions; {len(configs)} draws of the {spec.search.sampler} sampler",
         "",

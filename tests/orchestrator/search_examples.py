@@ -1,4 +1,4 @@
-"""Spaces, toy trainers and players that several tests of the orchestrator share."""
+"""Spaces, toy trainers and simulated runs that several tests of the orchestrator share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipelines.runs.yaml_text import parse_yaml
 
 HERE = str(Path(__file__).parent)
 
-#: Conditions, a condition on a condition, one value per layer, every scale, kinds mixed.
+#: A space with conditions, a condition on a condition, one value per layer, and every scale.
 CONDITIONAL = """
 rate: {log: [1e-4, 1]}
 optimizer: {choice: [sgd, momentum, adam]}
@@ -48,8 +48,8 @@ activation: relu
 SMALL = "rate: {log: [1e-4, 1]}\nwidth: {int_log2: [4, 64]}\nkind: {choice: [a, b]}"
 
 
-def quick(examples: int) -> settings:
-    """So many examples, always the same ones, however slow the machine."""
+def limit_examples(examples: int) -> settings:
+    """Let Hypothesis try this many examples: always the same ones, and without a deadline."""
     return settings(max_examples=examples, deadline=None, derandomize=True)
 
 
@@ -60,7 +60,7 @@ def space_of(text: str = SMALL) -> Space:
 def spec_of(
     text: str = SMALL, *, max_epochs: int = 9, constraints: Iterable[str] = (), **search: Any
 ) -> Spec:
-    """A spec whose space is this YAML text; the method's parts are named one by one."""
+    """Make a spec whose space is this YAML text; `search` replaces parts of the method."""
     rungs = [r for r in (1, 3, 9, 27, 81) if r < max_epochs] + [max_epochs]
     if search.get("pruning") == "shares":
         search = {"method": "caviar"} | search
@@ -81,14 +81,8 @@ def make_search(spec: Spec, *, seed: int = 0) -> Search:
     return Search(spec.parameters(), spec.search, seed=seed, max_epochs=spec.max_epochs)
 
 
-def session(
-    *, trials: int | None = None, epochs: int | None = None, seconds: float | None = None
-) -> Budget:
-    return Budget(trials=trials, epochs=epochs, seconds=seconds)
-
-
-def fed(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Search:
-    """A fresh search that all of the log was applied to."""
+def apply_log(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Search:
+    """Apply all entries of a log to a fresh search, and return the search."""
     search = make_search(spec, seed=seed)
     for entry in log:
         search.apply(entry)
@@ -96,7 +90,7 @@ def fed(spec: Spec, log: Iterable[Event | Observation], *, seed: int = 0) -> Sea
 
 
 def describe_search(search: Search) -> dict[str, Any]:
-    """All that a search says of itself, as values that can be compared."""
+    """Collect the whole public state of a search as values that can be compared."""
     trials = {}
     for trial in search.trials.values():
         trials[trial.id] = asdict(replace(trial, point=np.empty(0))) | {
@@ -111,7 +105,7 @@ def describe_search(search: Search) -> dict[str, Any]:
         "counts": dict(search.counts),
         "budget": search.budget,
         "progress": search.progress(),
-        "settled": search.settled(),
+        "settled": search.is_settled(),
     }
 
 
@@ -136,12 +130,12 @@ _LETTERS = {
     Kind.START: "s", Kind.PROMOTE: "m", Kind.RETRY: "r", Kind.PAUSE: "p", Kind.COMPLETE: "c",
     Kind.DIVERGE: "d", Kind.FAIL: "f", Kind.PRUNE: "k", Kind.STOP: "x",
 }  # fmt: skip
-#: Running, stopped and gone on; paused and promoted, again and again; one end, or none yet.
+#: All valid event sequences: retries and promotions any number of times, then at most one end.
 LIFE = re.compile(r"s(r|xr)*(pm(r|xr)*)*(x|p|pk|c|d|f|k)?")
 
 
-def lives(log: Iterable[Event | Observation]) -> dict[int, str]:
-    """Each trial's moves as a word, a letter an event."""
+def encode_events(log: Iterable[Event | Observation]) -> dict[int, str]:
+    """Encode the events of each trial as a word, with one letter for each event."""
     words: dict[int, str] = {}
     for entry in log:
         if isinstance(entry, TrialEvent) and entry.kind in _LETTERS:
@@ -149,15 +143,15 @@ def lives(log: Iterable[Event | Observation]) -> dict[int, str]:
     return words
 
 
-def events(play: Play, *kinds: Kind) -> list[Event]:
-    """The events of these kinds, in order."""
+def select_events(play: Play, *kinds: Kind) -> list[Event]:
+    """Select the events of these kinds, in order."""
     return [e for e in play.log if isinstance(e, Event) and e.kind in kinds]
 
 
 class Play:
-    """A search and made-up workers: who does what next is up to the caller.
+    """A search with simulated workers; the caller decides which worker does what next.
 
-    Every method checks what must hold whatever happens. `log` is all that was applied, in order.
+    Every method checks what must always hold. `log` holds all applied entries, in order.
     """
 
     def __init__(self, spec: Spec, *, seed: int = 0, budget: Budget) -> None:
@@ -165,16 +159,16 @@ class Play:
         self.search = make_search(spec, seed=seed)
         self.log: list[Event | Observation] = []
         self.out: dict[int, tuple[Assignment, int]] = {}  # trial -> assignment, its next epoch
-        self.losses: dict[int, list[float]] = {}  # of every accepted epoch
-        self.old: list[Report] = []  # reports that may come once more
-        self.lost: dict[int, int] = {}  # of the present assignment
+        self.losses: dict[int, list[float]] = {}  # losses of every accepted epoch, by trial
+        self.old: list[Report] = []  # reports that may be repeated
+        self.lost: dict[int, int] = {}  # lost workers of each trial's present assignment
         self.seconds = 0.0
         self._take([SessionStarted(budget=budget, reason="a session")], apply=True)
 
-    # -- what may happen
+    # -- possible events
 
     def suggest(self) -> bool:
-        """A free worker asks for something to do."""
+        """Let a free worker ask for an assignment; return whether there is one."""
         before = len(self.search.trials)
         events = self.search.suggest()
         self._take(events)
@@ -190,7 +184,7 @@ class Play:
         return True
 
     def report(self, trial: int, loss: float, *, cause: str = "") -> list[Event]:
-        """The next epoch of a trial that is trained."""
+        """Report the next epoch of a trial that is trained."""
         assignment, epoch = self.out[trial]
         report = report_of(assignment, epoch, loss, cause=cause)
         self.seconds += 1.0
@@ -213,22 +207,22 @@ class Play:
         return events
 
     def fail(self, trial: int, kind: str) -> list[Event]:
-        """A trainer raises, or a worker dies."""
+        """Let a trainer raise an error, or a worker die."""
         assignment, _ = self.out.pop(trial)
         failure = Failure(trial=trial, attempt=assignment.attempt, kind=kind, message="boom")
         events = self.search.fail(failure)
         assert events is not None
         self._take(events)
         self.lost[trial] = self.lost.get(trial, 0) + (kind == "lost")
-        again = kind == "lost" and self.lost[trial] <= self.spec.search.retries
-        assert [e.kind for e in events] == [Kind.RETRY if again else Kind.FAIL]
-        if again:
+        is_retried = kind == "lost" and self.lost[trial] <= self.spec.search.retries
+        assert [e.kind for e in events] == [Kind.RETRY if is_retried else Kind.FAIL]
+        if is_retried:
             self._hand_out(events[-1])
-        assert self.search.fail(failure) is None  # it has been answered
+        assert self.search.fail(failure) is None  # a failure is handled only once
         return events
 
     def repeat(self, number: int) -> None:
-        """A report comes in a second time, or from a worker that was given up."""
+        """Repeat a report, or send one of an abandoned worker; it must change nothing."""
         if self.old:
             before = describe_search(self.search)
             report = self.old[number % len(self.old)]
@@ -238,40 +232,41 @@ class Play:
             assert describe_search(self.search) == before
 
     def evict(self) -> None:
+        """Give up a paused trial to make space for checkpoints."""
         waiting = [t.id for t in self.search.trials.values() if t.status is Status.PAUSED]
         events = self.search.evict(self.search.trials, "no room")
         self._take(events)
         assert [e.trial for e in events] == [] if not waiting else events[0].trial in waiting
 
     def resume(self, budget: Budget | None = None) -> None:
-        """The session ends, and another one goes on from the log alone."""
+        """End the session, and let another one go on from the log alone."""
         self._take(self.search.stop("stopped by hand"))
-        stopped = [t for t, word in lives(self.log).items() if word.endswith("x")]
+        stopped = [t for t, word in encode_events(self.log).items() if word.endswith("x")]
         assert not self.search.counts[Status.RUNNING]
-        again = fed(self.spec, self.log, seed=self.seed)
-        assert describe_search(again) == describe_search(self.search)
-        self.search, self.out = again, {}
+        fresh = apply_log(self.spec, self.log, seed=self.seed)
+        assert describe_search(fresh) == describe_search(self.search)
+        self.search, self.out = fresh, {}
         budget = budget or self.search.budget
         self._take([SessionStarted(budget=budget, reason="a session")], apply=True)
-        for _ in stopped:  # these first
+        for _ in stopped:  # the stopped trials go on first
             assert self.suggest()
         assert self.out.keys() == set(stopped)
 
     def check(self) -> None:
-        """What holds at any time: the search's own invariants, and those of the play."""
+        """Check what must always hold: the invariants of the search, and those of the play."""
         self.search.validate()
-        for trial, word in lives(self.log).items():
+        for trial, word in encode_events(self.log).items():
             assert LIFE.fullmatch(word), (trial, word)
         running = {t.id for t in self.search.trials.values() if t.status is Status.RUNNING}
         assert running == self.out.keys()
         assert all(e.reason for e in self.log if isinstance(e, Event))
 
     def check_replay(self) -> None:
-        """What was applied is all there is to know: a fresh search says the same and goes on so."""
-        again = fed(self.spec, self.log, seed=self.seed)
-        assert describe_search(again) == describe_search(self.search)
+        """Check that a fresh search with the same log has the same state and decides the same."""
+        fresh = apply_log(self.spec, self.log, seed=self.seed)
+        assert describe_search(fresh) == describe_search(self.search)
         for _ in range(3):
-            assert again.suggest() == self.search.suggest()
+            assert fresh.suggest() == self.search.suggest()
 
     # -- inside
 
@@ -283,7 +278,7 @@ class Play:
 
     def _hand_out(self, event: Event) -> None:
         assert event.trial is not None
-        a = self.search.assignment(event)
+        a = self.search.make_assignment(event)
         done = len(self.losses.get(a.trial, []))
         assert a.attempt == event.attempt
         assert a.start_epoch == event.start_epoch == done < a.stop_epoch <= self.spec.max_epochs
@@ -291,9 +286,9 @@ class Play:
         self.out[a.trial] = a, done + 1
 
     def _check_promotion(self, event: Event) -> None:
-        """What diverged never goes on."""
+        """Check that a diverged trial is never promoted."""
         assert event.trial is not None
-        word = lives(self.log)[event.trial]
+        word = encode_events(self.log)[event.trial]
         assert "d" not in word and "f" not in word
         assert self.losses[event.trial][-1] < math.inf
 
@@ -307,7 +302,7 @@ def play_out(
     steps: int = 10_000,
     mishaps: float = 0.0,
 ) -> Play:
-    """Play until nothing is left to do (or so many steps), reports in random order."""
+    """Play until nothing is left to do, or for `steps` steps, with reports in random order."""
     for _ in range(steps):
         while len(play.out) < workers and play.suggest():
             pass
@@ -322,8 +317,8 @@ def play_out(
     return play
 
 
-def curve(assignment: Assignment, epoch: int) -> float:
-    """A learning curve of the trial's own, now and then one that blows up."""
+def draw_loss(assignment: Assignment, epoch: int) -> float:
+    """Draw the loss on a random learning curve of the trial; one curve in ten diverges."""
     rng = np.random.default_rng(assignment.seed)
     asymptote, head, luck = rng.random(3)
     if luck < 0.1 and epoch >= 2:
@@ -336,7 +331,7 @@ def curve(assignment: Assignment, epoch: int) -> float:
 
 @st.composite
 def reals(draw: st.DrawFn) -> Real:
-    """Real domains of every scale, from a few decades up to a hundred."""
+    """Real domains of every scale, with a range of up to about a hundred decades."""
     scale = draw(st.sampled_from(["linear", "log", "reverse_log"]))
     if scale == "linear":
         low = draw(st.floats(-1e6, 1e6))
@@ -350,7 +345,7 @@ def reals(draw: st.DrawFn) -> Real:
 
 @st.composite
 def integers(draw: st.DrawFn) -> Integer:
-    """Whole-number domains of both scales."""
+    """Integer domains of both scales."""
     scale = draw(st.sampled_from(["linear", "log2"]))
     low = draw(st.integers(1 if scale == "log2" else -(10**6), 10**6))
     return Integer(low=low, high=low + draw(st.integers(1, 10**6)), scale=scale)
@@ -366,9 +361,9 @@ values = st.one_of(
 
 @st.composite
 def choices(draw: st.DrawFn, options: st.SearchStrategy[Any] = values) -> Choice:
-    """Choices of mixed kinds; each option once."""
-    format_names = draw(st.lists(options, min_size=1, max_size=6, unique_by=lambda v: (type(v), v)))
-    return Choice(options=tuple(format_names))
+    """Choices with options of mixed types, without repeats."""
+    drawn = draw(st.lists(options, min_size=1, max_size=6, unique_by=lambda v: (type(v), v)))
+    return Choice(options=tuple(drawn))
 
 
 domains = st.one_of(reals(), integers(), choices())
@@ -376,7 +371,7 @@ domains = st.one_of(reals(), integers(), choices())
 
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
-    """Spaces with a condition, layers and a few more of any kind."""
+    """Spaces with a condition, a layer count, and up to four parameters of any kind."""
     texts = st.lists(st.text(alphabet="abcdef", min_size=1, max_size=4), min_size=1, max_size=3)
     switch = Choice(options=tuple(draw(texts.map(dict.fromkeys).map(tuple))))
     parameters = [Parameter(name="switch", domain=switch)]
@@ -408,7 +403,7 @@ def make_tables(spec: Spec) -> Tables:
 
 
 class Toy:
-    """Walks at random downhill; its state is exact, so resumed and trained again are the same."""
+    """A random walk as a trainer; its state is exact, so a resumed trial trains identically."""
 
     metrics: ClassVar = {"validation_loss": (float, "min"), "train_loss": (float, "none")}
 
@@ -419,7 +414,7 @@ class Toy:
         self._epochs = 0
 
     def epoch(self) -> dict[str, float]:
-        """One step; `config` says what goes wrong in which epoch."""
+        """Train one epoch; `config` says what goes wrong in which epoch."""
         self._epochs += 1
         self._weights += self._rng.normal(size=3)
         loss = float(np.sum(self._weights**2))
@@ -451,14 +446,14 @@ class Toy:
 
 
 class Forgetful(Toy):
-    """Leaves out a metric that it declares."""
+    """A trainer that does not report a metric that it declares."""
 
     def epoch(self) -> dict[str, float]:
         return {"validation_loss": super().epoch()["validation_loss"]}
 
 
 class Silent:
-    """Declares nothing."""
+    """A trainer that declares no metrics."""
 
 
 def job(trainer: str = "Toy") -> Job:
@@ -487,14 +482,14 @@ def assignment(*, start: int = 0, stop: int = 3, **config: Any) -> Assignment:
 # ---------------------------------------------------------------------- other processes
 
 
-def answer_of_another_process(code: str, *, hash_seed: int = 123) -> str:
-    """What this code prints in a process of its own, whose strings hash otherwise."""
+def run_in_another_process(code: str, *, hash_seed: int = 123) -> str:
+    """Run code in another process, with another hash seed for strings; return its output."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([HERE, *filter(None, sys.path)]),
         "PYTHONHASHSEED": str(hash_seed),
     }
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    return ran.stdout.strip()
+    return result.stdout.strip()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from recordings import MODEL_COLUMNS, OLDER, PRESENT, copy_recording, read_all_bytes, rewrite_part
 from rich.console import Console
-from test_runs import INLINE, searched
+from test_runs import searched
 
 import caviar as api
 from orchestrator.errors import RunError
@@ -160,8 +160,8 @@ def check_refusal(error: RunError, run: Path) -> None:
 def test_whatever_would_write_to_it_is_refused_and_not_a_byte_is_changed(older: Path) -> None:
     before = read_all_bytes(older)
     for write in (
-        lambda: api.resume(older, crew=INLINE),
-        lambda: api.resume(older, added=api.Budget(trials=3), crew=INLINE),
+        lambda: api.resume(older, pool="inline"),
+        lambda: api.resume(older, trials=3, pool="inline"),
         lambda: searched(older),
         lambda: repair(older),
     ):
@@ -219,7 +219,7 @@ def test_a_run_of_a_newer_version_is_refused_and_not_a_byte_is_changed(
     before = read_all_bytes(run)
     for use in (
         lambda: load_run(run),
-        lambda: api.resume(run, crew=INLINE),
+        lambda: api.resume(run, pool="inline"),
         lambda: repair(run),
         lambda: replay_run(run),
     ):

@@ -1,6 +1,7 @@
-"""Search methods: which configuration is tried next, and which trial goes on.
+"""Search methods: they choose the next configuration and the next trial to promote.
 
-One file a method, one row in `METHODS`; `base.Method` says what a method is told and asked.
+Each method has a file of its own and one row in `METHODS`. `base.Method` documents the calls that a
+method receives.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from orchestrator.search.methods.sobol import SobolMethod
 
 __all__ = ["METHODS", "Method", "Setup", "make_method"]
 
-#: Name in a spec -> class. What stands beside `method` in a spec overrules the class's parts.
+#: Name in a spec -> class. The spec's sampler, pruning and zooms replace the class's defaults.
 METHODS: dict[str, type[Method]] = {
     "caviar": CaviarMethod,
     "asha": AshaMethod,
@@ -34,7 +35,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def make_method(setup: Setup) -> Method:
-    """The method that the spec names, with nothing known.
+    """Build the method that the spec names, in its initial state.
 
     Raises:
         SpecError: If there is no such method, or one of its parts cannot be built.

@@ -8,7 +8,7 @@ __all__ = ["AshaMethod"]
 
 
 class AshaMethod(Method):
-    """Li et al. 2020, arXiv:1810.05934."""
+    """Asynchronous successive halving; Li et al. 2020, arXiv:1810.05934."""
 
     default_sampler = "random"
     default_pruning = "asha"

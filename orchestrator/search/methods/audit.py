@@ -8,7 +8,7 @@ __all__ = ["AuditMethod"]
 
 
 class AuditMethod(Method):
-    """Nothing but the initial configurations, which `caviar audit` takes from the other run."""
+    """Only initial configurations, which `caviar audit` takes from another run."""
 
     default_sampler = "none"
     default_pruning = "none"

@@ -1,4 +1,4 @@
-"""A search method: what it is told, what it is asked, and the answers of the plainest one."""
+"""The interface of a search method, with the answers of a plain one as defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Method", "Setup"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a method is built from."""
+    """Arguments that every method is built from."""
 
     space: Space
     spec: SearchSpec
@@ -32,22 +32,22 @@ class Setup:
 
 
 class Method:
-    """A search method as a value: the search asks, and applies what the method answers.
+    """A search method: the search asks it for decisions and applies them.
 
-    The methods of the first group say what has happened. `Search.apply` alone calls them, in the
-    order of the log, so a method is rebuilt from the log: its state must follow from these calls,
-    and random numbers from (seed, trial) alone. The methods of the second group are decisions; they
-    change nothing.
+    The calls of the first group report what has happened. Only `Search.apply` makes them, in the
+    order of the log, so a method is rebuilt from the log: its state must follow from these calls
+    alone, and its random numbers from (seed, trial). The calls of the second group ask for
+    decisions; they change nothing.
 
-    The defaults here are those of a plain method: configurations come from the spec's sampler or
-    from the present box, and the spec's pruning rule decides who goes on. A new method is a
-    subclass in a file of its own, and one row in `METHODS`; docs/search.md shows a whole one.
+    The defaults are those of a plain method: configurations come from the spec's sampler or from
+    the present box, and the spec's pruning rule decides which trials go on. A new method is a
+    subclass in a file of its own and one row in `METHODS`; docs/search.md shows a complete one.
 
     Args:
         setup: The space, the spec's `search` section, the seed and max_epochs.
     """
 
-    #: Parts that the method takes where the spec names none.
+    #: Parts of the method if the spec does not name others.
     default_sampler: ClassVar[str] = "random"
     default_pruning: ClassVar[str] = "none"
     default_zooms: ClassVar[int] = 0
@@ -59,14 +59,14 @@ class Method:
         self._pruner = self.make_pruner()
 
     def make_sampler(self) -> Sampler:
-        """The sampler that the spec names."""
+        """Build the sampler that the spec names."""
         spec = self.setup.spec
         return make_sampler(
             spec.sampler, self.setup.space, seed=self.setup.seed, grid_levels=spec.grid_levels
         )
 
     def make_pruner(self) -> Pruner:
-        """The pruning rule that the spec names.
+        """Build the pruning rule that the spec names.
 
         Raises:
             SpecError: If there is no such rule, or it needs the model of another method.
@@ -82,32 +82,32 @@ class Method:
     # ------------------------------------------------------------------ what happened
 
     def start(self, trial: Trial) -> None:
-        """A trial has been started; audits are among them."""
+        """Note that a trial was started; it may be an audit."""
 
     def assign(self, trial: Trial, progress: float) -> None:
-        """An assignment was handed out when `progress` of the budget was used."""
-        self._pruner.spend(trial.start_epoch, trial.stop_epoch, progress)
+        """Note that an assignment was handed out when this share of the budget was used."""
+        self._pruner.count_epochs(trial.start_epoch, trial.stop_epoch, progress)
 
     def retry(self, trial: Trial) -> None:
-        """The trial's present assignment was handed out again."""
+        """Note that the trial's present assignment was handed out again."""
 
     def suspend(self, trial: Trial) -> None:
-        """The session ended in the middle of the trial's assignment."""
+        """Note that the session ended during the trial's assignment."""
 
     def learn(self, trial: Trial, score: Score, *, bad: bool) -> None:
-        """The trial's assignment has ended with this score; WORST if the trial went bad."""
-        self._pruner.enter(trial.id, trial.stop_epoch, score)
+        """Learn the score at the end of the trial's assignment; WORST if the trial went bad."""
+        self._pruner.add_score(trial.id, trial.stop_epoch, score)
         if trial.start_epoch == 0 or bad:
             self._history.add(trial.point, bad=bad)
 
     def release(self, trial: Trial) -> None:
-        """The trial no longer waits: it was promoted, or given up."""
-        self._pruner.leave(trial.id, trial.epoch)
+        """Note that the trial no longer waits: it was promoted, or given up."""
+        self._pruner.remove_waiting(trial.id, trial.epoch)
 
     # ------------------------------------------------------------------ decisions
 
     def propose(self, trial: int, *, coarse_draws: int, zoom: Zoom | None) -> Draw | None:
-        """The configuration of a new trial, or None if there is nothing left to try.
+        """Propose the configuration of a new trial; None if nothing is left to try.
 
         Args:
             trial: The new trial's id.
@@ -121,35 +121,35 @@ class Method:
             )
         return fine or draw_coarse(self._sampler, coarse_draws)
 
-    def exhausted(self, coarse_draws: int) -> bool:
-        """Whether the coarse stage has no point after so many draws, as a grid at its end."""
-        return self._sampler.point(coarse_draws) is None
+    def is_exhausted(self, coarse_draws: int) -> bool:
+        """Whether the coarse stage has no point left after this many draws, like a full grid."""
+        return self._sampler.draw_point(coarse_draws) is None
 
-    def first_stop(self, trial: int) -> int:
-        """The epoch at which a new trial's first assignment ends."""
-        return self._pruner.first_stop(trial)
+    def choose_first_stop(self, trial: int) -> int:
+        """Choose the epoch at which a new trial's first assignment ends."""
+        return self._pruner.choose_first_stop(trial)
 
     def judge(self, trial: Trial) -> Verdict:
-        """What becomes of a trial whose assignment has ended: PAUSE, PRUNE or COMPLETE."""
-        return self._pruner.verdict(trial.id, trial.epoch, trial.score)
+        """Decide on a trial at the end of its assignment: PAUSE, PRUNE or COMPLETE."""
+        return self._pruner.judge(trial.id, trial.epoch, trial.score)
 
-    def promote(self, *, last_call: bool) -> Promotion | None:
-        """The paused trial that goes on now; None if a new one is to be started.
+    def choose_promotion(self, *, last_call: bool) -> Promotion | None:
+        """Choose the paused trial that goes on now; None if a new one is to be started.
 
-        On the last call no new trials are to come.
+        On the last call, no new trials will be started.
         """
-        return self._pruner.promotion(last_call=last_call)
+        return self._pruner.choose_promotion(last_call=last_call)
 
-    def leave_behind(self, among: Container[int]) -> int | None:
-        """The waiting trial among these that is given up first where room is short."""
-        return self._pruner.least_promising(among)
+    def choose_eviction(self, among: Container[int]) -> int | None:
+        """Choose the waiting trial among these that is given up first if space is short."""
+        return self._pruner.choose_eviction(among)
 
-    def waiting(self) -> set[int]:
-        """All trials that may still be promoted; `Search.validate` compares them with its own."""
-        return self._pruner.waiting()
+    def find_waiting(self) -> set[int]:
+        """Return all trials that may be promoted; `Search.validate` compares them with its own."""
+        return self._pruner.find_waiting()
 
     def choose_model(
         self, trials: Collection[Trial], incumbent: Incumbent | None
     ) -> Incumbent | None:
-        """The result whose model is shipped: the incumbent, unless the method knows better."""
+        """Choose the result whose model is shipped; the default is the incumbent."""
         return incumbent

@@ -16,10 +16,10 @@ __all__ = ["CaviarMethod"]
 
 
 class CaviarMethod(Method):
-    """The first trials are a Sobol sequence that leans to the start point; then the model proposes.
+    """Sobol points near the start point first; then a Gaussian process proposes the trials.
 
-    The model (surrogate/advisor.py) learns from every assignment that ends, says where a new trial
-    is expected to improve most, and which paused trial is worth promoting (pruning/shares.py).
+    The model (surrogate/advisor.py) learns from every assignment that ends. It proposes the point
+    that is expected to improve most, and ranks the paused trials for promotion (pruning/shares.py).
     """
 
     default_sampler = "sobol"
@@ -31,49 +31,49 @@ class CaviarMethod(Method):
         super().__init__(setup)
 
     def make_sampler(self) -> Sampler:
-        """The spec's sampler; its first points lean to the start point until the model is asked."""
+        """Build the spec's sampler; until the model is asked, points lean to the start point."""
         spec = self.setup.spec
         return make_sampler(
             spec.sampler,
             self.setup.space,
             seed=self.setup.seed,
             grid_levels=spec.grid_levels,
-            start_points=self._advisor.beginning,
+            start_points=self._advisor.initial_trials,
         )
 
     def make_pruner(self) -> Pruner:
-        """Rungs that share the epochs, unless the spec names another rule."""
+        """Build the rungs that share the epochs, unless the spec names another rule."""
         if self.setup.spec.pruning != "shares":
             return super().make_pruner()
         return Shares(rungs=self.setup.spec.rungs, advisor=self._advisor)
 
     def start(self, trial: Trial) -> None:
-        """Tell the model of the trial's point; the model counts trials, so audits too."""
+        """Add the trial's point to the model; the model counts all trials, so audits too."""
         self._advisor.add_trial(trial.point)
 
     def assign(self, trial: Trial, progress: float) -> None:
-        """Tell the model that the trial is being trained."""
+        """Note in the model that the trial is being trained."""
         super().assign(trial, progress)
         self._advisor.mark_running(trial.id)
 
     def retry(self, trial: Trial) -> None:
-        """Tell the model that the trial is being trained again."""
+        """Note in the model that the trial is being trained again."""
         self._advisor.mark_running(trial.id)
 
     def suspend(self, trial: Trial) -> None:
-        """Tell the model that the trial is not being trained."""
+        """Note in the model that the trial is not being trained."""
         self._advisor.mark_idle(trial.id)
 
     def learn(self, trial: Trial, score: Score, *, bad: bool) -> None:
-        """Give the result to the model too."""
+        """Add the result to the model too."""
         super().learn(trial, score, bad=bad)
         self._advisor.mark_idle(trial.id)
         self._advisor.add_result(trial.id, trial.stop_epoch, score)
 
     def propose(self, trial: int, *, coarse_draws: int, zoom: Zoom | None) -> Draw | None:
-        """The model's proposal, once it has enough results; before that, as the plain method.
+        """Return the model's proposal if it has enough results, else that of a plain method.
 
-        Where every point that the model thinks of breaks a constraint, the sampler goes on.
+        If every candidate of the model breaks a constraint, the sampler proposes the point.
         """
         if not self._advisor.ready:
             return super().propose(trial, coarse_draws=coarse_draws, zoom=zoom)

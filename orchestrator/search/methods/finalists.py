@@ -15,10 +15,10 @@ __all__ = ["FinalistsMethod"]
 
 
 class FinalistsMethod(Method):
-    """The shipped model is the best one of the configuration with the best mean over its seeds.
+    """Ships the best model of the configuration that has the best mean over its seeds.
 
-    Of many noisy results the best one looks better than it is; a mean over seeds that no decision
-    has seen does not.
+    The best of many noisy results looks better than it is. A mean over seeds that no decision has
+    used has no such bias.
     """
 
     default_sampler = "none"
@@ -27,10 +27,10 @@ class FinalistsMethod(Method):
     def choose_model(
         self, trials: Collection[Trial], incumbent: Incumbent | None
     ) -> Incumbent | None:
-        """The best result of the configuration whose trials have the best mean of best losses.
+        """Choose the best result of the configuration whose best losses have the best mean.
 
         A trial without a result counts as inf, so its configuration comes last. Ties go to the
-        better single result, then to the result that came in first.
+        better single result, then to the earlier result.
         """
         if incumbent is None:
             return None

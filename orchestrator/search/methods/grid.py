@@ -8,7 +8,7 @@ __all__ = ["GridMethod"]
 
 
 class GridMethod(Method):
-    """The combinations stand in samplers/grid.py; `search.grid_levels` says how many values."""
+    """Combinations of samplers/grid.py; `search.grid_levels` sets the number of values."""
 
     default_sampler = "grid"
     default_pruning = "none"

@@ -8,7 +8,7 @@ __all__ = ["HyperbandMethod"]
 
 
 class HyperbandMethod(Method):
-    """Li et al. 2018, JMLR 18, arXiv:1603.06560; the brackets stand in pruning/hyperband.py."""
+    """Brackets of pruning/hyperband.py; Li et al. 2018, JMLR 18, arXiv:1603.06560."""
 
     default_sampler = "random"
     default_pruning = "hyperband"

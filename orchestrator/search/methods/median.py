@@ -8,7 +8,7 @@ __all__ = ["MedianMethod"]
 
 
 class MedianMethod(Method):
-    """Golovin et al. 2017, "Google Vizier", KDD, section 3.2.1."""
+    """Median stopping rule; Golovin et al. 2017, "Google Vizier", KDD, section 3.2.2."""
 
     default_sampler = "random"
     default_pruning = "median"

@@ -8,7 +8,9 @@ __all__ = ["RandomMethod"]
 
 
 class RandomMethod(Method):
-    """Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13."""
+    """Random search; Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization",
+    JMLR 13.
+    """
 
     default_sampler = "random"
     default_pruning = "none"

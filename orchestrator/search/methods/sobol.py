@@ -8,7 +8,7 @@ __all__ = ["SobolMethod"]
 
 
 class SobolMethod(Method):
-    """Like random search, without holes and clusters; the sequence stands in samplers/sobol.py."""
+    """Random search without holes and clusters, by the sequence of samplers/sobol.py."""
 
     default_sampler = "sobol"
     default_pruning = "none"

@@ -1,4 +1,4 @@
-"""What the search asks of every pruning rule, and the values that answer."""
+"""The interface of a pruning rule, and the values that it returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Promotion", "Pruner", "Verdict"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What becomes of a trial whose assignment has ended, with the comparison behind it."""
+    """Decision on a trial whose assignment has ended, with the comparison behind it."""
 
     kind: Kind  #: PAUSE, PRUNE, COMPLETE or DIVERGE
     reason: str
@@ -23,48 +23,48 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """A paused trial that goes on, from the epoch it waits at to the next epoch compared at."""
+    """Decision that a paused trial trains on, up to the next epoch at which trials are compared."""
 
     trial: int
     start_epoch: int
     stop_epoch: int
     reason: str
     comparison: Comparison
-    forecast: Forecast | None = None  #: None where no model was asked
+    forecast: Forecast | None = None  #: None if no model was asked
 
 
 class Pruner(Protocol):
-    """A rule that decides when an assignment ends: who goes on, who waits, who is given up.
+    """A rule that decides, at the end of an assignment, which trials go on, wait, or are given up.
 
-    A pruner keeps trial ids and their scores at the epochs it compares at, and no trials. Its state
-    is changed by `spend`, `enter` and `leave` alone, which the search calls while it applies
-    events, so a pruner is rebuilt from the log. Epochs are whole; a smaller score is better.
+    A pruner stores the ids of trials and their scores at the epochs at which it compares. Only
+    `count_epochs`, `add_score` and `remove_waiting` change its state; the search calls them while
+    it applies events, so a pruner is rebuilt from the log. Smaller scores are better.
     """
 
-    def first_stop(self, trial: int) -> int:
-        """The epoch at which the first assignment of a new trial ends."""
+    def choose_first_stop(self, trial: int) -> int:
+        """Choose the epoch at which the first assignment of a new trial ends."""
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
-        """An assignment of these epochs is handed out when `progress` of the budget is used."""
+    def count_epochs(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+        """Count the epochs of an assignment; `progress` is the share of the budget that is used."""
 
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """A trial has reached `epoch` with this score; a trial that went bad enters with WORST."""
+    def add_score(self, trial: int, epoch: int, score: Score) -> None:
+        """Add a trial that has reached `epoch` with this score; WORST if the trial went bad."""
 
-    def leave(self, trial: int, epoch: int) -> None:
-        """A trial no longer waits at `epoch`: it was promoted, or given up."""
+    def remove_waiting(self, trial: int, epoch: int) -> None:
+        """Remove a trial from those that wait at `epoch`: it was promoted, or given up."""
 
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """What becomes of a trial that has just entered `epoch`."""
+    def judge(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Decide on a trial whose score at `epoch` was just added."""
 
-    def promotion(self, *, last_call: bool) -> Promotion | None:
-        """The paused trial that should go on now, if any.
+    def choose_promotion(self, *, last_call: bool) -> Promotion | None:
+        """Choose the paused trial that goes on now, if any.
 
-        On the last call no new trials are to come, so the most promising trial that waits goes on
-        even outside its quota.
+        On the last call no new trials will be started, so the most promising trial that waits goes
+        on even outside its quota.
         """
 
-    def least_promising(self, among: Container[int]) -> int | None:
-        """The waiting trial among these that would be given up first, or None."""
+    def choose_eviction(self, among: Container[int]) -> int | None:
+        """Choose the waiting trial among these that is given up first, or None."""
 
-    def waiting(self) -> set[int]:
-        """The trials that may still be promoted; all of them are PAUSED."""
+    def find_waiting(self) -> set[int]:
+        """Return the trials that may still be promoted; all of them are PAUSED."""

@@ -1,4 +1,4 @@
-"""No pruning: every trial trains all its epochs."""
+"""The rule without pruning: every trial trains all its epochs."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ class NoPruning:
     def __init__(self, *, max_epochs: int) -> None:
         self._max_epochs = max_epochs
 
-    def first_stop(self, trial: int) -> int:
-        """The last epoch."""
+    def choose_first_stop(self, trial: int) -> int:
+        """Choose the last epoch."""
         return self._max_epochs
 
-    def spend(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
+    def count_epochs(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """Do nothing."""
 
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
+    def add_score(self, trial: int, epoch: int, score: Score) -> None:
         """Do nothing."""
 
-    def leave(self, trial: int, epoch: int) -> None:
+    def remove_waiting(self, trial: int, epoch: int) -> None:
         """Do nothing."""
 
-    def waiting(self) -> set[int]:
-        """The empty set: no trial is ever paused."""
+    def find_waiting(self) -> set[int]:
+        """Return the empty set: no trial is ever paused."""
         return set()
 
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """COMPLETE, always."""
+    def judge(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Decide COMPLETE, always."""
         return Verdict(
             kind=Kind.COMPLETE,
             reason=f"trained all {epoch} epochs",
             comparison=Comparison(rung=epoch),
         )
 
-    def promotion(self, *, last_call: bool) -> Promotion | None:
-        """None: no trial waits."""
+    def choose_promotion(self, *, last_call: bool) -> Promotion | None:
+        """Return None: no trial waits."""
         return None
 
-    def least_promising(self, among: Container[int]) -> int | None:
-        """None: no trial waits."""
+    def choose_eviction(self, among: Container[int]) -> int | None:
+        """Return None: no trial waits."""
         return None

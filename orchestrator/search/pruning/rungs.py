@@ -1,4 +1,4 @@
-"""Trials that wait in rungs: who reached which rung, and who waits there for a promotion."""
+"""Rungs: the trials that reached each rung, and those that wait there for a promotion."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from orchestrator.search.pruning.base import Promotion, Verdict
 
 __all__ = ["Rung", "Rungs"]
 
-#: A score and the trial, so that a tie goes to the older trial. The tuple is flat because nested
-#: ones compare half as fast.
+#: A score and a trial's id, so that a tie goes to the older trial. The tuple is flat because nested
+#: tuples compare half as fast.
 _Entry = tuple[float, float, int]
 
 
@@ -30,57 +30,57 @@ class Rung:
         self._entries: dict[int, _Entry] = {}
 
     def add(self, trial: int, score: Score) -> None:
-        """Enter a trial; a trial whose loss is not finite never waits."""
+        """Add a trial; it waits if its loss is finite."""
         entry = self._entries[trial] = (*score, trial)
         self.ranking.add(entry)
         if score[0] < math.inf:
             self.waiting.add(entry)
 
     def remove(self, trial: int) -> None:
-        """Take a trial out of those that wait; its score stays in the ranking."""
+        """Remove a trial from those that wait; its score stays in the ranking."""
         self.waiting.discard(self._entries[trial])
 
     def score(self, trial: int) -> Score:
-        """The score that a trial entered with."""
+        """Score of a trial in this rung."""
         return self._entries[trial][:2]
 
     def __len__(self) -> int:
         return len(self.ranking)
 
     def rank(self, trial: int) -> int:
-        """Place of a trial among all that have a score here, from 1."""
+        """Rank of a trial among all that have a score here, from 1."""
         return int(self.ranking.bisect_left(self._entries[trial])) + 1
 
 
 class Rungs:
-    """The part that all pruners with rungs share.
+    """Base of all pruners that compare trials in rungs.
 
     Args:
-        rungs: The epochs to compare at, rising; the last one is max_epochs.
+        rungs: The epochs at which trials are compared, rising; the last one is max_epochs.
     """
 
     def __init__(self, rungs: Sequence[int]) -> None:
         self._rungs = {epoch: Rung() for epoch in rungs}
         self._stops = tuple(rungs)
 
-    def first_stop(self, trial: int) -> int:
-        """The first rung."""
+    def choose_first_stop(self, trial: int) -> int:
+        """Choose the first rung."""
         return self._stops[0]
 
-    def enter(self, trial: int, epoch: int, score: Score) -> None:
-        """Enter a trial into the rung at this epoch."""
+    def add_score(self, trial: int, epoch: int, score: Score) -> None:
+        """Add a trial to the rung at this epoch."""
         self._rungs[epoch].add(trial, score)
 
-    def leave(self, trial: int, epoch: int) -> None:
-        """Take a trial out of those that wait in the rung; its score stays."""
+    def remove_waiting(self, trial: int, epoch: int) -> None:
+        """Remove a trial from those that wait in the rung; its score stays."""
         self._rungs[epoch].remove(trial)
 
-    def waiting(self) -> set[int]:
-        """All trials that may still be promoted."""
+    def find_waiting(self) -> set[int]:
+        """Return all trials that may still be promoted."""
         return {t for epoch in self._stops[:-1] for *_, t in self._rungs[epoch].waiting}
 
-    def least_promising(self, among: Container[int]) -> int | None:
-        """The worst waiting trial of the lowest rung in which any of these trials waits."""
+    def choose_eviction(self, among: Container[int]) -> int | None:
+        """Choose the worst of these trials in the lowest rung where one of them waits."""
         for epoch in self._stops[:-1]:
             waiting = self._rungs[epoch].waiting
             worst: int | None = next((t for *_, t in reversed(waiting) if t in among), None)
@@ -88,8 +88,8 @@ class Rungs:
                 return worst
         return None
 
-    def verdict(self, trial: int, epoch: int, score: Score) -> Verdict:
-        """COMPLETE in the last rung, PAUSE in any other."""
+    def judge(self, trial: int, epoch: int, score: Score) -> Verdict:
+        """Decide COMPLETE in the last rung, PAUSE in any other."""
         rung = self._rungs[epoch]
         rank, peers = rung.rank(trial), len(rung)
         if epoch == self._stops[-1]:
@@ -107,11 +107,11 @@ class Rungs:
         )
 
     def _quota(self, rung: Rung) -> int | None:
-        """The number of trials of a rung that go on; None where no number is fixed."""
+        """Number of trials of a rung that go on; None if the rule sets no number."""
         return None
 
     def _compare(self, trial: int, epoch: int) -> Comparison:
-        """A trial's place in the rung, and the loss of the last trial within the quota."""
+        """Compare a trial with the rung: its rank, and the loss of the last trial in the quota."""
         rung = self._rungs[epoch]
         quota = self._quota(rung)
         return Comparison(
@@ -122,15 +122,15 @@ class Rungs:
         )
 
     def _promote(
-        self, trial: int, epoch: int, why: str, forecast: Forecast | None = None
+        self, trial: int, epoch: int, reason: str, forecast: Forecast | None = None
     ) -> Promotion:
-        """A trial that waits in the rung at this epoch, on its way to the next rung."""
+        """Promote a trial from the rung at this epoch to the next rung."""
         comparison = self._compare(trial, epoch)
         return Promotion(
             trial=trial,
             start_epoch=epoch,
             stop_epoch=self._stops[self._stops.index(epoch) + 1],
-            reason=f"place {comparison.rank} of {comparison.peers} in rung {epoch}: {why}",
+            reason=f"place {comparison.rank} of {comparison.peers} in rung {epoch}: {reason}",
             comparison=comparison,
             forecast=forecast,
         )

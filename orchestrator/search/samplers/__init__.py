@@ -1,11 +1,14 @@
-"""Samplers: where in the unit cube the coarse stage looks. One file a sampler, one row here."""
+"""Samplers: sequences of points in the unit cube, for the coarse stage.
+
+Each sampler has a file of its own and one row in `SAMPLERS`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from orchestrator.errors import SpecError
-from orchestrator.search.samplers.base import Allowed, NoSampler, Sampler
+from orchestrator.search.samplers.base import ConstrainedSampler, NoSampler, Sampler
 from orchestrator.search.samplers.grid import Grid
 from orchestrator.search.samplers.random import Random
 from orchestrator.search.samplers.sobol import Sobol
@@ -14,7 +17,7 @@ from orchestrator.space.space import Space
 
 __all__ = ["SAMPLERS", "Sampler", "make_sampler"]
 
-#: Name in a spec -> how the sampler is built from the space, the seed and the levels of a grid.
+#: Name in a spec -> function that builds the sampler from (space, seed, levels of a grid).
 SAMPLERS: dict[str, Callable[[Space, int, int], Sampler]] = {
     "sobol": lambda space, seed, _: Sobol(space, seed=seed),
     "random": lambda space, seed, _: Random(space, seed=seed),
@@ -26,7 +29,7 @@ SAMPLERS: dict[str, Callable[[Space, int, int], Sampler]] = {
 def make_sampler(
     name: str, space: Space, *, seed: int, grid_levels: int, start_points: int = 0
 ) -> Sampler:
-    """The sampler of that name; its first `start_points` points lean to the space's start point.
+    """Build the sampler of this name; its first `start_points` points lean to the start point.
 
     Raises:
         SpecError: If there is no sampler of that name.
@@ -36,4 +39,4 @@ def make_sampler(
     sampler = SAMPLERS[name](space, seed, grid_levels)
     if start_points and space.start_point is not None:
         sampler = StartPoint(sampler, space, count=start_points)
-    return Allowed(sampler, space) if space.constraints else sampler
+    return ConstrainedSampler(sampler, space) if space.constraints else sampler

@@ -1,6 +1,6 @@
-"""Every combination of a few values of each hyperparameter: here to be compared with.
+"""Every combination of a few values of each hyperparameter, for comparison with other samplers.
 
-It walks the values that are active beside each other, so it never trains the same config twice.
+Only active hyperparameters are combined, so no configuration is trained twice.
 """
 
 from __future__ import annotations
@@ -16,39 +16,42 @@ __all__ = ["Grid"]
 
 
 class Grid:
-    """`levels` values of each dimension, both ends included; all of a choice or a short range."""
+    """Combinations of `levels` values of each dimension, its ends included.
+
+    Of a choice, or of a range of at most `levels` integers, all values are combined.
+    """
 
     def __init__(self, space: Space, *, levels: int) -> None:
         self._space = space
         self._levels = levels
-        self._walk = self._combinations({})
+        self._combinations = self._generate_combinations({})
         self._points: list[Point] = []
 
-    def point(self, number: int) -> Point | None:
-        """The combination of this number, or None after the last one."""
+    def draw_point(self, number: int) -> Point | None:
+        """Return the combination of this number; None after the last one."""
         while number >= len(self._points):
-            point = next(self._walk, None)
+            point = next(self._combinations, None)
             if point is None:
                 return None
             self._points.append(point)
         return self._points[number]
 
-    def describe(self, number: int) -> str:
-        """The number of the draw, and the name of the sequence."""
+    def describe_point(self, number: int) -> str:
+        """Describe the draw by its number and the name of the sequence."""
         return f"draw {number + 1} of the grid sequence"
 
-    def _combinations(self, config: Config) -> Iterator[Point]:
-        """All that these values can be completed to, the names that come last changing fastest."""
-        d = self._space.next_open(config)
+    def _generate_combinations(self, config: Config) -> Iterator[Point]:
+        """Generate all completions of these values; the last names change fastest."""
+        d = self._space.find_next_open(config)
         if d is None:
-            # what is not active has no coordinate; any will do, since it makes no difference
-            yield np.nan_to_num(self._space.point(config), nan=0.5)
+            # an inactive dimension may have any coordinate, since it changes nothing
+            yield np.nan_to_num(self._space.to_point(config), nan=0.5)
             return
-        for value in _values(d.parameter.domain, self._levels):
-            yield from self._combinations({**config, d.name: value})
+        for value in _choose_values(d.parameter.domain, self._levels):
+            yield from self._generate_combinations({**config, d.name: value})
 
 
-def _values(domain: Domain, levels: int) -> list[Value]:
+def _choose_values(domain: Domain, levels: int) -> list[Value]:
     if isinstance(domain, Fixed):
         return [domain.value]
     if isinstance(domain, Choice):

@@ -1,1 +1,1 @@
-"""The Gaussian process that method caviar asks for proposals and forecasts."""
+"""The Gaussian process of method caviar, which makes proposals and forecasts."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import HERE, Toy, assignment, job, quick
+from search_examples import HERE, Toy, assignment, job, limit_examples
 
 from orchestrator.errors import SpecError
 from orchestrator.runtime.trainer import choose_objective, load_trainer
@@ -37,7 +37,7 @@ def last_failure(messages: list[Message]) -> Failure:
 
 
 @given(start=st.integers(0, 4), epochs=st.integers(1, 5))
-@quick(20)
+@limit_examples(20)
 def test_each_epoch_of_an_assignment_is_reported_once_and_the_last_one_says_so(
     start: int, epochs: int
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_report_comes_before_the_next_epoch_is_trained() -> None:
 
 
 @given(start=st.integers(0, 6), checkpoint_epoch=st.integers(1, 9), epochs=st.integers(1, 4))
-@quick(30)
+@limit_examples(30)
 def test_from_any_state_or_none_training_goes_on_as_if_it_had_never_stopped(
     start: int, checkpoint_epoch: int, epochs: int
 ) -> None:

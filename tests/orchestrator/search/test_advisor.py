@@ -6,34 +6,34 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import CONDITIONAL, quick, space_of
+from search_examples import CONDITIONAL, limit_examples, space_of
 
 from orchestrator.search.objective import WORST, Score
-from orchestrator.search.surrogate.advisor import BEST, BLOCK, MOST, Advisor
+from orchestrator.search.surrogate.advisor import BEST_RESULTS, BLOCK_SIZE, MAX_RESULTS, Advisor
 from orchestrator.space.space import Space
 
 PLAIN = "a: {linear: [0, 1]}\nb: {log: [1e-4, 1]}"
 
 
-def score(loss: float) -> Score:
+def make_score(loss: float) -> Score:
     return WORST if loss == math.inf else (loss, 0.0)
 
 
-def told(
+def make_advisor(
     space: Space, n: int, *, seed: int = 0, bad: float = 0.0, flat: bool = False, ask_every: int = 0
 ) -> Advisor:
-    """An advisor that was told of n trials, two rungs each for every third."""
+    """Make an advisor with n trials; every third one has a result in two rungs."""
     advisor = Advisor(space, seed=seed, max_epochs=27)
     rng = np.random.default_rng(seed)
     for trial in range(n):
-        point = space.canonical(rng.random((1, len(space))))[0]
+        point = space.canonicalise(rng.random((1, len(space))))[0]
         advisor.add_trial(point)
         advisor.mark_running(trial)
         loss = 1.0 if flat else float(np.nansum((point - 0.3) ** 2))
         advisor.mark_idle(trial)
-        advisor.add_result(trial, 1, score(math.inf if rng.random() < bad else loss + 0.5))
+        advisor.add_result(trial, 1, make_score(math.inf if rng.random() < bad else loss + 0.5))
         if trial % 3 == 0:
-            advisor.add_result(trial, 4, score(loss + 0.2))
+            advisor.add_result(trial, 4, make_score(loss + 0.2))
         if ask_every and trial % ask_every == 0 and advisor.ready:
             advisor.propose(trial)
     return advisor
@@ -41,29 +41,29 @@ def told(
 
 @pytest.mark.parametrize("text", [PLAIN, CONDITIONAL])
 @pytest.mark.parametrize("n", [20, 60, 300])
-def test_advice_depends_on_what_was_told_not_on_when_it_was_asked(text: str, n: int) -> None:
+def test_advice_depends_on_the_results_not_on_when_it_was_asked(text: str, n: int) -> None:
     space = space_of(text)
-    silent, curious = told(space, n), told(space, n, ask_every=2)
+    silent, curious = make_advisor(space, n), make_advisor(space, n, ask_every=2)
     a, b = silent.propose(n), curious.propose(n)
     np.testing.assert_array_equal(a.point, b.point)
     assert a.forecast == b.forecast
-    (i, c), (j, d) = silent.choose(range(0, n, 2)), curious.choose(range(0, n, 2))
+    (i, c), (j, d) = silent.choose_trial(range(0, n, 2)), curious.choose_trial(range(0, n, 2))
     assert (i, c) == (j, d)
 
 
 @given(n=st.integers(0, 40), bad=st.sampled_from([0.0, 0.5, 1.0]), flat=st.booleans())
-@quick(25)
+@limit_examples(25)
 def test_whatever_comes_out_the_advice_is_a_point_of_the_space(
     n: int, bad: float, flat: bool
 ) -> None:
     space = space_of(CONDITIONAL)
-    advisor = told(space, n, bad=bad, flat=flat)
+    advisor = make_advisor(space, n, bad=bad, flat=flat)
     if not advisor.ready:
         return
-    found = advisor.propose(n)
-    config = space.config(np.nan_to_num(found.point, nan=0.5))
-    np.testing.assert_allclose(space.point(config), found.point, atol=1e-9)
-    forecast = found.forecast
+    proposal = advisor.propose(n)
+    config = space.to_config(np.nan_to_num(proposal.point, nan=0.5))
+    np.testing.assert_allclose(space.to_point(config), proposal.point, atol=1e-9)
+    forecast = proposal.forecast
     assert math.isfinite(forecast.expected)
     assert forecast.low <= forecast.expected <= forecast.high
 
@@ -75,7 +75,7 @@ def test_whatever_comes_out_the_advice_is_a_point_of_the_space(
         max_size=30,
     )
 )
-@quick(60)
+@limit_examples(60)
 @pytest.mark.filterwarnings("error")
 def test_losses_of_any_size_lead_to_finite_advice(losses: list[float]) -> None:
     space = space_of(PLAIN)
@@ -83,25 +83,27 @@ def test_losses_of_any_size_lead_to_finite_advice(losses: list[float]) -> None:
     rng = np.random.default_rng(0)
     for trial, loss in enumerate(losses):
         advisor.add_trial(rng.random(2))
-        advisor.add_result(trial, 27, score(loss if loss > -math.inf else 0.0))
+        advisor.add_result(trial, 27, make_score(loss if loss > -math.inf else 0.0))
     if not advisor.ready:
         return
-    found = advisor.propose(len(losses))
-    assert np.isfinite([found.forecast.expected, found.forecast.low, found.forecast.high]).all()
-    assert math.isfinite(advisor.choose(range(len(losses)))[1].expected)
+    proposal = advisor.propose(len(losses))
+    assert np.isfinite(
+        [proposal.forecast.expected, proposal.forecast.low, proposal.forecast.high]
+    ).all()
+    assert math.isfinite(advisor.choose_trial(range(len(losses)))[1].expected)
 
 
 def test_the_model_is_not_asked_before_half_of_the_first_trials_are_back() -> None:
     space = space_of(PLAIN)
     advisor = Advisor(space, seed=0, max_epochs=27)
-    for trial in range(advisor.beginning):
+    for trial in range(advisor.initial_trials):
         assert not advisor.ready
         advisor.add_trial(np.full(2, 0.5))
         advisor.mark_running(trial)
     assert not advisor.ready
-    for trial in range(advisor.beginning // 2):
+    for trial in range(advisor.initial_trials // 2):
         assert not advisor.ready
-        advisor.add_result(trial, 1, score(math.inf if trial else 1.0))
+        advisor.add_result(trial, 1, make_score(math.inf if trial else 1.0))
     assert advisor.ready
 
 
@@ -112,23 +114,23 @@ def test_it_looks_where_results_were_good_and_not_where_trials_went_bad() -> Non
     for trial, point in enumerate(rng.random((40, 2))):
         advisor.add_trial(point)
         bad = point[0] > 0.6
-        advisor.add_result(trial, 27, score(math.inf if bad else float((point[0] - 0.6) ** 2)))
+        advisor.add_result(trial, 27, make_score(math.inf if bad else float((point[0] - 0.6) ** 2)))
     proposals = np.array([advisor.propose(i).point for i in range(40, 60)])
     assert (np.abs(proposals[:, 0] - 0.5) < 0.2).mean() > 0.7
 
 
 def test_a_thousand_workers_get_a_thousand_configurations_from_one_fit() -> None:
     space = space_of(PLAIN)
-    advisor = told(space, 30)
+    advisor = make_advisor(space, 30)
     advisor.propose(30)
-    fitted = advisor._fitted
+    fitted = advisor._fitted_results
     points = []
     for trial in range(30, 1030):
         point = advisor.propose(trial).point
         advisor.add_trial(point)
         advisor.mark_running(trial)
         points.append(tuple(point))
-    assert advisor._fitted == fitted
+    assert advisor._fitted_results == fitted
     assert len(set(points)) == 1000
     spread = np.array(points).std(axis=0)
     assert (spread > 0.05).all()  # not a thousand times the same spot
@@ -140,12 +142,12 @@ def test_the_model_stays_small_however_many_results_there_are() -> None:
     rng = np.random.default_rng(0)
     for trial, point in enumerate(rng.random((1000, 2))):
         advisor.add_trial(point)
-        advisor.add_result(trial, 1, score(float(rng.random())))
+        advisor.add_result(trial, 1, make_score(float(rng.random())))
         if trial % 7 == 0 and advisor.ready:
-            assert len(advisor._fit_all_results().posterior) <= MOST + BLOCK
+            assert len(advisor._fit_all_results().posterior) <= MAX_RESULTS + BLOCK_SIZE
     base = advisor._fit_all_results()
-    scores = list(zip(advisor._loss, advisor._tie, strict=True))
-    best = sorted(range(base.since), key=lambda i: (scores[i], i))[:BEST]
+    scores = list(zip(advisor._loss_of_result, advisor._tie_of_result, strict=True))
+    best = sorted(range(base.block_start), key=lambda i: (scores[i], i))[:BEST_RESULTS]
     assert set(best) <= set(base.results)
 
 
@@ -153,7 +155,7 @@ def test_what_is_inactive_does_not_count() -> None:
     space = space_of("kind: {choice: [x, y]}\nrate: {linear: [0, 1], when: {kind: x}}")
     advisor = Advisor(space, seed=0, max_epochs=9)
     apart = np.array([[0.75, np.nan], [0.75, np.nan], [0.25, 0.1], [0.25, 0.9]])
-    rows = advisor._inputs(apart)
+    rows = advisor._make_inputs(apart)
     np.testing.assert_array_equal(rows[0], rows[1])
     assert np.linalg.norm(rows[2] - rows[3]) == pytest.approx(0.8)
     assert np.linalg.norm(rows[0] - rows[2]) == pytest.approx(np.hypot(1.0, 0.4))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import quick
+from search_examples import limit_examples
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -12,29 +12,29 @@ from orchestrator.search.surrogate import gaussian_process as surrogate
 from orchestrator.search.surrogate.gaussian_process import Columns, Posterior, Prior, fit
 
 NUMBERS = Columns(np.arange(3), np.ones(3, dtype=bool))
-#: two numbers and a choice of three
+#: Two numbers and a choice of three options.
 MIXED = Columns(np.array([0, 1, 2, 2, 2]), np.array([True, True, False, False, False]))
 
 
-def inputs(columns: Columns, n: int, rng: np.random.Generator) -> np.ndarray:
+def draw_inputs(columns: Columns, n: int, rng: np.random.Generator) -> np.ndarray:
     hot = np.eye(3)[rng.integers(0, 3, n)] / np.sqrt(2)
-    numbers = rng.random((n, int(columns.bent.sum())))
+    numbers = rng.random((n, int(columns.numeric.sum())))
     return np.hstack([numbers, hot]) if columns is MIXED else numbers
 
 
-def theta_near_the_prior(columns: Columns, rng: np.random.Generator, spread: float) -> np.ndarray:
-    prior = Prior.of(columns)
-    return prior.mean + spread * prior.width * rng.standard_normal(len(prior.mean))
+def draw_theta(columns: Columns, rng: np.random.Generator, spread: float) -> np.ndarray:
+    prior = Prior.for_columns(columns)
+    return prior.mean + spread * prior.deviation * rng.standard_normal(len(prior.mean))
 
 
-def some_posterior(
+def make_posterior(
     columns: Columns, n: int, rng: np.random.Generator
 ) -> tuple[Posterior, np.ndarray]:
-    """One that has seen n results, and these."""
-    posterior = Posterior(columns, theta_near_the_prior(columns, rng, 0.5))
+    """Make a posterior of n random results; return it with the results."""
+    posterior = Posterior(columns, draw_theta(columns, rng, 0.5))
     y = rng.standard_normal(n)
-    posterior.add(inputs(columns, n, rng), rng.random(n))
-    posterior.observe(y)
+    posterior.add_inputs(draw_inputs(columns, n, rng), rng.random(n))
+    posterior.condition_on(y)
     return posterior, y
 
 
@@ -47,20 +47,20 @@ columns_of_any_kind = st.sampled_from([NUMBERS, MIXED])
     rungs=st.sampled_from([1, 4, 100]),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
+@limit_examples(30)
 def test_the_gradient_is_the_slope_of_the_density(
     columns: Columns, n: int, rungs: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    x, y = inputs(columns, n, rng), rng.standard_normal(n)
+    x, y = draw_inputs(columns, n, rng), rng.standard_normal(n)
     t = rng.choice(rng.random(rungs), n)
-    theta = theta_near_the_prior(columns, rng, 0.5)
-    evidence = surrogate._Evidence(columns, x, t, y)
+    theta = draw_theta(columns, rng, 0.5)
+    density = surrogate._NegativeLogPosterior(columns, x, t, y)
 
     def loss(at: np.ndarray) -> float:
-        return evidence(at)[0]
+        return density(at)[0]
 
-    gradient = evidence(theta)[1]
+    gradient = density(theta)[1]
     direction = rng.standard_normal(len(theta))
     step = 1e-5
     slope = (loss(theta + step * direction) - loss(theta - step * direction)) / (2 * step)
@@ -73,25 +73,27 @@ def test_the_gradient_is_the_slope_of_the_density(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
+@limit_examples(30)
 def test_results_may_come_in_any_portions(columns: Columns, sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = sum(sizes)
-    x, t, y = inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
-    theta = theta_near_the_prior(columns, rng, 0.5)
+    x, t, y = draw_inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
+    theta = draw_theta(columns, rng, 0.5)
     at_once, bit_by_bit = Posterior(columns, theta), Posterior(columns, theta)
-    at_once.add(x, t)
+    at_once.add_inputs(x, t)
     for portion in np.split(np.arange(n), np.cumsum(sizes)[:-1]):
-        bit_by_bit.add(x[portion], t[portion])
-    points, end = inputs(columns, 7, rng), np.ones(1)
+        bit_by_bit.add_inputs(x[portion], t[portion])
+    points, end = draw_inputs(columns, 7, rng), np.ones(1)
     for posterior in (at_once, bit_by_bit):
-        posterior.observe(y)
-    a, b = at_once.mean(points, end), bit_by_bit.mean(points, end)
+        posterior.condition_on(y)
+    a, b = at_once.predict_mean(points, end), bit_by_bit.predict_mean(points, end)
     np.testing.assert_allclose(a[0], b[0], atol=1e-6)
-    np.testing.assert_allclose(at_once.deviation(a[1]), bit_by_bit.deviation(b[1]), atol=1e-6)
+    np.testing.assert_allclose(
+        at_once.predict_deviation(a[1]), bit_by_bit.predict_deviation(b[1]), atol=1e-6
+    )
 
 
-def test_at_one_epoch_and_unbent_it_is_the_process_of_scikit_learn() -> None:
+def test_at_one_epoch_and_without_warp_it_is_the_process_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     x, y, points = rng.random((30, 3)), rng.standard_normal(30), rng.random((50, 3))
     length, v, noise = np.array([0.5, 1.0, 2.0]), 1.7, 0.05
@@ -100,38 +102,38 @@ def test_at_one_epoch_and_unbent_it_is_the_process_of_scikit_learn() -> None:
     ).fit(x, y)
     mean, deviation = theirs.predict(points, return_std=True)
 
-    # a = b = 1 bends nothing; all at one epoch, the part over time is 1
+    # a = b = 1 is no warp; with all inputs at one epoch, the factor of the epochs is 1
     named = np.log([*length, v, 0.5, 0.5, noise - surrogate._JITTER])
     ours = Posterior(NUMBERS, np.append(named, np.zeros(6)))
-    ours.add(x, np.full(30, 0.4))
-    ours.observe(y)
-    found, across = ours.mean(points, np.full(1, 0.4))
-    np.testing.assert_allclose(found, mean, atol=1e-5)
+    ours.add_inputs(x, np.full(30, 0.4))
+    ours.condition_on(y)
+    our_mean, across = ours.predict_mean(points, np.full(1, 0.4))
+    np.testing.assert_allclose(our_mean, mean, atol=1e-5)
     # theirs is of a new noisy result, ours of the function
-    np.testing.assert_allclose(ours.deviation(across) ** 2 + noise, deviation**2, atol=1e-5)
+    np.testing.assert_allclose(ours.predict_deviation(across) ** 2 + noise, deviation**2, atol=1e-5)
 
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
-@quick(30)
-def test_what_is_imagined_makes_surer_but_changes_no_expectation(
+@limit_examples(30)
+def test_a_pending_result_shrinks_the_uncertainty_and_keeps_the_mean(
     columns: Columns, n: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    posterior, y = some_posterior(columns, n, rng)
-    points, end = inputs(columns, 30, rng), np.ones(1)
-    before, across = posterior.mean(points, end)
-    deviation = posterior.deviation(across)
-    posterior.imagine(inputs(columns, 4, rng), rng.random(4))
+    posterior, y = make_posterior(columns, n, rng)
+    points, end = draw_inputs(columns, 30, rng), np.ones(1)
+    before, across = posterior.predict_mean(points, end)
+    deviation = posterior.predict_deviation(across)
+    posterior.add_pending(draw_inputs(columns, 4, rng), rng.random(4))
     assert len(posterior) == n + 4
-    after, more = posterior.mean(points, end)
+    after, more = posterior.predict_mean(points, end)
     np.testing.assert_allclose(after, before, atol=1e-6)
-    assert (posterior.deviation(more) <= deviation + 1e-6).all()
+    assert (posterior.predict_deviation(more) <= deviation + 1e-6).all()
 
-    posterior.forget(n)
-    posterior.observe(y)
-    again, across = posterior.mean(points, end)
+    posterior.truncate(n)
+    posterior.condition_on(y)
+    again, across = posterior.predict_mean(points, end)
     np.testing.assert_array_equal(again, before)
-    np.testing.assert_array_equal(posterior.deviation(across), deviation)
+    np.testing.assert_array_equal(posterior.predict_deviation(across), deviation)
 
 
 @given(
@@ -140,34 +142,41 @@ def test_what_is_imagined_makes_surer_but_changes_no_expectation(
     at=st.sampled_from([1, 200]),
     seed=st.integers(0, 10**6),
 )
-@quick(30)
-def test_a_glance_sees_what_a_close_look_sees(columns: Columns, n: int, at: int, seed: int) -> None:
+@limit_examples(30)
+def test_the_approximate_mean_is_close_to_the_exact_mean(
+    columns: Columns, n: int, at: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
-    posterior, _ = some_posterior(columns, n, rng)
-    points, times = inputs(columns, 200, rng), rng.random(at)
-    mean, across = posterior.mean(points, times)
-    seen, near = posterior.glance(points, times)
+    posterior, _ = make_posterior(columns, n, rng)
+    points, times = draw_inputs(columns, 200, rng), rng.random(at)
+    mean, across = posterior.predict_mean(points, times)
+    approximate, near = posterior.approximate_mean(points, times)
     np.testing.assert_allclose(near, across, atol=1e-5)
-    np.testing.assert_allclose(seen, mean, atol=1e-3 * max(1.0, np.abs(posterior._alpha).max()))
+    np.testing.assert_allclose(
+        approximate, mean, atol=1e-3 * max(1.0, np.abs(posterior._alpha).max())
+    )
 
 
 @given(columns=columns_of_any_kind, n=st.integers(1, 20), seed=st.integers(0, 10**6))
-@quick(30)
+@limit_examples(30)
 def test_the_quick_bound_is_never_below_the_deviation(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    posterior, _ = some_posterior(columns, n, rng)
-    _, across = posterior.mean(inputs(columns, 40, rng), np.ones(1))
-    assert (posterior.deviation_at_most(across) >= posterior.deviation(across) - 1e-9).all()
+    posterior, _ = make_posterior(columns, n, rng)
+    _, across = posterior.predict_mean(draw_inputs(columns, 40, rng), np.ones(1))
+    assert (posterior.bound_deviation(across) >= posterior.predict_deviation(across) - 1e-9).all()
 
 
 @given(columns=columns_of_any_kind, n=st.integers(2, 30), seed=st.integers(0, 10**6))
-@quick(20)
+@limit_examples(20)
 def test_a_fit_is_never_worse_than_where_it_began(columns: Columns, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, t, y = inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
-    evidence, start = surrogate._Evidence(columns, x, t, y), Prior.of(columns).mean
-    found = fit(columns, x, t, y, start=start, steps=8)
-    assert evidence(found)[0] <= evidence(start)[0] + 1e-9
+    x, t, y = draw_inputs(columns, n, rng), rng.random(n), rng.standard_normal(n)
+    density, start = (
+        surrogate._NegativeLogPosterior(columns, x, t, y),
+        Prior.for_columns(columns).mean,
+    )
+    fitted = fit(columns, x, t, y, start=start, steps=8)
+    assert density(fitted)[0] <= density(start)[0] + 1e-9
 
 
 def test_a_fit_finds_out_which_coordinate_counts() -> None:
@@ -175,5 +184,5 @@ def test_a_fit_finds_out_which_coordinate_counts() -> None:
     x = rng.random((80, 3))
     y = np.sin(9 * x[:, 1])
     theta = fit(NUMBERS, x, np.ones(80), (y - y.mean()) / y.std(),
-                start=Prior.of(NUMBERS).mean, steps=40)  # fmt: skip
+                start=Prior.for_columns(NUMBERS).mean, steps=40)  # fmt: skip
     assert theta[1] < theta[0] - 0.5 and theta[1] < theta[2] - 0.5

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_examples import Play, curve, events, play_out, session, spec_of
+from search_examples import Play, draw_loss, play_out, select_events, spec_of
 
 from orchestrator.errors import SpecError
+from orchestrator.search.budget import Budget
 from orchestrator.search.events import Kind
 from orchestrator.search.methods import METHODS, Setup, make_method
 from orchestrator.search.objective import WORST
@@ -33,10 +34,10 @@ def test_every_method_plays_a_whole_search_and_goes_on_from_its_log(name: str) -
     configs = [{"rate": 0.1, "width": 8, "kind": "a"}, {"rate": 0.5, "width": 16, "kind": "b"}]
     parts = {"sampler": None, "pruning": None, "zooms": None, "rungs": None}
     spec = spec_of(method=name, initial_configs=configs, **parts)
-    play = Play(spec, seed=1, budget=session(trials=20))
-    play_out(play, np.random.default_rng(1), workers=3, loss=curve, steps=40)
+    play = Play(spec, seed=1, budget=Budget(trials=20))
+    play_out(play, np.random.default_rng(1), workers=3, loss=draw_loss, steps=40)
     play.resume()
-    play_out(play, np.random.default_rng(2), workers=3, loss=curve)
+    play_out(play, np.random.default_rng(2), workers=3, loss=draw_loss)
     play.search.validate()
     assert play.search.choose_model() is not None
     play.check_replay()
@@ -52,7 +53,7 @@ def test_the_method_that_the_documentation_shows_climbs_and_resumes(
     assert len(lines) <= 20
     monkeypatch.setitem(METHODS, "hill_climb", namespace["HillClimbMethod"])
     spec = spec_of("x: {linear: [0, 1]}\ny: {linear: [0, 1]}", method="hill_climb")
-    play = Play(spec, seed=4, budget=session(trials=150))
+    play = Play(spec, seed=4, budget=Budget(trials=150))
 
     def bowl(assignment: Any, epoch: int) -> float:
         return float((assignment.config["x"] - 0.3) ** 2 + (assignment.config["y"] - 0.8) ** 2)
@@ -60,7 +61,7 @@ def test_the_method_that_the_documentation_shows_climbs_and_resumes(
     play_out(play, np.random.default_rng(0), workers=3, loss=bowl, steps=100)
     play.resume()
     play_out(play, np.random.default_rng(0), workers=3, loss=bowl)
-    starts = events(play, Kind.START)
+    starts = select_events(play, Kind.START)
     near = [bowl(e, 1) for e in starts[75:] if e.reason == "near the best"]
     random = [bowl(e, 1) for e in starts[75:] if e.reason != "near the best"]
     assert len(near) > 30 and np.median(near) < np.median(random) / 4
@@ -68,7 +69,7 @@ def test_the_method_that_the_documentation_shows_climbs_and_resumes(
 
 
 def test_finalists_ship_the_best_of_the_configuration_with_the_best_mean() -> None:
-    method = METHODS["finalists"](setup())
+    method = METHODS["finalists"](make_setup())
     trials = [
         make_trial(0, {"rate": 1}, 0.1, 0.05),
         make_trial(1, {"rate": 2}, 0.2, 0.1),
@@ -84,13 +85,13 @@ def test_finalists_ship_the_best_of_the_configuration_with_the_best_mean() -> No
 
 def test_of_equal_finalists_the_result_that_came_first_is_shipped() -> None:
     trials = [make_trial(0, {"rate": 1}, 0.1, order=9), make_trial(1, {"rate": 2}, 0.1, order=3)]
-    shipped = METHODS["finalists"](setup()).choose_model(
+    shipped = METHODS["finalists"](make_setup()).choose_model(
         trials, Incumbent(score=(0.1, 0.0), trial=1, epoch=1)
     )
     assert shipped is not None and shipped.trial == 1
 
 
-def setup(**search: Any) -> Setup:
+def make_setup(**search: Any) -> Setup:
     spec = SearchSpec(**{"pruning": "none", "sampler": "none", "rungs": (9,)} | search)
     return Setup(space=spec_of().parameters(), spec=spec, seed=0, max_epochs=9)
 
@@ -107,4 +108,4 @@ def test_a_part_that_there_is_not_is_an_error_that_names_those_there_are(
     part: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(SpecError, match=complaint):
-        make_method(setup(**part))
+        make_method(make_setup(**part))

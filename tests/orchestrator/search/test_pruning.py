@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from search_examples import quick
+from search_examples import limit_examples
 
 from orchestrator.search.events import Kind
 from orchestrator.search.objective import WORST, Score
@@ -45,7 +45,7 @@ def test_rungs_are_the_powers_of_eta_below_the_last_epoch_and_the_last_epoch(
 
 
 @given(max_epochs=st.integers(1, 10**6), eta=st.integers(2, 12))
-@quick(100)
+@limit_examples(100)
 def test_rungs_rise_to_max_epochs_and_never_by_more_than_eta(max_epochs: int, eta: int) -> None:
     rungs = geometric_rungs(max_epochs=max_epochs, eta=eta)
     assert rungs[0] == 1 and rungs[-1] == max_epochs
@@ -56,7 +56,7 @@ def test_rungs_rise_to_max_epochs_and_never_by_more_than_eta(max_epochs: int, et
 
 
 @given(max_epochs=st.integers(1, 10**6))
-@quick(100)
+@limit_examples(100)
 def test_wide_rungs_are_at_most_four_and_rise_to_max_epochs(max_epochs: int) -> None:
     rungs = wide_rungs(max_epochs)
     assert 1 <= len(rungs) <= 4
@@ -68,7 +68,7 @@ def test_wide_rungs_of_52_epochs_are_those_that_were_measured() -> None:
     assert wide_rungs(52) == (2, 7, 20, 52)
 
 
-# ---------------------------------------------------------------------- ASHA, the paper's way
+# ---------------------------------------------------------------------- ASHA, as in the paper
 
 
 class Paper:
@@ -101,8 +101,8 @@ moves = st.lists(
 
 
 @given(moves=moves, eta=st.integers(2, 4), rungs=st.sampled_from([(1,), (1, 3), (1, 2, 5, 9)]))
-@quick(120)
-def test_asha_promotes_whom_the_papers_algorithm_promotes(
+@limit_examples(120)
+def test_asha_promotes_the_trial_that_the_papers_algorithm_promotes(
     moves: list[tuple[float, str]], eta: int, rungs: tuple[int, ...]
 ) -> None:
     ours, paper = Asha(rungs=rungs, eta=eta), Paper(len(rungs), eta)
@@ -110,37 +110,37 @@ def test_asha_promotes_whom_the_papers_algorithm_promotes(
     for loss, move in moves:
         score = (loss, 0.0) if loss < math.inf else WORST
         wanted = paper.get_job()
-        promotion = ours.promotion(last_call=False)
+        promotion = ours.choose_promotion(last_call=False)
         assert (promotion and (promotion.trial, promotion.start_epoch)) == (
             wanted and (wanted[0], rungs[wanted[1]])
         )
         if move == "evict":
-            weakest = ours.least_promising(range(10**6))
+            weakest = ours.choose_eviction(range(10**6))
             assert weakest == by_hand_least_promising(paper)
             if weakest is not None:
-                k = max(k for k in range(len(rungs)) if has(paper, k, weakest))
+                k = max(k for k in range(len(rungs)) if has_score(paper, k, weakest))
                 paper.gone[k].add(weakest)
-                ours.leave(weakest, rungs[k])
+                ours.remove_waiting(weakest, rungs[k])
         elif move == "promote" and promotion is not None and wanted is not None:
             trial, k = wanted
             assert promotion.stop_epoch == rungs[k + 1]
             assert promotion.reason
             paper.promoted[k].add(trial)
-            ours.leave(trial, rungs[k])
+            ours.remove_waiting(trial, rungs[k])
             paper.rungs[k + 1].append((score, trial))
-            ours.enter(trial, rungs[k + 1], score)
+            ours.add_score(trial, rungs[k + 1], score)
         else:
             paper.rungs[0].append((score, trials))
-            ours.enter(trials, rungs[0], score)
+            ours.add_score(trials, rungs[0], score)
             trials += 1
 
 
-def has(paper: Paper, k: int, trial: int) -> bool:
+def has_score(paper: Paper, k: int, trial: int) -> bool:
     return any(t == trial for _, t in paper.rungs[k])
 
 
 def by_hand_least_promising(paper: Paper) -> int | None:
-    """The worst that waits, in the lowest rung below the last that anyone waits in."""
+    """Find the worst waiting trial of the lowest rung with one, below the last rung."""
     for k in range(len(paper.rungs) - 1):
         taken = paper.promoted[k] | paper.gone[k]
         waiting = [e for e in paper.rungs[k] if e[1] not in taken and e[0][0] < math.inf]
@@ -150,12 +150,12 @@ def by_hand_least_promising(paper: Paper) -> int | None:
 
 
 @given(scores=st.lists(st.floats(0, 1), min_size=3, max_size=30, unique=True))
-@quick(60)
+@limit_examples(60)
 def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: list[float]) -> None:
     asha = Asha(rungs=(1, 3, 9), eta=3)
     for trial, loss in enumerate(scores):
-        asha.enter(trial, 1, (loss, 0.0))
-        promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (loss, 0.0))
+        promotion = asha.choose_promotion(last_call=False)
         best = int(np.argmin(scores[: trial + 1]))
         if trial < 2:
             assert promotion is None
@@ -168,13 +168,13 @@ def test_the_best_so_far_goes_on_as_soon_as_eta_have_reached_its_rung(scores: li
 def test_the_topmost_rung_is_served_first() -> None:
     asha = Asha(rungs=(1, 3, 9), eta=2)
     for trial in range(4):
-        asha.enter(trial, 1, (float(trial), 0.0))
+        asha.add_score(trial, 1, (float(trial), 0.0))
     for trial in (0, 1):
-        asha.leave(trial, 1)
-        asha.enter(trial, 3, (5.0 - trial, 0.0))
+        asha.remove_waiting(trial, 1)
+        asha.add_score(trial, 3, (5.0 - trial, 0.0))
     for trial in (8, 9):  # now rung 1 has a third one to promote, and rung 3 a first
-        asha.enter(trial, 1, (-1.0, 0.0))
-    promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (-1.0, 0.0))
+    promotion = asha.choose_promotion(last_call=False)
     assert isinstance(promotion, Promotion)
     assert (promotion.trial, promotion.start_epoch, promotion.stop_epoch) == (1, 3, 9)
 
@@ -182,29 +182,29 @@ def test_the_topmost_rung_is_served_first() -> None:
 def test_of_two_that_are_equal_the_older_goes_on() -> None:
     asha = Asha(rungs=(1, 3), eta=2)
     for trial in (5, 3, 4):
-        asha.enter(trial, 1, (1.0, 0.0))
-    promotion = asha.promotion(last_call=False)
+        asha.add_score(trial, 1, (1.0, 0.0))
+    promotion = asha.choose_promotion(last_call=False)
     assert promotion is not None and promotion.trial == 3
 
 
 def test_ties_in_the_metric_are_broken_by_the_second_one() -> None:
     asha = Asha(rungs=(1, 3), eta=2)
-    asha.enter(0, 1, (1.0, 0.7))
-    asha.enter(1, 1, (1.0, 0.2))
-    promotion = asha.promotion(last_call=False)
+    asha.add_score(0, 1, (1.0, 0.7))
+    asha.add_score(1, 1, (1.0, 0.2))
+    promotion = asha.choose_promotion(last_call=False)
     assert promotion is not None and promotion.trial == 1
 
 
 @given(bad=st.integers(0, 8), good=st.integers(0, 8))
-@quick(60)
+@limit_examples(60)
 def test_what_went_bad_counts_in_its_rung_and_is_never_promoted(bad: int, good: int) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial in range(bad + good):
-        asha.enter(trial, 1, WORST if trial < bad else (float(trial), 0.0))
+        asha.add_score(trial, 1, WORST if trial < bad else (float(trial), 0.0))
     promoted = []
-    while (promotion := asha.promotion(last_call=False)) is not None:
+    while (promotion := asha.choose_promotion(last_call=False)) is not None:
         promoted.append(promotion.trial)
-        asha.leave(promotion.trial, 1)
+        asha.remove_waiting(promotion.trial, 1)
     assert promoted == list(range(bad, bad + good))[: (bad + good) // 3]
     assert all(t >= bad for t in promoted)
 
@@ -212,32 +212,32 @@ def test_what_went_bad_counts_in_its_rung_and_is_never_promoted(bad: int, good: 
 def test_on_the_last_call_the_best_that_waits_anywhere_goes_on() -> None:
     asha = Asha(rungs=(1, 3, 9), eta=3)
     for trial, loss in enumerate([0.5, 0.4]):
-        asha.enter(trial, 1, (loss, 0.0))
-    asha.enter(7, 3, (0.45, 0.0))
-    assert asha.promotion(last_call=False) is None
-    promotion = asha.promotion(last_call=True)
+        asha.add_score(trial, 1, (loss, 0.0))
+    asha.add_score(7, 3, (0.45, 0.0))
+    assert asha.choose_promotion(last_call=False) is None
+    promotion = asha.choose_promotion(last_call=True)
     assert promotion is not None
     assert (promotion.trial, promotion.start_epoch, promotion.stop_epoch) == (1, 1, 3)
     for trial, epoch in ((0, 1), (1, 1), (7, 3)):
-        asha.leave(trial, epoch)
-    assert asha.promotion(last_call=True) is None
+        asha.remove_waiting(trial, epoch)
+    assert asha.choose_promotion(last_call=True) is None
 
 
-def test_who_waits_in_the_last_rung_of_all_has_ended() -> None:
+def test_a_trial_in_the_last_rung_has_ended() -> None:
     asha = Asha(rungs=(1, 3), eta=3)
-    asha.enter(0, 3, (0.1, 0.0))
-    assert asha.verdict(0, 3, (0.1, 0.0)).kind is Kind.COMPLETE
-    assert asha.promotion(last_call=True) is None
-    assert asha.least_promising(range(10**6)) is None
+    asha.add_score(0, 3, (0.1, 0.0))
+    assert asha.judge(0, 3, (0.1, 0.0)).kind is Kind.COMPLETE
+    assert asha.choose_promotion(last_call=True) is None
+    assert asha.choose_eviction(range(10**6)) is None
 
 
 @given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=20))
-@quick(60)
+@limit_examples(60)
 def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[int]) -> None:
     asha = Asha(rungs=(1, 3), eta=3)
     for trial, loss in enumerate(scores):
-        asha.enter(trial, 1, (float(loss), 0.0))
-        verdict = asha.verdict(trial, 1, (float(loss), 0.0))
+        asha.add_score(trial, 1, (float(loss), 0.0))
+        verdict = asha.judge(trial, 1, (float(loss), 0.0))
         so_far = sorted(scores[: trial + 1])
         keep = (trial + 1) // 3
         assert verdict.kind is Kind.PAUSE and verdict.comparison.rung == 1 and verdict.reason
@@ -251,8 +251,8 @@ def test_a_verdict_names_the_place_among_all_that_reached_the_rung(scores: list[
 # ---------------------------------------------------------------------- the median rule
 
 
-def by_hand_median(history: list[list[float]], trial: int, epoch: int) -> bool:
-    """Whether a trial is stopped: Golovin et al. 2017, 3.2.1, against all that got to the epoch.
+def brute_force_median(history: list[list[float]], trial: int, epoch: int) -> bool:
+    """Whether a trial is stopped: Golovin et al. 2017, 3.2.2, against all that got to the epoch.
 
     Of an even number of others the upper one of the middle two counts.
     """
@@ -268,8 +268,10 @@ def by_hand_median(history: list[list[float]], trial: int, epoch: int) -> bool:
 
 @given(turns=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 64)), min_size=30, max_size=90))
 @example(turns=[(t, t) for _ in range(4) for t in range(10)])
-@quick(60)
-def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[int, int]]) -> None:
+@limit_examples(60)
+def test_the_median_rule_stops_the_trials_that_a_brute_force_rule_stops(
+    turns: list[tuple[int, int]],
+) -> None:
     """Losses are eighths, so that sums and means of four are exact."""
     rule = Median(max_epochs=4)
     history: list[list[float]] = [[] for _ in range(10)]
@@ -280,52 +282,52 @@ def test_the_median_rule_stops_whom_a_brute_force_one_stops(turns: list[tuple[in
         loss = float(Fraction(eighths, 8))
         history[trial].append(loss)
         epoch = len(history[trial])
-        rule.leave(trial, epoch - 1)
-        rule.enter(trial, epoch, (loss, 0.0))
-        verdict = rule.verdict(trial, epoch, (loss, 0.0))
+        rule.remove_waiting(trial, epoch - 1)
+        rule.add_score(trial, epoch, (loss, 0.0))
+        verdict = rule.judge(trial, epoch, (loss, 0.0))
         if epoch == 4:
             assert verdict.kind is Kind.COMPLETE
         elif epoch != 3:  # thirds are not exact: two ways to sum may fall on two sides of a tie
-            assert (verdict.kind is Kind.PRUNE) == by_hand_median(history, trial, epoch)
+            assert (verdict.kind is Kind.PRUNE) == brute_force_median(history, trial, epoch)
         else:
-            stopped = by_hand_median(history, trial, epoch)
+            stopped = brute_force_median(history, trial, epoch)
             tie = (
                 verdict.comparison.cutoff is not None
                 and abs(min(history[trial]) - verdict.comparison.cutoff) < 1e-9
             )
             assert tie or (verdict.kind is Kind.PRUNE) == stopped
         if verdict.kind is Kind.PRUNE:
-            rule.leave(trial, epoch)
+            rule.remove_waiting(trial, epoch)
             over.add(trial)
 
 
 def test_the_median_rule_lets_everyone_go_on_in_the_order_they_came() -> None:
     rule = Median(max_epochs=9)
     for trial in (2, 0, 1):
-        rule.enter(trial, 1, (float(trial), 0.0))
-    went = []
-    while (promotion := rule.promotion(last_call=False)) is not None:
+        rule.add_score(trial, 1, (float(trial), 0.0))
+    promoted = []
+    while (promotion := rule.choose_promotion(last_call=False)) is not None:
         assert (promotion.start_epoch, promotion.stop_epoch) == (1, 2)
-        went.append(promotion.trial)
-        rule.leave(promotion.trial, 1)
-    assert went == [2, 0, 1]
+        promoted.append(promotion.trial)
+        rule.remove_waiting(promotion.trial, 1)
+    assert promoted == [2, 0, 1]
 
 
 def test_of_those_that_wait_the_median_rule_gives_up_the_worst_best() -> None:
     rule = Median(max_epochs=9)
     for trial, losses in enumerate([[1.0, 5.0], [2.0, 2.0], [3.0, 0.5]]):
         for epoch, loss in enumerate(losses, 1):
-            rule.enter(trial, epoch, (loss, 0.0))
-    assert rule.least_promising(range(10**6)) == 1
-    rule.leave(1, 2)
-    assert rule.least_promising(range(10**6)) == 0
+            rule.add_score(trial, epoch, (loss, 0.0))
+    assert rule.choose_eviction(range(10**6)) == 1
+    rule.remove_waiting(1, 2)
+    assert rule.choose_eviction(range(10**6)) == 0
 
 
 def test_a_loss_that_is_not_finite_never_waits_under_the_median_rule() -> None:
     rule = Median(max_epochs=9)
-    rule.enter(0, 1, WORST)
-    assert rule.promotion(last_call=True) is None
-    assert rule.least_promising(range(10**6)) is None
+    rule.add_score(0, 1, WORST)
+    assert rule.choose_promotion(last_call=True) is None
+    assert rule.choose_eviction(range(10**6)) is None
 
 
 # ---------------------------------------------------------------------- none
@@ -333,11 +335,11 @@ def test_a_loss_that_is_not_finite_never_waits_under_the_median_rule() -> None:
 
 def test_without_pruning_a_trial_trains_to_the_end_in_one_go() -> None:
     rule = NoPruning(max_epochs=9)
-    assert rule.first_stop(0) == 9
-    rule.enter(0, 9, (1.0, 0.0))
-    assert rule.verdict(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
-    assert rule.promotion(last_call=True) is None
-    assert rule.least_promising(range(10**6)) is None
+    assert rule.choose_first_stop(0) == 9
+    rule.add_score(0, 9, (1.0, 0.0))
+    assert rule.judge(0, 9, (1.0, 0.0)).kind is Kind.COMPLETE
+    assert rule.choose_promotion(last_call=True) is None
+    assert rule.choose_eviction(range(10**6)) is None
 
 
 # ---------------------------------------------------------------------- Hyperband
@@ -347,13 +349,13 @@ def test_the_brackets_of_81_epochs_are_those_of_algorithm_1() -> None:
     # ceil(5 * 3^s / (s + 1)) trials for s = 4 … 0, beginning with 1, 3, 9, 27, 81 epochs
     rule = Hyperband(rungs=(1, 3, 9, 27, 81), eta=3)
     assert rule.sizes == (81, 34, 15, 8, 5)
-    stops = [rule.first_stop(trial) for trial in range(2 * 143)]
+    stops = [rule.choose_first_stop(trial) for trial in range(2 * 143)]
     assert stops[:143] == [1] * 81 + [3] * 34 + [9] * 15 + [27] * 8 + [81] * 5
     assert stops[143:] == stops[:143]
 
 
 @given(max_epochs=st.integers(1, 300), eta=st.integers(2, 5))
-@quick(60)
+@limit_examples(60)
 def test_every_bracket_of_hyperband_costs_about_the_same(max_epochs: int, eta: int) -> None:
     rungs = geometric_rungs(max_epochs=max_epochs, eta=eta)
     rule = Hyperband(rungs=rungs, eta=eta)
@@ -364,20 +366,20 @@ def test_every_bracket_of_hyperband_costs_about_the_same(max_epochs: int, eta: i
 
 
 @given(seed=st.integers(0, 10**6))
-@quick(20)
+@limit_examples(20)
 def test_a_trial_is_compared_with_those_of_its_bracket_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rungs = (1, 3, 9)
     ours = Hyperband(rungs=rungs, eta=3)
-    alone = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
+    separate = [Asha(rungs=rungs[i:], eta=3) for i in range(3)]
     for trial in rng.permutation(60):
-        bracket = ours.bracket(int(trial))
-        epoch = ours.first_stop(int(trial))
+        bracket = ours.find_bracket(int(trial))
+        epoch = ours.choose_first_stop(int(trial))
         score = (float(rng.random()), 0.0)
-        ours.enter(int(trial), epoch, score)
-        alone[bracket].enter(int(trial), epoch, score)
-        assert ours.verdict(int(trial), epoch, score) == alone[bracket].verdict(
+        ours.add_score(int(trial), epoch, score)
+        separate[bracket].add_score(int(trial), epoch, score)
+        assert ours.judge(int(trial), epoch, score) == separate[bracket].judge(
             int(trial), epoch, score
         )
-    wanted = [a.promotion(last_call=False) for a in alone]
-    assert ours.promotion(last_call=False) == next((p for p in wanted if p), None)
+    wanted = [a.choose_promotion(last_call=False) for a in separate]
+    assert ours.choose_promotion(last_call=False) == next((p for p in wanted if p), None)

@@ -32,14 +32,14 @@ def test_the_first_point_is_the_usual_one_and_those_that_lean_lie_nearer(seed: i
     space = space_of(SPACE)
     leaning = make_sampler("sobol", space, seed=seed, grid_levels=3, start_points=LEANING)
     plain = make_sampler("sobol", space, seed=seed, grid_levels=3)
-    first = leaning.point(0)
+    first = leaning.draw_point(0)
     assert first is not None
-    assert space.config(first) == pytest.approx(
+    assert space.to_config(first) == pytest.approx(
         {"rate": 1e-2, "kind": "b", "units": 64, "free": 0.5}
     )
     numbers = [space.index[n] for n in ("rate", "units", "free")]
     for draw in range(1, 2 * LEANING):
-        mine, other = leaning.point(draw), plain.point(draw - 1)
+        mine, other = leaning.draw_point(draw), plain.draw_point(draw - 1)
         assert mine is not None and other is not None
         assert ((mine >= 0) & (mine <= 1)).all()
         if draw < LEANING and draw % 2:
@@ -54,18 +54,18 @@ def test_every_option_can_still_be_drawn() -> None:
     kinds = set()
     for seed in range(40):
         sampler = make_sampler("sobol", space, seed=seed, grid_levels=3, start_points=LEANING)
-        point = sampler.point(1)
+        point = sampler.draw_point(1)
         assert point is not None
-        kinds.add(space.config(point)["kind"])
+        kinds.add(space.to_config(point)["kind"])
     assert kinds == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("method", ["asha", "random", "sobol", "hyperband", "median"])
 def test_the_published_methods_do_not_lean(method: str) -> None:
-    told, plain = space_of(SPACE), space_of(re.sub(r", start_at: [\w.-]+", "", SPACE))
+    with_start, plain = space_of(SPACE), space_of(re.sub(r", start_at: [\w.-]+", "", SPACE))
     spec = SearchSpec(method=method, sampler="random", pruning="none", rungs=(9,), zooms=0)
     configs = []
-    for space in (told, plain):
+    for space in (with_start, plain):
         search = Search(space, spec, seed=1, max_epochs=9)
         search.apply(SessionStarted(budget=Budget(trials=20)))
         configs.append([search.suggest()[-1].config for _ in range(20)])
@@ -88,9 +88,9 @@ def test_a_usual_point_that_breaks_a_constraint_is_left_out() -> None:
     space = spec_of(SPACE, constraints=["units < 60"]).parameters()
     sampler = make_sampler("sobol", space, seed=0, grid_levels=3, start_points=LEANING)
     for draw in range(20):
-        point = sampler.point(draw)
+        point = sampler.draw_point(draw)
         assert point is not None
-        assert space.config(point)["units"] < 60
+        assert space.to_config(point)["units"] < 60
 
 
 def test_a_usual_value_outside_its_range_is_refused() -> None:

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_examples import (
     Play,
-    curve,
     describe_search,
+    draw_loss,
+    limit_examples,
     make_search,
     play_out,
-    quick,
     report_of,
-    session,
     spec_of,
 )
 
 from orchestrator.errors import InvalidEntry
+from orchestrator.search.budget import Budget
 from orchestrator.search.events import (
     SessionStarted,
     TrialCompleted,
@@ -42,11 +42,11 @@ SPEC = spec_of(pruning="asha", eta=2)
 
 def recorded_log(seed: int, *, trials: int = 12) -> list[Entry]:
     """The log of a whole run with mishaps and two sessions."""
-    play = Play(SPEC, seed=seed, budget=session(trials=trials))
+    play = Play(SPEC, seed=seed, budget=Budget(trials=trials))
     rng = np.random.default_rng(seed)
-    play_out(play, rng, workers=3, loss=curve, mishaps=0.05, steps=25)
+    play_out(play, rng, workers=3, loss=draw_loss, mishaps=0.05, steps=25)
     play.resume()
-    play_out(play, rng, workers=3, loss=curve, mishaps=0.05)
+    play_out(play, rng, workers=3, loss=draw_loss, mishaps=0.05)
     return play.log
 
 
@@ -67,7 +67,7 @@ def apply_until_refused(log: Sequence[Entry], seed: int) -> tuple[Search, int]:
 
 
 @given(seed=st.integers(0, 50), data=st.data())
-@quick(40)
+@limit_examples(40)
 def test_a_log_that_lost_or_doubled_or_swapped_rows_is_refused_or_leads_to_a_sound_state(
     seed: int, data: st.DataObject
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_log_that_lost_or_doubled_or_swapped_rows_is_refused_or_leads_to_a_sou
 
 
 @given(seed=st.integers(0, 20), lost=st.sets(st.integers(1, 60), max_size=12))
-@quick(30)
+@limit_examples(30)
 def test_what_salvage_makes_of_a_damaged_log_can_be_applied_from_the_start(
     seed: int, lost: set[int]
 ) -> None:
@@ -104,7 +104,7 @@ def test_what_salvage_makes_of_a_damaged_log_can_be_applied_from_the_start(
 
 
 def test_epochs_1_7_3_of_a_wrong_attempt_are_refused_one_by_one() -> None:
-    play = Play(SPEC, budget=session(trials=3))
+    play = Play(SPEC, budget=Budget(trials=3))
     assert play.suggest()
     assignment, _ = play.out[0]
     first = report_of(assignment, 1, 0.5)
@@ -119,9 +119,9 @@ def test_epochs_1_7_3_of_a_wrong_attempt_are_refused_one_by_one() -> None:
     assert play.search.epochs == 0
 
 
-def in_the_middle() -> Play:
-    """Trial 0 is paused after epoch 1, trial 1 is running its first epoch."""
-    play = Play(SPEC, budget=session(trials=9))
+def make_half_played() -> Play:
+    """Make a play with trial 0 paused after epoch 1 and trial 1 running its first epoch."""
+    play = Play(SPEC, budget=Budget(trials=9))
     assert play.suggest() and play.suggest()
     play.report(0, 0.5)
     return play
@@ -160,20 +160,20 @@ def in_the_middle() -> Play:
 def test_an_event_that_does_not_follow_is_refused_with_its_trials_story(
     entry: Entry, complaint: str
 ) -> None:
-    play = in_the_middle()
+    play = make_half_played()
     before = describe_search(play.search)
     with pytest.raises(InvalidEntry, match=complaint) as refused:
         play.search.apply(entry, seq=41)
     assert refused.value.seq == 41 and "row 41" in str(refused.value)
-    known = play.search.trials.get(getattr(entry, "trial", -1))
-    assert (refused.value.story != "") == (known is not None)
-    if known is not None:
-        assert "start" in refused.value.story and known.status in refused.value.story
+    trial = play.search.trials.get(getattr(entry, "trial", -1))
+    assert (refused.value.story != "") == (trial is not None)
+    if trial is not None:
+        assert "start" in refused.value.story and trial.status in refused.value.story
     assert describe_search(play.search) == before
 
 
 def test_a_broken_invariant_is_named() -> None:
-    play = in_the_middle()
+    play = make_half_played()
     play.search.validate()
     play.search.trials[0].epoch = 5
     with pytest.raises(AssertionError, match=r"epochs in all.*trial 0 has epoch 5 outside"):
@@ -181,6 +181,6 @@ def test_a_broken_invariant_is_named() -> None:
 
 
 def test_a_session_may_begin_at_any_moment() -> None:
-    play = in_the_middle()
-    play.search.apply(SessionStarted(budget=session(trials=20)))
+    play = make_half_played()
+    play.search.apply(SessionStarted(budget=Budget(trials=20)))
     play.search.validate()

@@ -7,13 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from search_examples import CONDITIONAL, choices, integers, points, quick, reals, space_of, spaces
+from search_examples import (
+    CONDITIONAL,
+    choices,
+    integers,
+    limit_examples,
+    points,
+    reals,
+    space_of,
+    spaces,
+)
 
 from orchestrator.errors import SpecError
 from orchestrator.space.domains import Choice, Fixed, Integer, Real
 from orchestrator.space.space import Parameter, Space
 
-#: Of every statistical test in this file: it fails once in ten thousand draws of its seed.
+#: Probability that a statistical test of this file fails for a random seed.
 FALSE_ALARM = 1e-4
 
 
@@ -21,7 +30,7 @@ FALSE_ALARM = 1e-4
 
 
 @given(domain=reals(), u=st.floats(0, 1))
-@quick(90)
+@limit_examples(90)
 def test_a_real_value_stays_in_its_bounds_and_comes_back_from_its_coordinate(
     domain: Real, u: float
 ) -> None:
@@ -37,7 +46,7 @@ def test_a_real_value_stays_in_its_bounds_and_comes_back_from_its_coordinate(
 
 
 @given(domain=integers(), u=st.floats(0, 1), data=st.data())
-@quick(90)
+@limit_examples(90)
 def test_every_whole_number_lies_at_its_coordinate(
     domain: Integer, u: float, data: st.DataObject
 ) -> None:
@@ -49,7 +58,7 @@ def test_every_whole_number_lies_at_its_coordinate(
 
 
 @given(domain=choices(), u=st.floats(0, 1))
-@quick(70)
+@limit_examples(70)
 def test_every_option_lies_at_its_coordinate_with_its_own_type(domain: Choice, u: float) -> None:
     assert any(domain.from_unit(u) is option for option in domain.options)
     for option in domain.options:
@@ -58,7 +67,7 @@ def test_every_option_lies_at_its_coordinate_with_its_own_type(domain: Choice, u
 
 
 @given(domain=st.one_of(reals(), integers()), u=st.floats(0, 1), v=st.floats(0, 1))
-@quick(70)
+@limit_examples(70)
 def test_a_larger_coordinate_never_gives_a_smaller_value(
     domain: Real | Integer, u: float, v: float
 ) -> None:
@@ -82,7 +91,7 @@ def test_both_ends_of_the_cube_are_the_bounds_themselves(
 
 
 @given(step=st.integers(1, 50), low=st.floats(1e-300, 1e300))
-@quick(70)
+@limit_examples(70)
 def test_bounds_that_are_as_good_as_equal_are_searched_or_refused_in_words(
     step: int, low: float
 ) -> None:
@@ -103,35 +112,35 @@ def test_bounds_that_are_as_good_as_equal_are_searched_or_refused_in_words(
 # ---------------------------------------------------------------------- the scales, counted
 
 
-def draws(domain: Real | Integer | Choice, count: int) -> np.ndarray:
+def draw_values(domain: Real | Integer | Choice, count: int) -> np.ndarray:
     u = np.random.default_rng(2026).random(count)
     return np.array([domain.from_unit(x) for x in u])
 
 
 def test_on_the_log_scale_every_decade_gets_the_same_share() -> None:
-    exponents = np.log10(draws(Real(low=1e-4, high=1.0, scale="log"), 5_000))
+    exponents = np.log10(draw_values(Real(low=1e-4, high=1.0, scale="log"), 5_000))
     assert stats.kstest(exponents, stats.uniform(-4, 4).cdf).pvalue > FALSE_ALARM
 
 
 def test_on_the_reverse_log_scale_beta_is_one_minus_ten_to_a_uniform_r() -> None:
-    r = np.log10(1 - draws(Real(low=0.9, high=0.999, scale="reverse_log"), 5_000))
+    r = np.log10(1 - draw_values(Real(low=0.9, high=0.999, scale="reverse_log"), 5_000))
     assert stats.kstest(r, stats.uniform(-3, 2).cdf).pvalue > FALSE_ALARM
 
 
 def test_on_the_linear_scale_every_value_is_equally_likely() -> None:
-    values = draws(Real(low=-1.0, high=3.0), 5_000)
+    values = draw_values(Real(low=-1.0, high=3.0), 5_000)
     assert stats.kstest(values, stats.uniform(-1, 4).cdf).pvalue > FALSE_ALARM
 
 
 def test_every_whole_number_is_equally_likely_both_ends_included() -> None:
-    counted = np.bincount(draws(Integer(low=1, high=4), 4_000))[1:]
+    counted = np.bincount(draw_values(Integer(low=1, high=4), 4_000))[1:]
     assert len(counted) == 4
     assert stats.chisquare(counted).pvalue > FALSE_ALARM
 
 
 def test_on_log2_every_doubling_is_equally_likely() -> None:
-    """Of [16, 1023] the six doublings 16-31, 32-63, … have equal shares, but for the rounding."""
-    values = draws(Integer(low=16, high=1023, scale="log2"), 6_000)
+    """The six doublings 16-31, 32-63, … of [16, 1023] have equal shares, except for rounding."""
+    values = draw_values(Integer(low=16, high=1023, scale="log2"), 6_000)
     edges = 2.0 ** np.arange(4, 11) - 0.5
     counted, _ = np.histogram(values, edges)
     share = np.diff(np.log(edges)) / np.log(1023.5 / 15.5)
@@ -141,14 +150,14 @@ def test_on_log2_every_doubling_is_equally_likely() -> None:
 
 
 def test_every_option_is_equally_likely() -> None:
-    options = draws(Choice(options=("a", "b", "c")), 3_000)
+    options = draw_values(Choice(options=("a", "b", "c")), 3_000)
     assert stats.chisquare(np.unique(options, return_counts=True)[1]).pvalue > FALSE_ALARM
 
 
 # ---------------------------------------------------------------------- a space
 
 
-def names_by_hand(config: dict[str, object]) -> set[str]:
+def find_active_names(config: dict[str, object]) -> set[str]:
     """The names of CONDITIONAL that are active, by reading its YAML once more."""
     names = {"rate", "optimizer", "layers", "clip", "activation"}
     optimizer, layers = config["optimizer"], config["layers"]
@@ -167,24 +176,24 @@ def names_by_hand(config: dict[str, object]) -> set[str]:
 
 
 @given(point=points(space_of(CONDITIONAL)))
-@quick(70)
+@limit_examples(70)
 def test_a_config_holds_exactly_the_names_that_are_active(point: np.ndarray) -> None:
     space = space_of(CONDITIONAL)
-    config = space.config(point)
-    assert config.keys() == names_by_hand(config)
+    config = space.to_config(point)
+    assert config.keys() == find_active_names(config)
     assert list(config) == [name for name in space.names if name in config]
 
 
 @given(data=st.data())
-@quick(80)
+@limit_examples(80)
 def test_a_config_has_one_point_and_a_point_one_config(data: st.DataObject) -> None:
     space = data.draw(spaces())
-    config = space.config(data.draw(points(space)))
-    point = space.point(config)
+    config = space.to_config(data.draw(points(space)))
+    point = space.to_point(config)
     for dimension, u in zip(space.dimensions, point, strict=True):
         assert math.isnan(u) == (dimension.name not in config)
         assert math.isnan(u) or -1e-9 <= u <= 1 + 1e-9
-    again = space.config(np.clip(np.nan_to_num(point, nan=0.5), 0, 1))
+    again = space.to_config(np.clip(np.nan_to_num(point, nan=0.5), 0, 1))
     assert again.keys() == config.keys()
     for name, value in config.items():
         assert type(again[name]) is type(value)
@@ -193,21 +202,21 @@ def test_a_config_has_one_point_and_a_point_one_config(data: st.DataObject) -> N
             assert again[name] == pytest.approx(value, rel=1e-9, abs=1e-6)
         else:
             assert again[name] == value
-    assert space.check(config, source="test") == config
+    assert space.check_config(config, source="test") == config
 
 
 @given(point=points(space_of(CONDITIONAL)))
-@quick(60)
+@limit_examples(60)
 def test_check_fills_in_what_is_fixed_and_nothing_else(point: np.ndarray) -> None:
     space = space_of(CONDITIONAL)
-    config = space.config(point)
+    config = space.to_config(point)
     fixed = ("epsilon", "activation")
     searched = {name: value for name, value in config.items() if name not in fixed}
-    assert space.check(searched, source="test") == config
+    assert space.check_config(searched, source="test") == config
     for name in searched.keys() - {"optimizer", "layers", "nesterov"}:
         rest = {k: v for k, v in searched.items() if k != name}
         with pytest.raises(SpecError, match=f"needs a value for {name}"):
-            space.check(rest, source="test")
+            space.check_config(rest, source="test")
 
 
 GOOD = {"rate": 0.1, "optimizer": "sgd", "layers": 1, "units_1": 8, "drop_1": 0.0, "clip": 1}
@@ -234,23 +243,25 @@ GOOD = {"rate": 0.1, "optimizer": "sgd", "layers": 1, "units_1": 8, "drop_1": 0.
 )
 def test_check_refuses_a_wrong_value_in_one_line(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message) as caught:
-        space_of(CONDITIONAL).check(GOOD | changes, source="given")
+        space_of(CONDITIONAL).check_config(GOOD | changes, source="test.yaml")
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("given: ")
+    assert str(caught.value).startswith("test.yaml: ")
 
 
 def test_a_whole_number_written_as_a_float_is_refused_or_made_whole() -> None:
     """YAML reads 2.0 and 1e2 as floats; a trainer that gets 64.0 units cannot make an array."""
     for name in ("layers", "units_1"):
         try:
-            config = space_of(CONDITIONAL).check(GOOD | {name: float(GOOD[name])}, source="given")
+            config = space_of(CONDITIONAL).check_config(
+                GOOD | {name: float(GOOD[name])}, source="test.yaml"
+            )
         except SpecError:
             continue
         assert type(config[name]) is int
 
 
 @given(value=st.floats(allow_nan=True, allow_infinity=True), domain=st.one_of(reals(), integers()))
-@quick(70)
+@limit_examples(70)
 def test_whether_a_value_is_in_a_domain_always_has_an_answer(
     value: float, domain: Real | Integer
 ) -> None:

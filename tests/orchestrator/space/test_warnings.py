@@ -10,7 +10,7 @@ from pipelines.runs.new_spec import load_space_spec
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "patterns"),
     [
         ("rate: {linear: [1e-4, 1]}", [r"rate: a linear scale over 4.0 decades puts 90% of the "
          r"draws above 0.1; write {log: \[0.0001, 1\]}"]),
@@ -27,10 +27,10 @@ from pipelines.runs.new_spec import load_space_spec
         ("n: {int: [1, 4]}\nx: {int: [1, 2], when: {n: two}}", ["x: is never active"]),
     ],
 )  # fmt: skip
-def test_what_would_be_searched_badly_is_warned_of_once(text: str, told: list[str]) -> None:
-    found = find_warnings(space_of(text))
-    assert len(found) == len(told)
-    for warning, pattern in zip(found, told, strict=True):
+def test_what_would_be_searched_badly_is_warned_of_once(text: str, patterns: list[str]) -> None:
+    warnings = find_warnings(space_of(text))
+    assert len(warnings) == len(patterns)
+    for warning, pattern in zip(warnings, patterns, strict=True):
         assert "\n" not in warning
         assert re.search(pattern, warning)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from search_examples import quick
+from search_examples import limit_examples
 
 from orchestrator.runtime.worker import Checkpoint
 from orchestrator.search.messages import State
@@ -57,7 +57,7 @@ one_state = st.dictionaries(st.text("ab/_1.", min_size=1, max_size=5), arrays | 
 @given(kept=st.dictionaries(st.integers(0, 20), one_state, min_size=1, max_size=3))
 @example(kept={0: {"steps": np.array(7)}})
 @example(kept={1: {"0/w": np.zeros(2)}, 10: {"w": np.ones(2)}, 0: {"10/w": b"\x00\xff"}})
-@quick(80)
+@limit_examples(80)
 def test_a_state_comes_back_to_the_last_bit_from_memory_and_from_disk(
     kept: dict[int, dict[str, Any]],
 ) -> None:
@@ -280,7 +280,7 @@ def test_a_damaged_file_is_a_state_that_is_missing_and_no_error(
         max_size=25,
     )
 )  # fmt: skip
-@quick(40)
+@limit_examples(40)
 def test_what_is_used_is_never_negative_and_nothing_when_nothing_is_kept(
     moves: list[tuple[str, int]],
 ) -> None:

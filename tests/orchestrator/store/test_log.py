@@ -19,14 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from search_examples import (
-    curve,
+    apply_log,
     describe_search,
-    fed,
+    draw_loss,
+    limit_examples,
     make_search,
     make_tables,
-    quick,
     report_of,
-    session,
     spec_of,
 )
 
@@ -83,7 +82,7 @@ class Driver:
             self.happened(events)
             if not events:
                 break
-            a = self.search.assignment(events[-1])
+            a = self.search.make_assignment(events[-1])
             self.out[a.trial] = a, a.start_epoch + 1
         if not self.out:
             return False
@@ -94,9 +93,9 @@ class Driver:
             events = self.search.fail(failure) or []
             self.happened(events)
             if events[-1].kind is Kind.RETRY:
-                self.out[trial] = self.search.assignment(events[-1]), epoch
+                self.out[trial] = self.search.make_assignment(events[-1]), epoch
             return True
-        report = report_of(a, epoch, curve(a, epoch))
+        report = report_of(a, epoch, draw_loss(a, epoch))
         self.seconds += 0.5
         decided = self.search.observe(report, self.seconds)
         assert decided is not None
@@ -165,7 +164,7 @@ def check_folder(run: Path, live: Driver) -> None:
 
 def check_restart(run: Path, live: Driver) -> None:
     """Whoever takes the run up now knows what the live one knows."""
-    again = fed(SPEC, (entry for _, _, entry in read_entries(run, make_tables(SPEC))))
+    again = apply_log(SPEC, (entry for _, _, entry in read_entries(run, make_tables(SPEC))))
     assert describe_search(again) == describe_search(live.search)
 
 
@@ -173,13 +172,13 @@ def check_restart(run: Path, live: Driver) -> None:
 
 
 @given(rows=st.integers(1, 40), flush_every=st.integers(1, 30))
-@quick(6)
+@limit_examples(6)
 def test_a_log_in_many_parts_holds_all_that_happened_in_its_order(
     rows: int, flush_every: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, parts_of(rows):
         run = Path(folder)
-        driver = Driver(run, budget=session(trials=8))
+        driver = Driver(run, budget=Budget(trials=8))
         wanted: list[Event | Observation] = []
         append = driver.log.append
         driver.log.append = lambda entry, at: (wanted.append(entry), append(entry, at))  # type: ignore[method-assign]
@@ -205,7 +204,7 @@ def test_a_log_in_many_parts_holds_all_that_happened_in_its_order(
 def test_the_schema_is_complete_from_the_first_part(tmp_path: Path) -> None:
     """Readers drop a column that first appears later on: a test metric comes at the very end."""
     with parts_of(4):
-        driver = Driver(tmp_path, budget=session(trials=5))
+        driver = Driver(tmp_path, budget=Budget(trials=5))
         driver.go_on(np.random.default_rng(0), flush_every=1)
         last = ModelTested(trial=0, metrics={"test_loss": 0.25}, reason="the end")
         driver.happened([last])
@@ -234,11 +233,11 @@ def test_after_any_crashes_each_epoch_stands_once_and_a_restart_knows_all(
     with parts_of(25):
         for moment in (rename, 2 * rename % 7):
             with crash_before(moment):
-                Driver(tmp_path, budget=session(trials=10)).go_on(rng, flush_every=flush_every)
-        driver = Driver(tmp_path, budget=session(trials=10))
+                Driver(tmp_path, budget=Budget(trials=10)).go_on(rng, flush_every=flush_every)
+        driver = Driver(tmp_path, budget=Budget(trials=10))
         driver.go_on(rng, flush_every=flush_every)
         driver.log.flush(final=True)
-    assert len(driver.search.trials) == 10 and driver.search.settled()
+    assert len(driver.search.trials) == 10 and driver.search.is_settled()
     assert not list(tmp_path.glob("*/.*"))
     check_folder(tmp_path, driver)
     check_restart(tmp_path, driver)
@@ -249,7 +248,7 @@ def test_what_a_crash_leaves_on_disk_is_all_that_had_happened_up_to_a_moment(
     rename: int, tmp_path: Path
 ) -> None:
     """Of one flush both tables are there, or neither."""
-    driver = Driver(tmp_path, budget=session(trials=12))
+    driver = Driver(tmp_path, budget=Budget(trials=12))
     happened: list[Event | Observation] = []
     append = driver.log.append
     driver.log.append = lambda e, at: (happened.append(e), append(e, at))  # type: ignore[method-assign]
@@ -269,12 +268,12 @@ def test_a_run_that_crashed_can_be_resumed_again_and_again(tmp_path: Path) -> No
     rng = np.random.default_rng(0)
     for rename in (3, 2, 4, 1, 2):
         with crash_before(rename):
-            Driver(tmp_path, budget=session(trials=6)).go_on(rng, steps=8, flush_every=3)
-    first = Driver(tmp_path, budget=session(trials=6))
+            Driver(tmp_path, budget=Budget(trials=6)).go_on(rng, steps=8, flush_every=3)
+    first = Driver(tmp_path, budget=Budget(trials=6))
     first.go_on(rng)
     first.log.flush(final=True)
     assert first.search.counts[Status.COMPLETED]
-    second = Driver(tmp_path, budget=session(trials=6))
+    second = Driver(tmp_path, budget=Budget(trials=6))
     assert second.before == describe_search(first.search)
     assert not second.step(rng)
 
@@ -282,7 +281,7 @@ def test_a_run_that_crashed_can_be_resumed_again_and_again(tmp_path: Path) -> No
 @pytest.mark.parametrize("rename", [0, 1, 2])
 def test_a_flush_that_failed_is_made_up_for_by_the_next(rename: int, tmp_path: Path) -> None:
     """A disk that is full for a moment: run.py flushes once more when it closes."""
-    driver = Driver(tmp_path, budget=session(trials=6))
+    driver = Driver(tmp_path, budget=Budget(trials=6))
     rng = np.random.default_rng(1)
     for steps in (4, 8):
         for _ in range(steps):
@@ -298,7 +297,7 @@ def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
     for name in ("events", "epochs", "trials"):
         (tmp_path / name).mkdir()
         (tmp_path / name / ".part-00000.parquet.tmp").write_bytes(b"PAR1")
-    driver = Driver(tmp_path, budget=session(trials=2))
+    driver = Driver(tmp_path, budget=Budget(trials=2))
     assert not list(tmp_path.glob("*/.*"))
     driver.go_on(np.random.default_rng(0))
     driver.log.flush(final=True)
@@ -310,31 +309,31 @@ def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
 def test_a_part_that_was_cut_short_is_an_error_that_names_the_file(
     name: str, share: float, tmp_path: Path
 ) -> None:
-    driver = Driver(tmp_path, budget=session(trials=3))
+    driver = Driver(tmp_path, budget=Budget(trials=3))
     driver.go_on(np.random.default_rng(0))
     driver.log.flush(final=True)
     part = tmp_path / name / "part-00000.parquet"
     whole = part.read_bytes()
     part.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(RunError, match=f"{name}/part-00000.parquet") as caught:
-        Driver(tmp_path, budget=session(trials=3))
+        Driver(tmp_path, budget=Budget(trials=3))
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match=f"{name}/part-00000.parquet"):
         read_table(tmp_path / name)
 
 
 def test_staged_events_that_were_cut_short_are_an_error_that_names_the_file(tmp_path: Path) -> None:
-    driver = Driver(tmp_path, budget=session(trials=3))
+    driver = Driver(tmp_path, budget=Budget(trials=3))
     with crash_before(2):
         driver.go_on(np.random.default_rng(0))
     (staged,) = (tmp_path / "events").glob(".*.staged")
     staged.write_bytes(staged.read_bytes()[:50])
     with pytest.raises(RunError, match=r"part-00000\.parquet"):
-        Driver(tmp_path, budget=session(trials=3))
+        Driver(tmp_path, budget=Budget(trials=3))
 
 
 def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path: Path) -> None:
-    driver = Driver(tmp_path, budget=session(trials=2))
+    driver = Driver(tmp_path, budget=Budget(trials=2))
     driver.log.flush()
     other: Tables = make_tables(spec_of("rate: 1"))
     with pytest.raises(RunError, match=r"part-00000\.parquet.*spec\.yaml"):
@@ -343,7 +342,7 @@ def test_tables_of_another_version_or_another_space_are_refused_by_name(tmp_path
     table = pq.read_table(part)
     pq.write_table(table.replace_schema_metadata({"caviar_schema_version": "99"}), part)
     with pytest.raises(RunError, match=r"part-00000\.parquet.*schema 3, got 99"):
-        Driver(tmp_path, budget=session(trials=2))
+        Driver(tmp_path, budget=Budget(trials=2))
 
 
 def test_a_table_without_parts_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -366,7 +365,7 @@ def test_the_tables_can_be_read_while_they_are_written(
     DuckDB and Polars open a file by its name once for its end and once more for its columns. If it
     is replaced in between they say that it is broken; asked again, they find it whole.
     """
-    driver = Driver(tmp_path, budget=session(trials=400))
+    driver = Driver(tmp_path, budget=Budget(trials=400))
     driver.go_on(np.random.default_rng(0), steps=3, flush_every=1)
     glob = tmp_path / "epochs" / "*.parquet"
     read: dict[str, Callable[[], int]] = {
@@ -472,7 +471,7 @@ def test_a_flush_that_takes_long_comes_less_often(
         now[0] += 0.0 if path.parent.name == "trials" else 3.0
         before(path, *what, **how)
 
-    driver = Driver(tmp_path, budget=session(trials=2))
+    driver = Driver(tmp_path, budget=Budget(trials=2))
     assert not driver.log.due()
     now[0] = 1.5
     assert driver.log.due()

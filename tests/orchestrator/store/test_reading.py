@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import quick
+from search_examples import limit_examples
 
 from orchestrator.errors import RunError
 from orchestrator.store.reading import TABLES, read_part, read_schema_versions, read_table
@@ -39,7 +39,7 @@ def dropped_columns(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @given(case=dropped_columns(), version=st.integers(1, SCHEMA_VERSION))
-@quick(40)
+@limit_examples(40)
 def test_a_column_that_every_run_has_is_null_where_a_part_lacks_it(
     case: tuple[str, list[str]], version: int
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_column_that_every_run_has_is_null_where_a_part_lacks_it(
 
 
 @given(case=dropped_columns(), version=st.integers(1, SCHEMA_VERSION - 1))
-@quick(40)
+@limit_examples(40)
 def test_an_older_part_is_read_in_the_columns_that_are_asked_for(
     case: tuple[str, list[str]], version: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_an_older_part_is_read_in_the_columns_that_are_asked_for(
 
 
 @given(case=dropped_columns())
-@quick(20)
+@limit_examples(20)
 def test_parts_with_different_columns_are_joined(case: tuple[str, list[str]]) -> None:
     table, dropped = case
     whole = recorded(table)

@@ -15,8 +15,8 @@ from search_examples import (
     METRICS,
     OBJECTIVE,
     Toy,
+    limit_examples,
     points,
-    quick,
     space_of,
     spaces,
     values,
@@ -131,7 +131,7 @@ any_event = st.one_of(
 
 @given(event=any_event)
 @example(event=SessionStarted(budget=Budget(trials=3)))
-@quick(60)
+@limit_examples(60)
 def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
     tables = tables_for(space_of(CONDITIONAL))
     (row,) = through_parquet([tables.event_row(3, 1.5, event)], tables.events)
@@ -140,14 +140,14 @@ def test_an_event_is_the_same_after_it_stood_in_a_file(event: Event) -> None:
 
 
 @given(data=st.data())
-@quick(60)
+@limit_examples(60)
 def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.DataObject) -> None:
     space = data.draw(spaces())
     tables = tables_for(space)
-    config = space.config(data.draw(points(space)))
+    config = space.to_config(data.draw(points(space)))
     unit = {
         d.name: float(u)
-        for d, u in zip(space.dimensions, space.point(config), strict=True)
+        for d, u in zip(space.dimensions, space.to_point(config), strict=True)
         if not math.isnan(u)
     }
     event = TrialStarted(trial=0, stage="coarse", config=config, unit=unit, seed=7, stop_epoch=3)
@@ -159,7 +159,7 @@ def test_a_start_of_any_config_is_the_same_after_it_stood_in_a_file(data: st.Dat
 @example(options=[1, "1"])
 @example(options=[True, "True", 1])
 @example(options=[1, 1.0])
-@quick(60)
+@limit_examples(60)
 def test_two_options_never_become_one_in_the_file(options: list[Value]) -> None:
     tables = tables_for(Space([Parameter(name="kind", domain=Choice(options=tuple(options)))]))
     starts = [
@@ -182,7 +182,7 @@ def test_two_options_never_become_one_in_the_file(options: list[Value]) -> None:
     seconds=st.floats(0, 1e6),
     last=st.booleans(),
 )
-@quick(60)
+@limit_examples(60)
 def test_a_report_is_the_same_after_it_stood_in_a_file(
     metrics: dict[str, Any], epoch: int, cause: str, seconds: float, last: bool
 ) -> None:

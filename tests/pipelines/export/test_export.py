@@ -305,7 +305,7 @@ def test_no_trial_of_a_run_that_has_ended_looks_alive(
     known = load_run(run)
     trials = known.trials.assign(status=status)
     monkeypatch.setattr(
-        "pipelines.see.run.load", lambda _: replace(known, trials=trials, status="killed")
+        "pipelines.see.run.load_run", lambda _: replace(known, trials=trials, status="killed")
     )
     export(run, to="optuna", out=tmp_path / "o.db")
     study = optuna.load_study(study_name="run", storage=f"sqlite:///{tmp_path}/o.db")

@@ -51,7 +51,7 @@ def test_a_run_decides_the_same_again(method: str, tmp_path: Path) -> None:
     assert found.difference == ""
     events = load_run(folder).events["kind"].value_counts()
     told = sum(events.get(kind, 0) for kind in ("session", "test", "end"))
-    assert (found.given, found.decisions + found.given) == (told, events.sum())
+    assert (found.applied, found.decisions + found.applied) == (told, events.sum())
 
 
 def test_a_changed_report_leads_to_another_decision(run: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from search_examples import CONDITIONAL, quick, spec_of
+from search_examples import CONDITIONAL, limit_examples, spec_of
 
 from orchestrator.errors import SpecError
 from orchestrator.space.domains import Integer, Real
@@ -84,7 +84,7 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
 @given(content=contents())
 @example(content=parse_yaml(GOOD, source="") | {"metric": "1e4"})
 @example(content=parse_yaml(GOOD, source="") | {"space": {"size": {"choice": ["1e4", "+2e-1"]}}})
-@quick(60)
+@limit_examples(60)
 def test_a_spec_that_was_dumped_loads_as_the_same_spec(content: dict[str, Any]) -> None:
     spec = load_spec(content, source="test")
     again = load_spec(parse_yaml(dump_spec(spec), source="test"), source="test")
