@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.space.space import Space
     from pipelines.data.model import Model
     from pipelines.see.compare import Comparison
-    from pipelines.see.run import Run as RunTables
+    from pipelines.see.run import RunTables
 
 __all__ = ["Run", "compare", "load", "load_model"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.runs.execution import ExecutionOptions
     from pipelines.runs.launch import MakeWatcher, Result
     from pipelines.runs.spec import Spec
-    from pipelines.see.run import Run
+    from pipelines.see.run import RunTables
 
 __all__ = [
     "exit_unless_finished",
@@ -64,7 +64,7 @@ def require_trust(spec_file: Path | None, *, granted: bool) -> None:
         check_trust(spec_file, granted=granted)
 
 
-def require_ended(run: Run) -> None:
+def require_ended(run: RunTables) -> None:
     """Refuse a run that is still going: its ranking is not final."""
     if run.status == "running":
         raise RunError(f"{run.folder}: is still going; wait for its end, or stop it with Ctrl-C")

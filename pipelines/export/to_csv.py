@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = ["write"]
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: RunTables, out: Path) -> None:
     """The trials, by id; parents as JSON."""
     trials = run.trials.copy()
     if "parents" in trials:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from orchestrator.search.trial import Status
 from pipelines.see.configs import read_trial_config
 from pipelines.see.epochs import group_curves, list_metrics
-from pipelines.see.run import Run, resolve_status
+from pipelines.see.run import RunTables, resolve_status
 
 __all__ = ["url", "write"]
 
@@ -41,7 +41,7 @@ def url(out: Path) -> str:
     return str(URL.create("sqlite", database=path))
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: RunTables, out: Path) -> None:
     """Every trial with its configuration, its metrics by epoch and its status."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells how it makes its tables
     out.mkdir()

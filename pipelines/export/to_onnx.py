@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipelines.data.model import Model, load_model
 from pipelines.data.preprocessing import LIMIT, Preprocessing
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from trainers.network.network import fold
 from trainers.training.settings import read_settings
 
@@ -30,7 +30,7 @@ __all__ = ["graph", "write"]
 OPSET, ML_OPSET, IR = 17, 3, 8  #: of 2022: what any runtime since then reads
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: RunTables, out: Path) -> None:
     """The model in the run's best/ folder."""
     out.write_bytes(graph(load_model(run.folder / "best")).SerializeToString())
 

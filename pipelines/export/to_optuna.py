@@ -22,7 +22,7 @@ from orchestrator.space.space import Dimension
 from pipelines.see.configs import read_trial_config
 from pipelines.see.epochs import group_curves
 from pipelines.see.ranking import rank_epochs
-from pipelines.see.run import Run, resolve_status
+from pipelines.see.run import RunTables, resolve_status
 from pipelines.see.summary import describe_best
 
 __all__ = ["url", "write"]
@@ -43,7 +43,7 @@ def url(out: Path) -> str:
     return str(URL.create("sqlite", database=str(out)))
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: RunTables, out: Path) -> None:
     """A study of the run's name with its trials, their intermediate values and distributions.
 
     Optuna has no scale for what lies near 1 (1 - 10^r): such a hyperparameter stands there as

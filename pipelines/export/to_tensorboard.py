@@ -22,14 +22,14 @@ from orchestrator.space.domains import Choice
 from orchestrator.space.space import Dimension
 from pipelines.see.configs import read_trial_config
 from pipelines.see.epochs import group_curves, list_metrics
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = ["write"]
 
 SUCCEEDED = (Status.COMPLETED, Status.PAUSED, Status.PRUNED)
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: RunTables, out: Path) -> None:
     """Scalars train_…, validation_… by epoch; hyperparameters with their ranges."""
     names = list_metrics(run)
     begun = time.time() - float(run.events["at_seconds"].max())
@@ -78,7 +78,7 @@ def write(run: Run, out: Path) -> None:
         )
 
 
-def _first(run: Run, names: list[str]) -> list[str]:
+def _first(run: RunTables, names: list[str]) -> list[str]:
     """The metrics, the one that decides first: TensorBoard colours by it."""
     return sorted(names, key=lambda name: name != run.objective.metric)
 

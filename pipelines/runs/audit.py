@@ -22,7 +22,7 @@ from pipelines.runs.finalists import make_repeat_spec
 from pipelines.runs.spec import Spec, differences
 from pipelines.see.configs import read_trial_config
 from pipelines.see.ranking import compute_losses
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.views import count_saved_epochs
 
@@ -71,7 +71,7 @@ class AuditResult:
     grown: bool  #: whether trials were left behind after audits had been drawn
 
 
-def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
+def make_audit_spec(spec: Spec, run: RunTables, *, epochs: int) -> Spec:
     """The spec of a run that trains some of the trials that pruning left behind, with their seeds.
 
     Raises:
@@ -96,7 +96,7 @@ def make_audit_spec(spec: Spec, run: Run, *, epochs: int) -> Spec:
     )
 
 
-def evaluate_audits(spec: Spec, run: Run, audits: Run) -> AuditResult:
+def evaluate_audits(spec: Spec, run: RunTables, audits: RunTables) -> AuditResult:
     """Judge a run's pruning by its audited trials.
 
     Args:
@@ -201,7 +201,7 @@ def _advice(result: AuditResult) -> str:
     return f"the audits do not tell from which rung on the better half holds {retained}{more}"
 
 
-def _drawn(run: Run, trials: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _drawn(run: RunTables, trials: pd.DataFrame) -> list[tuple[Any, ...]]:
     """For each trial what it has in common with its audit: its seed and its configuration."""
     names = ["seed", *(f"config_{name}" for name in run.space.names)]
     rows = trials.reindex(columns=names).itertuples(index=False)
@@ -214,7 +214,7 @@ def _grace(rungs: tuple[AuditedRung, ...]) -> int | None:
     return min((r.epoch for r in late), default=None)
 
 
-def _curves(run: Run, trials: pd.Series[int], epochs: int) -> Array:
+def _curves(run: RunTables, trials: pd.Series[int], epochs: int) -> Array:
     """Losses, shape (trials, epochs); infinite after a trial's last epoch."""
     rows = run.epochs[run.epochs["trial"].isin(trials)]
     table = rows.assign(loss=compute_losses(run, rows)).pivot(

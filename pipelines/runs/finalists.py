@@ -21,7 +21,7 @@ from pipelines.runs.spec import Spec
 from pipelines.runs.warm_start import best_configs
 from pipelines.see.formatting import format_number
 from pipelines.see.ranking import compute_losses, number_configs, rank_epochs
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from pipelines.see.summary import describe_best
 from trainers.training.metrics import find_metric
 
@@ -50,7 +50,7 @@ class Finalist:
     tied: bool  #: whether the paired differences to the best one do not exclude zero
 
 
-def make_repeat_spec(spec: Spec, run: Run, search: SearchSpec) -> Spec:
+def make_repeat_spec(spec: Spec, run: RunTables, search: SearchSpec) -> Spec:
     """The spec of a run that trains given configurations of another, on its data and its split."""
     inherited = {
         name: getattr(spec.search, name) for name in ("explode_above", "retries", "state_budget")
@@ -61,7 +61,7 @@ def make_repeat_spec(spec: Spec, run: Run, search: SearchSpec) -> Spec:
     return replace(spec, parent_run=str(run.folder.absolute()), search=whole)
 
 
-def make_finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
+def make_finalists_spec(spec: Spec, run: RunTables, *, top: int, seeds: int) -> Spec:
     """The best `top` configurations, each with the same `seeds` fresh seeds, in turns.
 
     Raises:
@@ -79,7 +79,7 @@ def make_finalists_spec(spec: Spec, run: Run, *, top: int, seeds: int) -> Spec:
     return make_repeat_spec(spec, run, search)
 
 
-def rank_finalists(run: Run) -> list[Finalist]:
+def rank_finalists(run: RunTables) -> list[Finalist]:
     """The configurations of a finalists' run, the best mean first."""
     o = run.objective
     losses = compute_losses(run, run.epochs).groupby(run.epochs["trial"]).min()
@@ -116,7 +116,9 @@ def rank_finalists(run: Run) -> list[Finalist]:
     return sorted(results, key=lambda f: f.missing > 0)
 
 
-def format_finalists(run: Run, parent: Run | None, ranking: Sequence[Finalist]) -> list[str]:
+def format_finalists(
+    run: RunTables, parent: RunTables | None, ranking: Sequence[Finalist]
+) -> list[str]:
     """Lines for a person."""
     seeds, plural = len(ranking[0].values) + ranking[0].missing, "s" * (len(ranking) != 1)
     metric = find_metric(run.objective.metric)

@@ -14,7 +14,7 @@ from orchestrator.errors import SpecError
 from orchestrator.space.domains import Config, Value
 from orchestrator.space.space import Space
 from pipelines.see.configs import iterate_configs_by_rank
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 
 __all__ = ["best_configs", "select_warm_start"]
 
@@ -42,7 +42,7 @@ def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
     return tuple(_distinct(found))
 
 
-def best_configs(run: Run, space: Space, most: int) -> list[Config]:
+def best_configs(run: RunTables, space: Space, most: int) -> list[Config]:
     """The best configurations of a run that a space has, no two alike."""
     fitting = (c for c in map(space.project_config, iterate_configs_by_rank(run)) if c is not None)
     return list(islice(_distinct(fitting), most))

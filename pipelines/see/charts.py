@@ -23,7 +23,7 @@ from pipelines.see.compare import group_seed_repeats
 from pipelines.see.formatting import format_number
 from pipelines.see.importance import Importance
 from pipelines.see.ranking import compute_losses
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from pipelines.see.summary import describe_best
 from pipelines.see.views import count_trials_by_rung, list_worker_spans, list_zooms, trace_incumbent
 
@@ -67,7 +67,7 @@ SECONDS = "seconds since the run began"
 OVER = {"spent": "epochs spent, all trials", "at_seconds": SECONDS}
 
 
-def best_so_far(run: Run, *, over: str) -> Chart:
+def best_so_far(run: RunTables, *, over: str) -> Chart:
     """The incumbent against epochs spent (`spent`) or against seconds (`at_seconds`)."""
     found = trace_incumbent(run)
     trace = {
@@ -84,7 +84,7 @@ def best_so_far(run: Run, *, over: str) -> Chart:
     return _chart([trace], x=OVER[over], y=str(run.objective))
 
 
-def curves(run: Run) -> Chart:
+def curves(run: RunTables) -> Chart:
     """Learning curves coloured by what became of the trial, the winner on top."""
     epochs, metric = run.epochs, run.objective.metric
     if epochs.empty:
@@ -141,7 +141,7 @@ def _lines(
     }  # fmt: skip
 
 
-def table_of_trials(run: Run) -> dict[str, Any]:
+def table_of_trials(run: RunTables) -> dict[str, Any]:
     """What the pair selector draws from: columns by hyperparameter, their ticks, and the boxes."""
     o, top = run.objective, describe_best(run)
     trials = _thinned(_with_result(run), run, POINTS)
@@ -162,7 +162,7 @@ def table_of_trials(run: Run) -> dict[str, Any]:
     }
 
 
-def against(run: Run, name: str) -> Chart:
+def against(run: RunTables, name: str) -> Chart:
     """One hyperparameter against the metric."""
     o = run.objective
     (d,) = (d for d in run.space.dimensions if d.name == name)
@@ -191,7 +191,7 @@ def against(run: Run, name: str) -> Chart:
     return chart
 
 
-def coordinates(run: Run, names: Sequence[str]) -> Chart:
+def coordinates(run: RunTables, names: Sequence[str]) -> Chart:
     """Parallel coordinates of these hyperparameters, coloured by the metric."""
     o = run.objective
     trials = _thinned(_with_result(run), run, POINTS)
@@ -262,7 +262,7 @@ def bars_of_importance(found: Sequence[Importance]) -> Chart:
     return chart
 
 
-def rungs(run: Run) -> Chart:
+def rungs(run: RunTables) -> Chart:
     """How many entered each rung, and what became of those that did not go on."""
     found = count_trials_by_rung(run)
     parts = {
@@ -291,7 +291,7 @@ def rungs(run: Run) -> Chart:
     return chart
 
 
-def workers(run: Run) -> Chart:
+def workers(run: RunTables) -> Chart:
     """What each worker did when; the gaps are time in which it did not train."""
     found = list_worker_spans(run)
     if found.empty:
@@ -314,7 +314,7 @@ def workers(run: Run) -> Chart:
     return chart
 
 
-def over_each_other(runs: Sequence[tuple[Spec, Run]], *, over: str = "spent") -> Chart:
+def over_each_other(runs: Sequence[tuple[Spec, RunTables]], *, over: str = "spent") -> Chart:
     """The best so far of several runs; those that differ in their seed alone as one band."""
     colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
     traces: list[Chart] = []
@@ -370,7 +370,7 @@ def _merged(found: pd.DataFrame, gap: float) -> pd.DataFrame:
     )
 
 
-def _with_result(run: Run) -> pd.DataFrame:
+def _with_result(run: RunTables) -> pd.DataFrame:
     """The trials that have one; the table of a run that has just begun lacks the columns too."""
     needed = [run.objective.metric, *(f"unit_{d.name}" for d in run.space.dimensions)]
     missing = dict.fromkeys(set(needed) - set(run.trials), np.nan)
@@ -378,7 +378,7 @@ def _with_result(run: Run) -> pd.DataFrame:
     return trials[trials[run.objective.metric].notna()]
 
 
-def _thinned(trials: pd.DataFrame, run: Run, most: int) -> pd.DataFrame:
+def _thinned(trials: pd.DataFrame, run: RunTables, most: int) -> pd.DataFrame:
     """The best half of those that are kept, and a sample of the rest; by id."""
     if len(trials) <= most:
         return trials

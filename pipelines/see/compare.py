@@ -15,7 +15,7 @@ from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from pipelines.runs.spec import Spec, differences
 from pipelines.see.formatting import format_duration, format_number
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.summary import summarize_run
 
@@ -62,7 +62,7 @@ def compare_folders(folders: list[Path]) -> Comparison:
     return compare_runs([(read_run_spec(folder), load_run(folder)) for folder in folders])
 
 
-def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Comparison:
+def compare_runs(runs: Sequence[tuple[Spec, RunTables]]) -> Comparison:
     """Like `compare_folders`, for runs that are already loaded.
 
     Raises:
@@ -90,9 +90,11 @@ def compare_runs(runs: Sequence[tuple[Spec, Run]]) -> Comparison:
     )
 
 
-def group_seed_repeats(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec, Run]]]:
+def group_seed_repeats(
+    runs: Sequence[tuple[Spec, RunTables]],
+) -> list[list[tuple[Spec, RunTables]]]:
     """Group runs that differ in their seed alone; within a group each seed occurs once."""
-    groups: list[list[tuple[Spec, Run]]] = []
+    groups: list[list[tuple[Spec, RunTables]]] = []
     for spec, run in runs:
         for group in groups:
             first, seeds = group[0], [s.seed for s, _ in group]
@@ -106,7 +108,7 @@ def group_seed_repeats(runs: Sequence[tuple[Spec, Run]]) -> list[list[tuple[Spec
     return groups
 
 
-def _list_differences(a: tuple[Spec, Run], b: tuple[Spec, Run]) -> list[str]:
+def _list_differences(a: tuple[Spec, RunTables], b: tuple[Spec, RunTables]) -> list[str]:
     """The differences of two runs: of their specs, and of their whole budgets."""
     first, second = _describe_budget(a[1]), _describe_budget(b[1])
     budgets = [
@@ -141,7 +143,7 @@ def format_comparison(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _describe_budget(run: Run) -> dict[str, str]:
+def _describe_budget(run: RunTables) -> dict[str, str]:
     """The whole budget of the run since its last session, by the command's options."""
     last = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
     columns = {
@@ -154,7 +156,7 @@ def _describe_budget(run: Run) -> dict[str, str]:
     }
 
 
-def _summarize_row(run: Run) -> dict[str, Any]:
+def _summarize_row(run: RunTables) -> dict[str, Any]:
     summary = summarize_run(run)
     top = summary["best"]
     name = run.objective.metric.removeprefix("validation_")
@@ -169,7 +171,7 @@ def _summarize_row(run: Run) -> dict[str, Any]:
     }
 
 
-def _compare_pairs(runs: list[tuple[Spec, Run, float]]) -> list[PairedComparison]:
+def _compare_pairs(runs: list[tuple[Spec, RunTables, float]]) -> list[PairedComparison]:
     """Compare each two groups of seed repeats, seed by seed."""
     best = {id(run): value for _, run, value in runs}
     grouped = [

@@ -10,17 +10,17 @@ import pandas as pd
 
 from orchestrator.store.tables import read_config
 from pipelines.see.ranking import rank_epochs
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = ["iterate_configs_by_rank", "read_trial_config", "select_by_prefix"]
 
 
-def iterate_configs_by_rank(run: Run) -> Iterator[dict[str, Any]]:
+def iterate_configs_by_rank(run: RunTables) -> Iterator[dict[str, Any]]:
     """The configurations of the trials with a result, the one of the best result first."""
     return (read_trial_config(run, trial) for trial in rank_epochs(run)["trial"].unique())
 
 
-def read_trial_config(run: Run, trial: int) -> dict[str, Any]:
+def read_trial_config(run: RunTables, trial: int) -> dict[str, Any]:
     """The configuration of a trial."""
     (row,) = run.trials[run.trials["trial"] == trial].to_dict("records")
     values = select_by_prefix(row, "config_")

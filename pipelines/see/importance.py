@@ -20,7 +20,7 @@ from sklearn.ensemble import RandomForestRegressor
 from orchestrator.search.trial import Status
 from pipelines.runs.spec import Spec
 from pipelines.see.ranking import compute_losses
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = [
     "Importance",
@@ -63,7 +63,7 @@ class Interaction:
     high: float  #: upper end of the bar
 
 
-def compute_importance(spec: Spec, run: Run) -> tuple[list[Importance], list[Interaction]]:
+def compute_importance(spec: Spec, run: RunTables) -> tuple[list[Importance], list[Interaction]]:
     """Hyperparameters and pairs of them, the most important first; none if there is too little.
 
     A trial that diverged or failed counts as the worst result of all. A hyperparameter that is not
@@ -115,7 +115,7 @@ def format_interactions(pairs: list[Interaction]) -> list[str]:
     return [f"{' x '.join(p.names)} {p.share:.1%} ({p.low:.1%} to {p.high:.1%})" for p in pairs[:3]]
 
 
-def _extrapolate_results(run: Run) -> pd.Series[float]:
+def _extrapolate_results(run: RunTables) -> pd.Series[float]:
     """By trial: the logarithm of its loss's distance to the best, extrapolated to the last epoch.
 
     Few trials are trained to the end, and those differ from the rest. So the last result of each

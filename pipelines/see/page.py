@@ -24,7 +24,7 @@ from pipelines.see.formatting import format_duration, format_number, format_with
 from pipelines.see.importance import compute_importance, format_interactions
 from pipelines.see.placement import locate_best_values
 from pipelines.see.ranking import rank_epochs
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.summary import summarize_run
 from pipelines.see.views import count_saved_epochs, group_failures
@@ -72,7 +72,7 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
 # ---------------------------------------------------------------------- one run
 
 
-def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
+def _run(spec: Spec, run: RunTables, drawn: dict[str, Any], *, prefix: str) -> str:
     found = summarize_run(run)
     alone, pairs = compute_importance(spec, run)
     names = [i.name for i in alone] or [d.name for d in run.space.dimensions]
@@ -145,7 +145,7 @@ def _run(spec: Spec, run: Run, drawn: dict[str, Any], *, prefix: str) -> str:
     return "\n".join(sections)
 
 
-def _answer(run: Run, found: dict[str, Any]) -> str:
+def _answer(run: RunTables, found: dict[str, Any]) -> str:
     top = found["best"]
     fates = ", ".join(
         f"{found[name]} {name}"
@@ -159,7 +159,7 @@ def _answer(run: Run, found: dict[str, Any]) -> str:
     )
     if top is None:
         return f"<p class=big>No model yet.</p>{told}"
-    rows = run.session.get("rows", {})
+    rows = run.session.rows
 
     def known(split: str, name: str) -> Sequence[float] | None:
         """Before its end a run has no intervals but those that follow from the metric's value."""
@@ -201,7 +201,7 @@ def _placed(p: Any) -> str:
     )
 
 
-def _widely_active(run: Run, names: Sequence[str]) -> list[str]:
+def _widely_active(run: RunTables, names: Sequence[str]) -> list[str]:
     """Those that most trials have, in their order: a plane of two others would be nearly empty."""
     known = run.trials.reindex(columns=[f"unit_{n}" for n in names]).notna().mean()
     most = [n for n in names if known[f"unit_{n}"] > 0.5]
@@ -222,7 +222,7 @@ def _selectors(prefix: str, names: Sequence[str], chosen: Sequence[str]) -> str:
     )
 
 
-def _pruning(spec: Spec, run: Run, chart: Any) -> str:
+def _pruning(spec: Spec, run: RunTables, chart: Any) -> str:
     saved = count_saved_epochs(run, spec.max_epochs)
     whole = len(run.trials) * spec.max_epochs
     other = whole - len(run.epochs) - saved
@@ -238,12 +238,12 @@ def _pruning(spec: Spec, run: Run, chart: Any) -> str:
     return told + drawn
 
 
-def _only(most: int, run: Run) -> str:
+def _only(most: int, run: RunTables) -> str:
     """What a chart of at most so many trials leaves out."""
     return f"; the best half of {most:,} and a sample" if len(run.trials) > most else ""
 
 
-def _legend(run: Run) -> str:
+def _legend(run: RunTables) -> str:
     """The colours of the fates there are."""
     there = [fate for fate in charts.FATES if (run.trials["status"] == fate).any()]
     return ", ".join(
@@ -256,7 +256,7 @@ def _counted(number: int, of_what: str) -> str:
     return f"{number:,} {of_what}{'' if number == 1 else 's'}"
 
 
-def _failures(run: Run) -> str:
+def _failures(run: RunTables) -> str:
     found = group_failures(run)
     if found.empty:
         return "<p>Nothing.</p>"
@@ -274,7 +274,7 @@ def _failures(run: Run) -> str:
     return f"<table>{head}{rows}</table>{more}"
 
 
-def _code(run: Run) -> str:
+def _code(run: RunTables) -> str:
     folder = str(run.folder.resolve())
     lines = (
         "import caviar, pandas, duckdb, polars",
@@ -290,7 +290,9 @@ def _code(run: Run) -> str:
 # ---------------------------------------------------------------------- several runs
 
 
-def _beside(found: Comparison, runs: Sequence[tuple[Spec, Run]], drawn: dict[str, Any]) -> str:
+def _beside(
+    found: Comparison, runs: Sequence[tuple[Spec, RunTables]], drawn: dict[str, Any]
+) -> str:
     rows = "".join(
         f"<tr><td>{escape(row['run'])}</td><td>{escape(row['status'])}</td>"
         f"<td>{_cell(row['best'])}</td><td>{_cell(row['test'])}</td>"
@@ -325,7 +327,7 @@ def _beside(found: Comparison, runs: Sequence[tuple[Spec, Run]], drawn: dict[str
     )
 
 
-def _configs(runs: Sequence[Run]) -> str:
+def _configs(runs: Sequence[RunTables]) -> str:
     """The best configuration of each run in a column; what differs is marked."""
     known = [{p.name: format_number(p.value) for p in locate_best_values(run)} for run in runs]
     head = "".join(f"<th>{escape(run.folder.name)}</th>" for run in runs)

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.space.domains import Choice
 from pipelines.see.configs import select_by_prefix
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from pipelines.see.summary import describe_best
 
 __all__ = ["PlacedValue", "locate_best_values"]
@@ -26,7 +26,7 @@ class PlacedValue:
     border: str  #: the border that the value is near: low | high, or empty
 
 
-def locate_best_values(run: Run) -> list[PlacedValue]:
+def locate_best_values(run: RunTables) -> list[PlacedValue]:
     """The searched values of the best configuration, each in its range; a choice has no border."""
     best = describe_best(run)
     if best is None:

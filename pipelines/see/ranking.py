@@ -9,19 +9,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = ["compute_losses", "compute_scores", "number_configs", "rank_epochs"]
 
 
-def compute_losses(run: Run, epochs: pd.DataFrame) -> pd.Series:
+def compute_losses(run: RunTables, epochs: pd.DataFrame) -> pd.Series:
     """The loss of each epoch, where smaller is better; inf for an epoch with a cause."""
     objective = run.objective
     sound = epochs[objective.metric].where(epochs["cause"].isna())
     return _to_loss(sound, maximize=objective.maximize)
 
 
-def compute_scores(run: Run, epochs: pd.DataFrame) -> pd.DataFrame:
+def compute_scores(run: RunTables, epochs: pd.DataFrame) -> pd.DataFrame:
     """The scores of epochs as columns `loss` and `tie_breaker`; smaller is better in both.
 
     The tie-breaker is inf where the loss is, and 0 where the objective has none.
@@ -34,7 +34,7 @@ def compute_scores(run: Run, epochs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"loss": loss, "tie_breaker": tie_breaker.where(loss < np.inf, np.inf)})
 
 
-def rank_epochs(run: Run) -> pd.DataFrame:
+def rank_epochs(run: RunTables) -> pd.DataFrame:
     """The sound epochs, best first: by the metric, then its tie-breaker, then the earlier one.
 
     In a run of finalists the configuration with the best mean over its seeds comes first.
@@ -43,7 +43,7 @@ def rank_epochs(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=["trial", "epoch"])
     epochs = run.epochs[run.epochs["cause"].isna()]
     keys = compute_scores(run, epochs)
-    if run.session.get("method") == "finalists":
+    if run.session.method == "finalists":
         best_losses = keys["loss"].groupby(epochs["trial"]).min()
         configs = number_configs(run)
         means = best_losses.reindex(configs.index).fillna(np.inf).groupby(configs).mean()
@@ -52,7 +52,7 @@ def rank_epochs(run: Run) -> pd.DataFrame:
     return epochs.loc[keys.sort_values(list(keys.columns)).index]
 
 
-def number_configs(run: Run) -> pd.Series[int]:
+def number_configs(run: RunTables) -> pd.Series[int]:
     """By trial: the number of its configuration, from 0 in the order of the first trials.
 
     Trials with the same configuration have the same number.

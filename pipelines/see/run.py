@@ -6,30 +6,30 @@ takes no spec and no space: those are read when they are asked for.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 
 from orchestrator.errors import RunError
-from orchestrator.search.events import Kind
+from orchestrator.search.events import Kind, SessionDetails
 from orchestrator.search.objective import Objective
 from orchestrator.search.trial import AUDIT, TRANSITIONS, Status
+from orchestrator.store.event_rows import parse_session_details
 from orchestrator.store.lock import Lock
 from orchestrator.store.reading import list_parts, read_table
 
 if TYPE_CHECKING:
     from orchestrator.space.space import Space
 
-__all__ = ["Run", "check_is_run", "load_run", "resolve_status"]
+__all__ = ["RunTables", "check_is_run", "load_run", "resolve_status"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunTables:
     """The three tables of a run, and what its last session recorded about itself.
 
     Audits stand apart in `audit`: they show what pruning did, and no decision and no figure of the
@@ -40,14 +40,15 @@ class Run:
     events: pd.DataFrame  #: one row for each event, in the order in which they happened
     epochs: pd.DataFrame  #: one row for each epoch of each trial, in the order of the reports
     trials: pd.DataFrame  #: one row for each trial, by number
-    session: dict[str, Any]  #: details of the last session: workers, versions, objective
+    session: SessionDetails  #: details of the last session: workers, versions, objective
     status: str  #: status of the run: running | finished | interrupted | failed | killed
-    audit: Run | None = None  #: the same tables of the run's audits, if it has any
+    audit: RunTables | None = None  #: the same tables of the run's audits, if it has any
 
     @property
     def objective(self) -> Objective:
         """The metric that decides which trial is best."""
-        return Objective(**self.session["objective"])
+        assert self.session.objective is not None  # every version records it
+        return self.session.objective
 
     @cached_property
     def space(self) -> Space:
@@ -61,7 +62,7 @@ class Run:
         return read_run_spec(self.folder).parameters()
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path) -> RunTables:
     """Load the tables of a run as pandas frames; a run of an older version too.
 
     Raises:
@@ -81,12 +82,12 @@ def load_run(folder: str | Path) -> Run:
         started = events.loc[events["kind"] == Kind.START, "trial"]
         epochs = epochs[epochs["trial"].isin(started)].reset_index(drop=True)
     return _split_audits(
-        Run(
+        RunTables(
             folder=folder,
             events=events,
             epochs=epochs,
             trials=_update_trials(_read_frame(folder / "trials"), events),
-            session=json.loads(sessions["details"].iloc[-1]),
+            session=parse_session_details(sessions["details"].iloc[-1]),
             status=_find_run_status(events, running=running),
         )
     )
@@ -105,20 +106,20 @@ def check_is_run(folder: Path) -> None:
         )
 
 
-def resolve_status(run: Run, status: str) -> Status:
+def resolve_status(run: RunTables, status: str) -> Status:
     """A trial's status; RUNNING becomes STOPPED where the driver of the run has died."""
     recorded = Status(status)
     dead = recorded is Status.RUNNING and run.status != "running"
     return Status.STOPPED if dead else recorded
 
 
-def _split_audits(run: Run) -> Run:
+def _split_audits(run: RunTables) -> RunTables:
     of_audits = run.trials["stage"] == AUDIT
     if not of_audits.any():
         return run
     ids = run.trials.loc[of_audits, "trial"]
 
-    def select(*, audit: bool) -> Run:
+    def select(*, audit: bool) -> RunTables:
         def filter_rows(rows: pd.DataFrame) -> pd.DataFrame:
             if rows.empty:
                 return rows

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from orchestrator.search.events import Kind
+from orchestrator.search.events import Interval, Kind
 from orchestrator.search.trial import Status
+from orchestrator.store.event_rows import (
+    parse_end_details,
+    parse_intervals,
+    parse_session_details,
+)
 from pipelines.see.configs import read_trial_config, select_by_prefix
 from pipelines.see.epochs import concat_epochs
 from pipelines.see.ranking import rank_epochs
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = ["describe_best", "summarize_run"]
 
 
-def summarize_run(run: Run) -> dict[str, Any]:
+def summarize_run(run: RunTables) -> dict[str, Any]:
     """The result of a run as plain values for JSON."""
     counts = run.trials["status"].value_counts()
     return {
@@ -34,7 +38,7 @@ def summarize_run(run: Run) -> dict[str, Any]:
     }
 
 
-def describe_best(run: Run) -> dict[str, Any] | None:
+def describe_best(run: RunTables) -> dict[str, Any] | None:
     """The best epoch of the run with its configuration and figures, or None before the first."""
     ranked = rank_epochs(run)
     if ranked.empty:
@@ -57,13 +61,13 @@ def describe_best(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _measure_seconds(run: Run) -> float:
+def _measure_seconds(run: RunTables) -> float:
     last = run.epochs["at_seconds"].max() if len(run.epochs) else 0.0
     audit = _measure_seconds(run.audit) if run.audit else 0.0
     return float(max(run.events["at_seconds"].max(), last, audit))
 
 
-def _compute_utilisation(run: Run) -> float:
+def _compute_utilisation(run: RunTables) -> float:
     """Seconds inside epochs divided by the seconds of the workers, over all sessions.
 
     The end of a session records how many seconds its workers had, as they came and went. A session
@@ -75,15 +79,14 @@ def _compute_utilisation(run: Run) -> float:
     capacity = 0.0
     for (kind, begun, opening), (_, until, closing) in pairwise([*marks.to_numpy(), now]):
         if kind == Kind.SESSION:
-            workers = json.loads(opening)["workers"]
-            recorded = json.loads(closing or "{}")
-            capacity += recorded.get("worker_seconds", workers * (until - begun))
+            workers = parse_session_details(opening).workers
+            recorded = parse_end_details(closing).worker_seconds
+            capacity += workers * (until - begun) if recorded is None else recorded
     epochs = concat_epochs(run)
     spent = epochs["epoch_seconds"].sum() if len(epochs) else 0.0
     return float(spent / capacity) if capacity > 0 else 0.0
 
 
-def _read_intervals(details: Any) -> dict[str, Any]:
+def _read_intervals(details: Any) -> dict[str, dict[str, Interval]]:
     """By split: the intervals of the figures; the first runs of 0.1 recorded none."""
-    intervals: dict[str, Any] = {} if pd.isna(details) else json.loads(details)["intervals"]
-    return intervals
+    return parse_intervals(None if pd.isna(details) else details)

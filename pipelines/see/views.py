@@ -12,7 +12,7 @@ from orchestrator.search.events import Kind
 from orchestrator.search.trial import LEFT_BEHIND, Status
 from pipelines.see.epochs import concat_epochs
 from pipelines.see.ranking import compute_scores
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 __all__ = [
     "count_saved_epochs",
@@ -32,7 +32,7 @@ _OUTCOMES = {
 }
 
 
-def trace_incumbent(run: Run) -> pd.DataFrame:
+def trace_incumbent(run: RunTables) -> pd.DataFrame:
     """The incumbent over the run: one row for each new one, and one for the end of the run.
 
     Columns: spent (epochs over all trials), at_seconds, best (the metric as a user reads it),
@@ -59,7 +59,7 @@ def trace_incumbent(run: Run) -> pd.DataFrame:
     return selected
 
 
-def count_trials_by_rung(run: Run) -> pd.DataFrame:
+def count_trials_by_rung(run: RunTables) -> pd.DataFrame:
     """How many trials reached each rung and what became of them, the lowest rung first.
 
     Columns: epoch, entered, went_on, waiting, complete, pruned, bad, under_way. Every trial counts
@@ -82,14 +82,14 @@ def count_trials_by_rung(run: Run) -> pd.DataFrame:
     return selected
 
 
-def count_saved_epochs(run: Run, max_epochs: int) -> int:
+def count_saved_epochs(run: RunTables, max_epochs: int) -> int:
     """How many more epochs it would have taken to train to the end what pruning left behind."""
     left_behind = run.trials.loc[run.trials["status"].isin(LEFT_BEHIND), "trial"]
     trained = run.epochs["trial"].isin(left_behind).sum() if len(run.epochs) else 0
     return len(left_behind) * max_epochs - int(trained)
 
 
-def list_worker_spans(run: Run) -> pd.DataFrame:
+def list_worker_spans(run: RunTables) -> pd.DataFrame:
     """The spans of time in which each worker trained: one row for each attempt of a trial.
 
     Columns: worker, trial, attempt, begin_seconds, end_seconds (of the run), epochs.
@@ -108,7 +108,7 @@ def list_worker_spans(run: Run) -> pd.DataFrame:
     return spans.reset_index().sort_values("begin_seconds", ignore_index=True)[columns]
 
 
-def group_failures(run: Run) -> pd.DataFrame:
+def group_failures(run: RunTables) -> pd.DataFrame:
     """Failures by their reason, the most frequent first; numbers in the reasons do not count.
 
     Columns: kind, reason, trials (how many), example (one of them).
@@ -121,7 +121,7 @@ def group_failures(run: Run) -> pd.DataFrame:
     return groups.sort_values("trials", ascending=False, ignore_index=True)
 
 
-def list_zooms(run: Run) -> list[dict[str, Any]]:
+def list_zooms(run: RunTables) -> list[dict[str, Any]]:
     """The zooms of a run: zoom (its number), at_seconds, parents, and box.
 
     The box is by dimension the low and the high end in the unit cube.

@@ -20,7 +20,7 @@ from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
 from pipelines.see.epochs import concat_epochs
 from pipelines.see.formatting import format_duration, format_number
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.time_left import LimitedWork, TimeLeft, estimate_time_left
 from pipelines.see.views import list_zooms, trace_incumbent
 
@@ -52,7 +52,7 @@ def watch_run(
     console.print(draw_panel(run))
 
 
-def _load_patiently(folder: Path, sleep: Callable[[float], None]) -> Run:
+def _load_patiently(folder: Path, sleep: Callable[[float], None]) -> RunTables:
     """Load the tables; try again while a file cannot be read because it is being replaced."""
     tries = int(PATIENCE_SECONDS / LOOK_SECONDS)
     for _ in range(tries):
@@ -63,7 +63,7 @@ def _load_patiently(folder: Path, sleep: Callable[[float], None]) -> Run:
     return load_run(folder)
 
 
-def draw_panel(run: Run) -> Panel:
+def draw_panel(run: RunTables) -> Panel:
     """Draw the best result, the stage, the trials, the time, and what each worker trains."""
     rows = Table.grid(padding=(0, 2))
     incumbents = trace_incumbent(run)
@@ -96,7 +96,7 @@ def draw_sparkline(values: np.ndarray, width: int = 40) -> str:
     return "".join(m if np.isfinite(v) else " " for m, v in zip(marks, values, strict=True))
 
 
-def estimate_run_time_left(run: Run, now: float) -> TimeLeft | None:
+def estimate_run_time_left(run: RunTables, now: float) -> TimeLeft | None:
     """Estimate at second `now` how long the budget of the last session will last."""
     session = run.events[run.events["kind"] == Kind.SESSION].iloc[-1]
     begun = float(session["at_seconds"])
@@ -124,7 +124,7 @@ def _sample_best(incumbents: pd.DataFrame) -> np.ndarray:
     return np.where(place >= 0, best[np.maximum(place, 0)], np.nan)
 
 
-def _describe_best(run: Run, incumbents: pd.DataFrame) -> str:
+def _describe_best(run: RunTables, incumbents: pd.DataFrame) -> str:
     if incumbents.empty:
         return "none yet"
     top = incumbents.iloc[-1]
@@ -132,7 +132,7 @@ def _describe_best(run: Run, incumbents: pd.DataFrame) -> str:
     return f"{run.objective} {format_number(float(top['best']))} ({source})"
 
 
-def _describe_stage(run: Run) -> str:
+def _describe_stage(run: RunTables) -> str:
     if run.audit is not None and (run.audit.trials["status"] == Status.RUNNING).any():
         return "audit of trials that were left behind"
     zooms = list_zooms(run)
@@ -144,14 +144,14 @@ def _describe_stage(run: Run) -> str:
     return f"fine, box {zoom['zoom']} around trials {around}: {width:.0%} of each range"
 
 
-def _count_trials(run: Run) -> str:
+def _count_trials(run: RunTables) -> str:
     counts = run.trials["status"].value_counts()
     words = {Status.RUNNING: "in flight"}  # may be more than there are workers: some are queued
     listed = ", ".join(f"{counts[s]} {words.get(s, s.lower())}" for s in Status if counts.get(s, 0))
     return f"{len(run.trials)} ({listed}), {len(run.epochs)} epochs"
 
 
-def _read_clock(run: Run) -> float:
+def _read_clock(run: RunTables) -> float:
     """Seconds since the run began: the newest row, and for a running run the age of its files."""
     newest = [float(frame["at_seconds"].max()) for frame in (run.events, run.epochs) if len(frame)]
     if run.status != "running":
@@ -160,17 +160,17 @@ def _read_clock(run: Run) -> float:
     return max(newest) + max(time.time() - max(parts), 0.0)
 
 
-def _describe_time(run: Run) -> str:
+def _describe_time(run: RunTables) -> str:
     now = _read_clock(run)
     time_left = estimate_run_time_left(run, now) if run.status == "running" else None
     return format_duration(now) + (f", {time_left}" if time_left else "")
 
 
-def _draw_workers(run: Run) -> Table:
+def _draw_workers(run: RunTables) -> Table:
     """One line for each worker: the trial that it is training, with its curve so far."""
     table = Table.grid(padding=(0, 2))
     epochs, in_training = concat_epochs(run), _find_trials_in_training(run)
-    count = max([int(run.session["workers"]), *(worker + 1 for worker in in_training)])
+    count = max([run.session.workers, *(worker + 1 for worker in in_training)])
     for worker in range(min(count, MAX_WORKERS)):
         trial = in_training.get(worker)
         if trial is None:
@@ -190,7 +190,7 @@ def _draw_workers(run: Run) -> Table:
     return table
 
 
-def _find_trials_in_training(run: Run) -> dict[int, int]:
+def _find_trials_in_training(run: RunTables) -> dict[int, int]:
     """By worker: the trial that it is training, by the last report of the worker and the trial."""
     rows = concat_epochs(run)
     if rows.empty:

@@ -11,7 +11,7 @@ from orchestrator.search.events import Kind
 from orchestrator.search.trial import AUDIT, Status
 from pipelines.see.formatting import format_duration, format_number
 from pipelines.see.ranking import compute_scores, rank_epochs
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["explain_trial"]
@@ -27,7 +27,7 @@ _EVENT_PHRASES = {
 }
 
 
-def explain_trial(run: Run, trial: int) -> str:
+def explain_trial(run: RunTables, trial: int) -> str:
     """Explain a trial in one paragraph: its origin, each decision with its reason, its result.
 
     Raises:
@@ -45,7 +45,7 @@ def explain_trial(run: Run, trial: int) -> str:
     return " ".join([*sentences, _describe_result(part, trial)])
 
 
-def _describe_start(run: Run, trial: int, row: pd.Series[Any]) -> str:
+def _describe_start(run: RunTables, trial: int, row: pd.Series[Any]) -> str:
     words = [f"Trial {trial} began after {format_duration(row['at_seconds'])}"]
     words.append(f"in the {row['stage']} stage" if row["stage"] != "given" else "as given")
     if not pd.isna(row["zoom"]) and "around trials" not in row["reason"]:
@@ -53,7 +53,7 @@ def _describe_start(run: Run, trial: int, row: pd.Series[Any]) -> str:
     return f"{' '.join(words)}: {row['reason']}{_describe_expectation(run, row)}."
 
 
-def _describe_decision(run: Run, row: pd.Series[Any]) -> str:
+def _describe_decision(run: RunTables, row: pd.Series[Any]) -> str:
     value, cutoff = (_format_loss(run, row[name]) for name in ("value", "cutoff"))
     at = row["epoch"] if row["kind"] != Kind.PROMOTE else row["start_epoch"]
     words = [f"At epoch {at}"] if not pd.isna(at) else []
@@ -72,7 +72,7 @@ def _describe_decision(run: Run, row: pd.Series[Any]) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _describe_result(run: Run, trial: int) -> str:
+def _describe_result(run: RunTables, trial: int) -> str:
     row = run.trials.set_index("trial").loc[trial]
     ranked = rank_epochs(run)
     if trial not in set(ranked["trial"]):
@@ -92,7 +92,7 @@ def _describe_result(run: Run, trial: int) -> str:
     )
 
 
-def _describe_waiting(run: Run, trial: int) -> str:
+def _describe_waiting(run: RunTables, trial: int) -> str:
     """Where a trial waited when the search ended, and its place among its peers there."""
     events = run.events
     paused = events[events["kind"] == Kind.PAUSE]
@@ -117,11 +117,11 @@ def _describe_waiting(run: Run, trial: int) -> str:
     return f"{end}, by then place {order.index(trial) + 1} of {peers} there{others}"
 
 
-def _format_loss(run: Run, loss: Any) -> str:
+def _format_loss(run: RunTables, loss: Any) -> str:
     return "" if pd.isna(loss) else format_number(run.objective.value(float(loss)))
 
 
-def _describe_expectation(run: Run, row: pd.Series[Any]) -> str:
+def _describe_expectation(run: RunTables, row: pd.Series[Any]) -> str:
     if pd.isna(row["expected"]):
         return ""
     middle, *ends = (

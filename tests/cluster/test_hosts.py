@@ -21,7 +21,7 @@ import yaml
 
 from orchestrator.errors import RunError
 from pipelines.data.model import load_model
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.summary import summarize_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -170,7 +170,7 @@ def test_a_search_over_three_hosts_outlives_their_faults(hosts: Hosts) -> None:
     )
     run = home / "run"
 
-    def until(what: str, true: Callable[[Run], Any], seconds: float = 90) -> Run:
+    def until(what: str, true: Callable[[RunTables], Any], seconds: float = 90) -> RunTables:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.poll() is None:
             try:

@@ -21,7 +21,7 @@ from pipelines.data.encode import decode_target, encode_features
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.export import FORMATS, export
 from pipelines.see.configs import read_trial_config
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.summary import describe_best
 
 
@@ -248,7 +248,7 @@ def test_a_broken_off_export_leaves_nothing(
     exporter = importlib.import_module(f"pipelines.export.to_{to}")
     write = exporter.write
 
-    def broken_off(run: Run, out: Path) -> None:
+    def broken_off(run: RunTables, out: Path) -> None:
         write(run, out)
         raise KeyboardInterrupt
 

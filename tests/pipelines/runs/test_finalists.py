@@ -13,6 +13,7 @@ from test_runs import check_tables, searched
 
 import caviar
 from orchestrator.errors import RunError
+from orchestrator.search.objective import Objective
 from orchestrator.store.lock import Lock
 from pipelines.cli import main
 from pipelines.data.model import load_model, read_best_identity
@@ -25,7 +26,7 @@ from pipelines.see.run_spec import read_run_spec
 from pipelines.see.summary import describe_best
 
 INLINE = ExecutionOptions(pool="inline")
-LOSS = {"metric": "validation_log_loss", "maximize": False}
+LOSS = Objective(metric="validation_log_loss", maximize=False)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -
     beyond = [replace(f, low=0.9, high=1.02) for f in rank_finalists(run)]
     told = "\n".join(format_finalists(run, None, beyond))
     assert "0.9 to 1 " in told and "1.02" not in told
-    loss = replace(run, session=run.session | {"objective": LOSS})
+    loss = replace(run, session=replace(run.session, objective=LOSS))
     assert "0.9 to 1.02 " in "\n".join(format_finalists(loss, None, beyond))
 
 

@@ -18,19 +18,19 @@ from orchestrator.space.domains import Choice, Integer, Real
 from pipelines.runs.spec import Spec
 from pipelines.see import charts
 from pipelines.see.importance import compute_importance
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.summary import describe_best
 from pipelines.see.views import list_worker_spans, list_zooms, trace_incumbent
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Run]:
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, RunTables]:
     folder = searched(tmp_path_factory.mktemp("charts") / "run", "digits", trials=60)
     return read_run_spec(folder), load_run(folder)
 
 
-def all_charts(spec: Spec, run: Run) -> dict[str, Any]:
+def all_charts(spec: Spec, run: RunTables) -> dict[str, Any]:
     alone, _ = compute_importance(spec, run)
     names = [d.name for d in spec.parameters().dimensions]
     return {
@@ -46,7 +46,7 @@ def all_charts(spec: Spec, run: Run) -> dict[str, Any]:
     }
 
 
-def test_plotly_takes_every_chart_and_every_axis_has_a_name(known: tuple[Spec, Run]) -> None:
+def test_plotly_takes_every_chart_and_every_axis_has_a_name(known: tuple[Spec, RunTables]) -> None:
     for name, chart in all_charts(*known).items():
         go.Figure(chart)  # raises at a name or a value that Plotly does not know
         json.dumps(chart, allow_nan=False)
@@ -55,7 +55,7 @@ def test_plotly_takes_every_chart_and_every_axis_has_a_name(known: tuple[Spec, R
             assert chart["layout"]["xaxis"]["title"]["text"], name
 
 
-def test_the_best_so_far_is_drawn_as_it_was(known: tuple[Spec, Run]) -> None:
+def test_the_best_so_far_is_drawn_as_it_was(known: tuple[Spec, RunTables]) -> None:
     _, run = known
     (trace,) = charts.best_so_far(run, over="spent")["data"]
     assert trace["x"] == list(trace_incumbent(run)["spent"])
@@ -63,7 +63,7 @@ def test_the_best_so_far_is_drawn_as_it_was(known: tuple[Spec, Run]) -> None:
 
 
 def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
-    known: tuple[Spec, Run],
+    known: tuple[Spec, RunTables],
 ) -> None:
     _, run = known
     drawn = charts.curves(run)["data"]
@@ -80,7 +80,7 @@ def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
     assert all(low <= y <= high for y in drawn[-1]["y"] if y is not None)
 
 
-def test_what_a_trial_does_not_have_is_not_drawn_as_a_value(known: tuple[Spec, Run]) -> None:
+def test_what_a_trial_does_not_have_is_not_drawn_as_a_value(known: tuple[Spec, RunTables]) -> None:
     _, run = known
     names = [d.name for d in run.space.dimensions if run.trials[f"unit_{d.name}"].isna().any()]
     assert names
@@ -96,7 +96,7 @@ def test_an_option_that_looks_like_markup_stays_text() -> None:
     assert charts._ticks(domain)["ticktext"] == ["&lt;b&gt;bold&lt;/b&gt;", "a &amp; b"]
 
 
-def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, Run]) -> None:
+def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, RunTables]) -> None:
     spec, run = known
     many = 200
     epochs = pd.concat(
@@ -119,7 +119,7 @@ def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, Run]) -
 
 
 def test_the_pair_chart_has_every_trial_with_a_result_and_every_box(
-    known: tuple[Spec, Run],
+    known: tuple[Spec, RunTables],
 ) -> None:
     _, run = known
     shown = charts.table_of_trials(run)
@@ -132,7 +132,7 @@ def test_the_pair_chart_has_every_trial_with_a_result_and_every_box(
     json.dumps(shown, allow_nan=False)
 
 
-def test_ticks_carry_the_values_of_their_scale(known: tuple[Spec, Run]) -> None:
+def test_ticks_carry_the_values_of_their_scale(known: tuple[Spec, RunTables]) -> None:
     spec, run = known
     axis = charts.against(run, "learning_rate")["layout"]["xaxis"]
     low, high = spec.space["learning_rate"]["log"]
@@ -156,7 +156,7 @@ def test_ticks_are_numbers_that_a_person_would_write() -> None:
 
 
 def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
-    known: tuple[Spec, Run],
+    known: tuple[Spec, RunTables],
 ) -> None:
     _, run = known
     found = list_worker_spans(run)
@@ -167,7 +167,7 @@ def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
     assert len(charts._merged(found, gap=1e9)) == found["worker"].nunique()
 
 
-def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, Run], tmp_path: Path) -> None:
+def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, RunTables], tmp_path: Path) -> None:
     folders = [searched(tmp_path / str(seed), trials=8, seed=seed) for seed in range(3)]
     runs = [(read_run_spec(f), load_run(f)) for f in folders]
     low, high, mean = charts.over_each_other(runs)["data"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.search.events import SessionDetails
 from orchestrator.search.objective import WORST, Objective
 from pipelines.see.ranking import compute_losses, compute_scores, number_configs, rank_epochs
-from pipelines.see.run import Run
+from pipelines.see.run import RunTables
 
 values = st.sampled_from([0.0, 0.25, 0.5, 1.0, -1.0]) | st.floats()
 rows = st.lists(st.tuples(values, values, st.sampled_from([None, None, "exploded"])), min_size=1)
@@ -26,10 +26,10 @@ objectives = st.builds(
 )
 
 
-def run_of(epochs: pd.DataFrame, objective: Objective, **session: str) -> Run:
+def run_of(epochs: pd.DataFrame, objective: Objective, **session: str) -> RunTables:
     trials = pd.DataFrame({"trial": epochs["trial"].unique()})
-    details = {"objective": asdict(objective), **session}
-    return Run(
+    details = SessionDetails(objective=objective, **session)
+    return RunTables(
         folder=Path("none"), events=pd.DataFrame(), epochs=epochs, trials=trials,
         session=details, status="finished",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_among_finalists_the_best_mean_comes_first() -> None:
     objective = Objective(metric="validation_a", maximize=True)
     run = run_of(table, objective, method="finalists")
     configs = run.trials.assign(config_rate=[1.0, 1.0, 2.0, 2.0])
-    run = Run(**{**vars(run), "trials": configs})
+    run = RunTables(**{**vars(run), "trials": configs})
     assert list(number_configs(run)) == [0, 0, 1, 1]
     assert list(rank_epochs(run)["trial"]) == [2, 3, 0, 1]
     assert list(rank_epochs(run_of(table, objective))["trial"]) == [0, 2, 3, 1]

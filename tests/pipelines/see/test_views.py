@@ -12,7 +12,7 @@ from test_runs import TOYS, searched, toy_spec
 
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.summary import describe_best
 from pipelines.see.views import (
     count_saved_epochs,
@@ -25,11 +25,11 @@ from pipelines.see.views import (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunTables:
     return load_run(searched(tmp_path_factory.mktemp("views") / "run", trials=60))
 
 
-def test_the_best_so_far_only_rises_and_ends_at_the_best(run: Run) -> None:
+def test_the_best_so_far_only_rises_and_ends_at_the_best(run: RunTables) -> None:
     found = trace_incumbent(run)
     assert found["best"].is_monotonic_increasing
     assert found["spent"].is_monotonic_increasing
@@ -47,7 +47,7 @@ def test_the_best_so_far_only_rises_and_ends_at_the_best(run: Run) -> None:
 ENDS = ["waiting", "complete", "pruned", "bad", "under_way"]
 
 
-def test_the_funnel_counts_every_trial_once_and_narrows(run: Run) -> None:
+def test_the_funnel_counts_every_trial_once_and_narrows(run: RunTables) -> None:
     found = count_trials_by_rung(run)
     assert found["epoch"].is_monotonic_increasing
     assert found["entered"].is_monotonic_decreasing
@@ -80,7 +80,7 @@ def test_median_stopping_has_a_funnel_too(tmp_path: Path) -> None:
     )
 
 
-def test_the_timeline_holds_every_epoch_and_no_worker_is_in_two_places(run: Run) -> None:
+def test_the_timeline_holds_every_epoch_and_no_worker_is_in_two_places(run: RunTables) -> None:
     found = list_worker_spans(run)
     assert found["epochs"].sum() == len(run.epochs)
     assert (found["end_seconds"] >= found["begin_seconds"]).all()
@@ -89,7 +89,7 @@ def test_the_timeline_holds_every_epoch_and_no_worker_is_in_two_places(run: Run)
         assert overlap.max(initial=0) < 0.05
 
 
-def test_each_box_lies_in_the_cube_around_trials_of_the_run(run: Run) -> None:
+def test_each_box_lies_in_the_cube_around_trials_of_the_run(run: RunTables) -> None:
     found = list_zooms(run)
     assert len(found) == (run.events["kind"] == Kind.ZOOM).sum() > 0
     for zoom in found:
@@ -110,7 +110,7 @@ def test_failures_of_a_kind_stand_together(tmp_path: Path, monkeypatch: pytest.M
     assert found["example"].iloc[0] in set(failed["trial"])
 
 
-def test_a_run_that_has_just_begun_has_nothing_to_draw(run: Run, tmp_path: Path) -> None:
+def test_a_run_that_has_just_begun_has_nothing_to_draw(run: RunTables, tmp_path: Path) -> None:
     trials = pd.DataFrame({"trial": [], "status": [], "stage": []})
     empty = replace(run, events=run.events.head(1), epochs=pd.DataFrame(), trials=trials)
     for draw in (trace_incumbent, count_trials_by_rung, list_worker_spans, group_failures):

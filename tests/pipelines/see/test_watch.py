@@ -14,16 +14,16 @@ from test_runs import searched
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.watch import draw_panel, draw_sparkline, estimate_run_time_left, watch_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunTables:
     return load_run(searched(tmp_path_factory.mktemp("watch") / "run", trials=40))
 
 
-def drawn(run: Run) -> str:
+def drawn(run: RunTables) -> str:
     file = io.StringIO()
     Console(file=file, width=100).print(draw_panel(run))
     return file.getvalue()
@@ -36,7 +36,7 @@ def test_a_sparkline_rises_with_its_values_and_has_a_gap_where_there_is_none() -
     assert len(draw_sparkline(np.random.default_rng(0).random(1000), 27)) == 27
 
 
-def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: Run) -> None:
+def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: RunTables) -> None:
     told = drawn(run)
     best = run.epochs["validation_accuracy"].max()
     assert f"validation accuracy {best:.4g}"[:24] in told
@@ -45,12 +45,12 @@ def test_it_shows_the_best_the_stage_and_what_became_of_the_trials(run: Run) -> 
     assert "(finished)" in told
 
 
-def test_a_running_run_shows_its_workers_and_how_long_it_has(run: Run) -> None:
+def test_a_running_run_shows_its_workers_and_how_long_it_has(run: RunTables) -> None:
     trials, epochs = run.trials.copy(), run.epochs.sort_values("seq", ignore_index=True)
     last = epochs["trial"].iloc[-1]
     trials.loc[trials["trial"] == last, "status"] = "RUNNING"
     live = replace(
-        run, trials=trials, epochs=epochs, status="running", session=run.session | {"workers": 3}
+        run, trials=trials, epochs=epochs, status="running", session=replace(run.session, workers=3)
     )
     assert drawn(live).count("between trials") == 3
     epochs.loc[epochs.index[-1], "last"] = False
@@ -60,7 +60,7 @@ def test_a_running_run_shows_its_workers_and_how_long_it_has(run: Run) -> None:
     assert "1 in flight" in told
 
 
-def test_the_time_left_of_a_budget_of_trials_goes_by_those_begun(run: Run) -> None:
+def test_the_time_left_of_a_budget_of_trials_goes_by_those_begun(run: RunTables) -> None:
     events = run.events.copy()
     session, starts = events["kind"] == Kind.SESSION, events["kind"] == Kind.START
     events.loc[session, ["budget_trials", "budget_epochs"]] = [100, None]
@@ -74,7 +74,7 @@ def test_the_time_left_of_a_budget_of_trials_goes_by_those_begun(run: Run) -> No
     assert estimate_run_time_left(replace(run, events=events), 10.0) is None
 
 
-def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: Run) -> None:
+def test_the_time_left_of_a_budget_of_epochs_is_the_rest_at_its_pace(run: RunTables) -> None:
     events, epochs = run.events.copy(), run.epochs.copy()
     session = events["kind"] == Kind.SESSION
     events.loc[session, ["budget_trials", "budget_epochs"]] = [None, 3 * len(epochs)]
@@ -100,7 +100,7 @@ def test_where_there_is_no_run_it_says_what_begins_one(tmp_path: Path) -> None:
         watch_run(tmp_path, console=Console(file=io.StringIO()))
 
 
-def test_without_a_terminal_it_looks_once_and_touches_nothing(run: Run) -> None:
+def test_without_a_terminal_it_looks_once_and_touches_nothing(run: RunTables) -> None:
     def files() -> dict[Path, bytes]:
         return {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
 

@@ -16,17 +16,17 @@ from orchestrator.search.pruning.rungs import Rungs
 from orchestrator.store.reading import read_entries
 from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.see.formatting import format_number
-from pipelines.see.run import Run, load_run
+from pipelines.see.run import RunTables, load_run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.why import explain_trial
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunTables:
     return load_run(searched(tmp_path_factory.mktemp("why") / "run", trials=40))
 
 
-def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: Run) -> None:
+def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: RunTables) -> None:
     for trial in run.trials["trial"]:
         told = explain_trial(run, trial)
         assert told.startswith(f"Trial {trial} began after ")
@@ -38,7 +38,7 @@ def test_every_trial_has_a_paragraph_with_all_that_was_decided_about_it(run: Run
             assert f"it went on to epoch {epoch}" in told
 
 
-def test_the_places_it_names_are_those_of_the_trials_results(run: Run) -> None:
+def test_the_places_it_names_are_those_of_the_trials_results(run: RunTables) -> None:
     best = run.epochs.groupby("trial")["validation_accuracy"].max()
     told = {t: explain_trial(run, t) for t in run.trials["trial"]}
     places = {
@@ -54,7 +54,7 @@ def test_the_places_it_names_are_those_of_the_trials_results(run: Run) -> None:
         assert f"its best validation accuracy is {format_number(float(best[t]))} " in told[t]
 
 
-def test_what_the_model_expected_is_said_where_it_had_a_say(run: Run) -> None:
+def test_what_the_model_expected_is_said_where_it_had_a_say(run: RunTables) -> None:
     starts = run.events[run.events["kind"] == Kind.START].set_index("trial")
     modelled = starts.index[starts["expected"].notna()]
     assert len(modelled)
@@ -80,7 +80,9 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "the second epoch is not for me" in explain_trial(load_run(folder), 0)
 
 
-def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(run: Run) -> None:
+def test_one_that_the_end_found_waiting_is_placed_among_all_that_came_to_its_rung(
+    run: RunTables,
+) -> None:
     search = make_search(read_run_spec(run.folder))
     for _, _, entry in read_entries(run.folder, make_tables(read_run_spec(run.folder))):
         search.apply(entry)
@@ -113,6 +115,6 @@ def test_an_audit_says_whom_it_repeats(tmp_path: Path) -> None:
         explain_trial(run, last + 1)
 
 
-def test_a_trial_that_is_not_there_is_said_in_one_line(run: Run) -> None:
+def test_a_trial_that_is_not_there_is_said_in_one_line(run: RunTables) -> None:
     with pytest.raises(RunError, match="needs one of its trials, 0 to 39, got 40"):
         explain_trial(run, 40)
