@@ -25,8 +25,8 @@ SECTIONS = (
     ("Why a trial ended", "", ["caviar why {run} {best}", "caviar why {run} {left}"]),
     (
         "Which hyperparameters matter",
-        "The shares come from a functional ANOVA over random forests, fitted to all results in "
-        "the log.",
+        "The shares come from a functional ANOVA over random forests, which learn the result of "
+        "each configuration.",
         [f"caviar show {RUN} --importance"],
     ),
     (
