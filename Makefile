@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-help: ## this list
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 # The first of these that is there and new enough; a name on the PATH may be a shim that leads nowhere.
@@ -17,12 +17,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(VENV)/installed ## make .venv and install the project under exact versions
+setup: $(VENV)/installed ## make .venv and install the project with exact versions
 
 search: setup ## tune a network for the digits data in a minute, on a local Ray cluster
 	@$(BIN)/caviar search digits --time 60s
 
-lint: setup ## ruff and mypy
+lint: setup ## run ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -40,31 +40,31 @@ test: $(VENV)/tools ## all tests (COVERAGE=1 prints the share of lines that thos
 	@$(if $(COVERAGE),echo "coverage without Ray: $$($(BIN)/coverage report --format=total) % of the lines")
 	@$(BIN)/python -m pytest -m "(ray or faults) and not cluster"
 
-test-fast: setup ## the tests without a mark
+test-fast: setup ## run the quick tests: no Ray, no killed processes, no hosts, no slow ones
 	@$(BIN)/python -m pytest -m "not ray and not slow and not faults and not cluster"
 
-test-faults: setup ## what kills processes and fills disks, many times (15 min)
+test-faults: setup ## run the tests that kill processes and fill disks, many times (15 min)
 	@$(BIN)/python -m pytest -m faults --often
 
-test-cluster: setup ## a search over three real hosts that fail, on this machine (4 min; needs root)
+test-cluster: setup ## run a search over three real hosts that fail, on this machine (4 min; needs root)
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
-check: lint test ## what has to pass before every commit
+check: lint test ## run lint and test; they must pass before every commit
 
 $(VENV)/benchmarks: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
-bench-trainer: $(VENV)/benchmarks ## a training step against PyTorch, JAX, scikit-learn (7 min; ARGS="--json FILE --mnist DIR")
+bench-trainer: $(VENV)/benchmarks ## measure a training step against PyTorch, JAX, scikit-learn (7 min; ARGS="--json FILE --mnist DIR")
 	@$(BIN)/python benchmarks/training_step.py $(ARGS)
 
 # The folder that holds searchbench/, or searchbench itself.
 SEARCHBENCH ?= ..
 NOISE ?= 0
-bench-search: $(VENV)/benchmarks ## the search on LCBench beside the recorded peers (3 min; SEARCHBENCH=FOLDER NOISE=1)
+bench-search: $(VENV)/benchmarks ## measure the search on LCBench beside the recorded peers (3 min; SEARCHBENCH=FOLDER NOISE=1)
 	@BIN=$(BIN) benchmarks/lcbench.sh "$(SEARCHBENCH)" "$(NOISE)" $(ARGS)
 
-bench-scale: setup ## the search alone with 10,000 workers and a million trials, in virtual time (10 min)
+bench-scale: setup ## measure the search alone with 10,000 workers and a million trials, in virtual time (10 min)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 bench-dispatch: setup ## the pool's decisions for up to 10,000 workers, in virtual time (1 min)
@@ -73,10 +73,10 @@ bench-dispatch: setup ## the pool's decisions for up to 10,000 workers, in virtu
 bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, next to Ray Tune (12 min; ARGS="--json FILE")
 	@$(BIN)/python -m benchmarks.orchestration $(ARGS)
 
-bench-report: setup ## the page of a run of 10,000 trials: its size, and the time to make it (2 min)
+bench-report: setup ## measure the page of a run of 10,000 trials: its size, and the time to make it (2 min)
 	@$(BIN)/python -m benchmarks.report $(ARGS)
 
-format: setup ## let ruff write what it can
+format: setup ## let ruff fix and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

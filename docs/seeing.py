@@ -1,4 +1,4 @@
-"""Makes docs/seeing.md: each command that looks at a run, with what it really printed.
+"""Write docs/seeing.md: each command that looks at a run, with what it printed.
 
 caviar search digits --time 60s --out runs/digits
 caviar search digits --time 60s --out runs/digits-1 --seed 1
@@ -16,44 +16,46 @@ from pipelines.see.summary import describe_best
 
 RUN = "runs/digits"
 SECTIONS = (
-    ("What it came to", "", [f"caviar show {RUN}"]),
+    ("The result", "", [f"caviar show {RUN}"]),
     (
-        "While it runs, from another terminal",
-        "Any machine that sees the folder can look; it leaves nothing behind. On a terminal the "
-        "panel is drawn anew each second until the run ends or Ctrl-C.",
+        "During the run, from another terminal",
+        "Any machine that can read the folder can watch the run; the command writes nothing. On a "
+        "terminal, the panel is drawn again every second until the run ends or you press Ctrl-C.",
         [f"caviar watch {RUN}"],
     ),
-    ("Why a trial ended as it did", "", ["caviar why {run} {best}", "caviar why {run} {left}"]),
+    ("Why a trial ended", "", ["caviar why {run} {best}", "caviar why {run} {left}"]),
     (
         "Which hyperparameters matter",
-        "A functional ANOVA over random forests of all that the log says.",
+        "The shares come from a functional ANOVA over random forests, which learn the result of "
+        "each configuration.",
         [f"caviar show {RUN} --importance"],
     ),
     (
         "Was pruning right?",
-        "Trials that pruning left behind, chosen by lot, are trained to the end in a run of its "
-        "own. `caviar search --audit 5%` sets a share of a search's epochs aside for the same.",
+        "The audit picks trials that pruning left behind at random, and trains them to the end in "
+        "a separate run. `caviar search --audit 5%` reserves a share of the epochs of a search "
+        "for the same purpose.",
         [f"caviar audit {RUN} --total-epochs 540 --quiet"],
     ),
     (
-        "Is the best one the best?",
-        "The few best configurations are trained again on fresh seeds, on the same split of the "
-        "data. The test rows choose nothing.",
+        "Is the best configuration really the best?",
+        "The best configurations are trained again with fresh seeds on the same split of the "
+        "data. The test rows decide nothing.",
         [f"caviar finalists {RUN} --top 5 --seeds 5 --quiet"],
     ),
     (
-        "Side by side",
-        "Runs that differ in their seed alone are of a kind; two kinds with the same seeds are "
-        "compared by a paired test.",
+        "Several runs side by side",
+        "Runs that differ only in their seed form a group. A paired test compares two groups with "
+        "the same seeds.",
         [f"caviar compare {RUN} {RUN}-1"],
     ),
     (
-        "One page",
-        "It opens offline in any browser; with several runs it shows them side by side.",
+        "All charts on one page",
+        "The page opens offline in any browser. With several runs, it shows them side by side.",
         [f"caviar report {RUN}"],
     ),
     (
-        "In the tools you have",
+        "In other tools",
         "",
         [f"caviar export {RUN} --to {to}" for to in
          ("optuna", "mlflow", "tensorboard", "csv", "onnx")],
@@ -68,9 +70,10 @@ def main() -> None:
     assert top is not None
     waits = run.trials[run.trials["status"] == "PAUSED"]
     names = {"run": RUN, "best": top["trial"], "left": int(waits["trial"].iloc[len(waits) // 2])}
-    print("# Seeing what a run did\n")
-    print("What each command printed on `caviar search digits --time 60s` (docs/seeing.py).\n")
-    print("![The page of a run](report-light.png)\n\n![The same in the dark](report-dark.png)")
+    print("# Looking at a run\n")
+    print("Each command printed this for the run of `caviar search digits --time 60s`.")
+    print("docs/seeing.py writes this page.\n")
+    print("![The page of a run](report-light.png)\n\n![The page in dark mode](report-dark.png)")
     for title, words, commands in SECTIONS:
         print(f"\n## {title}\n")
         if words:
