@@ -6,7 +6,6 @@ Sobol' 1967; scrambled as in Matousek 1998 and Owen 1998, by scipy.stats.qmc.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import qmc
 
 from orchestrator.search.random_streams import Purpose, make_generator
 from orchestrator.space.domains import Point
@@ -21,6 +20,8 @@ class Sobol:
     """Scrambled sequence with the dimensions of the space."""
 
     def __init__(self, space: Space, *, seed: int) -> None:
+        from scipy.stats import qmc  # half a second that reading a spec need not wait for
+
         rng = make_generator(seed, 0, Purpose.SCRAMBLE)
         self._engine = qmc.Sobol(len(space), scramble=True, rng=rng) if len(space) else None
         self._points = np.empty((0, len(space)))
