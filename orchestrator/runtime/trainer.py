@@ -165,8 +165,8 @@ def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:
     if not goals or asked == "":
         names = [m.removeprefix("validation_") for m in goals]
         raise SpecError(
-            f"the deciding metric needs to be one that {trainer.__name__} measures and that has a "
-            f"goal: {' | '.join(names) or 'it has none'}; got {metric!r}"
+            f"`metric` needs one that {trainer.__name__} measures and that has a goal: "
+            f"{' | '.join(names) or 'it has none'}; got {metric!r}"
         )
     first = asked or next(iter(goals))
     tie = next((m for m in goals if m != first), None)

@@ -73,8 +73,12 @@ def describe_authentication() -> str:
 def _describe_refusal(address: str | None, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     needed = f"a running Ray cluster is needed at {address}" if address else "Ray could not start"
-    way_out = "; start one with `ray start --head`" if address else ""
-    return f"{needed}: {first} ({describe_authentication()}){way_out}"
+    way_out = (
+        "start one with `ray start --head`, or leave `address` out"
+        if address
+        else '`pool="inline"` trains in this process, without Ray'
+    )
+    return f"{needed}: {first} ({describe_authentication()}); {way_out}"
 
 
 def _check_reachable(address: str) -> None:
@@ -89,8 +93,8 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, number), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as e:
         raise InputError(
-            f"the address of a Ray cluster needs to be `auto` or HOST:PORT of a running one, got "
-            f"{address!r}: {e}; start one with `ray start --head`"
+            f"`address` needs `auto` or HOST:PORT of a running Ray cluster, got {address!r}: {e}; "
+            f"start one with `ray start --head`, or leave `address` out"
         ) from e
 
 

@@ -276,6 +276,6 @@ class RayPool:
         if not done:
             raise PoolError(
                 f"no worker came up within {START_SECONDS:.0f} s: {self.size} workers need one "
-                f"processor each; look at `ray status`, or ask for fewer workers"
+                f"processor each; look at `ray status`, or ask for fewer with `workers`"
             )
         self._take_started()
