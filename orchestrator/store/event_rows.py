@@ -53,11 +53,14 @@ EVENT_COLUMN_NAMES = frozenset(
 def flatten_event(event: Event) -> dict[str, Any]:
     """An event's columns, without those of its config, its unit coordinates and its metrics."""
     row: dict[str, Any] = {"kind": event.kind.value}
-    for name in _NAMES[type(event)]:
+    for name, flatten in _PLANS[type(event)]:
         value = getattr(event, name)
-        if value is not None:
-            flatten = _FLATTEN.get(name)
-            row |= flatten(value) if flatten else {name: value}
+        if value is None:
+            continue
+        if flatten is None:
+            row[name] = value
+        else:
+            row.update(flatten(value))
     if event.kind is Kind.END:
         row["reason"] = f"{row.pop('status')}: {event.reason}"
     return row
@@ -67,17 +70,18 @@ def _details(value: SessionDetails | EndDetails) -> dict[str, str]:
     return {"details": json.dumps(asdict(value))}
 
 
+def _comparison_columns(c: Comparison) -> dict[str, Any]:
+    return {"rung": c.rung, "rank": c.rank, "peers": c.peers, "cutoff": c.cutoff}
+
+
 _FLATTEN: dict[str, Callable[[Any], dict[str, Any]]] = {
     "budget": lambda b: {column: getattr(b, name) for name, column in _BUDGET.items()},
-    "comparison": lambda c: {name: getattr(c, name) for name in _COMPARISON},
+    "comparison": _comparison_columns,
     "forecast": lambda f: {column: getattr(f, name) for name, column in _FORECAST.items()},
     "box": lambda box: {"box": json.dumps(box)},
     "details": _details,
     "traceback": lambda text: {"details": text},
     "intervals": lambda found: {"details": json.dumps({"intervals": found})} if found else {},
-    "config": lambda _: {},
-    "unit": lambda _: {},
-    "metrics": lambda _: {},
 }
 
 
@@ -182,8 +186,15 @@ _REBUILD: dict[str, Callable[[Row], Any]] = {
     "intervals": lambda row: parse_intervals(row.get("details")) or None,
 }
 
+#: Fields that have a column for each hyperparameter or metric; the caller adds these columns.
+_WIDE = ("config", "unit", "metrics")
 _NAMES = {cls: tuple(f.name for f in fields(cls)) for cls in EVENT_TYPES.values()}
 _NEEDED = {
     cls: {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
     for cls in EVENT_TYPES.values()
+}
+#: By class: each field and how it is flattened, None for a field that is one column.
+_PLANS = {
+    cls: tuple((name, _FLATTEN.get(name)) for name in names if name not in _WIDE)
+    for cls, names in _NAMES.items()
 }
