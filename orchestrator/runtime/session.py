@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -113,7 +112,6 @@ class Session:
         self._unsaved_best: tuple[Incumbent, State] | None = None
         self._started = self._ticked = clock()
         self._offset = at_seconds
-        self._epochs_before = search.epochs
         self._first_failure = ""
         self._unwritable = False
 
@@ -124,19 +122,6 @@ class Session:
     def remaining_seconds(self) -> float:
         """Seconds until the deadline; infinite without one."""
         return remaining(self.budget.seconds, self.now())
-
-    def seconds_left(self) -> float | None:
-        """Estimated seconds until the budget is used up; None before the first epoch.
-
-        A budget of epochs, or the epochs that a budget of trials is expected to need with its
-        pruning (`expected_epochs`), is divided by the pace so far.
-        """
-        pace = (self.search.epochs - self._epochs_before) / max(self.now() - self._offset, 1e-9)
-        epochs = min(remaining(self.budget.epochs, 0), self.expected_epochs)
-        if epochs < math.inf and pace > 0:
-            by_pace = max(epochs - self.search.epochs, 0) / pace
-            return max(min(by_pace, self.remaining_seconds()), 0.0)
-        return max(self.remaining_seconds(), 0.0) if self.budget.seconds is not None else None
 
     def run(self) -> SessionResult:
         """Train until the budget is used up, nothing is left to do, or a signal says stop."""
