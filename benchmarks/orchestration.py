@@ -272,7 +272,7 @@ class Marks(SilentWatcher):
     def __init__(self, every: int) -> None:
         self.every, self.seconds = every, [time.perf_counter()]
 
-    def happened(self, entry: Any, at_seconds: float) -> None:
+    def handle_entry(self, entry: Any, at_seconds: float) -> None:
         """A mark at each so-many-th start."""
         if isinstance(entry, TrialStarted) and not (
             (entry.trial or 0) + 1

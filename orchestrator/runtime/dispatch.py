@@ -57,7 +57,7 @@ from orchestrator.search.messages import Assignment, Failure, Report
 
 __all__ = ["Action", "Call", "Dispatcher", "KillWorker", "StartWorker"]
 
-log = logging.getLogger("caviar.runtime.dispatch")
+logger = logging.getLogger("caviar.runtime.dispatch")
 
 #: The longest a worker holds back the end of an assignment, which a decision may wait for.
 SLICE_SECONDS = 0.1
@@ -160,7 +160,7 @@ class Dispatcher:
         worker; a worker is reserved for it meanwhile.
         """
         if assignment.isolate:
-            log.info("trial %d is tried again, isolated", assignment.trial)
+            logger.info("trial %d is tried again, isolated", assignment.trial)
         queue = self._waiting_isolated if assignment.isolate else self._waiting
         queue.append((assignment, checkpoint))
         self._hand_out()
@@ -257,7 +257,7 @@ class Dispatcher:
         worker = self._find(id)
         if worker is None or worker.is_up:
             return
-        log.info("worker %d is up", id.number)
+        logger.info("worker %d is up", id.number)
         self._last_up_at = now
         worker.is_up, self._up = True, self._up + 1
         self._update(worker)
@@ -268,7 +268,7 @@ class Dispatcher:
         worker = self._find(id)
         if worker is None:
             return []
-        log.warning("%s; it had %d assignments and is replaced", message, len(worker.tasks))
+        logger.warning("%s; it had %d assignments and is replaced", message, len(worker.tasks))
         failures = self._remove(worker, message, traceback)
         actions: list[Action] = [KillWorker(id), self._start(id.number), *failures]
         self._hand_out()
@@ -279,7 +279,7 @@ class Dispatcher:
 
         Assignments that wait are kept for the workers that `start_workers` starts next.
         """
-        log.warning("%s; all %d workers are lost", message, len(self._workers))
+        logger.warning("%s; all %d workers are lost", message, len(self._workers))
         workers = list(self._workers.values())
         failures = [f for worker in workers for f in self._remove(worker, message, traceback)]
         self._last_up_at = -math.inf
@@ -300,14 +300,14 @@ class Dispatcher:
         self._counted_at = now
         numbers = range(self._count, processors)
         if numbers:
-            log.info("the pool grows from %d to %d workers", self._count, processors)
+            logger.info("the pool grows from %d to %d workers", self._count, processors)
         self._count = max(self._count, processors)
         return [self._start(number) for number in numbers]
 
     def _start(self, number: int) -> StartWorker:
         id = WorkerId(number, self._deaths[number])
         self._workers[number] = WorkerRecord(id=id)
-        log.info("worker %d is started (%d died before it)", number, id.deaths)
+        logger.info("worker %d is started (%d died before it)", number, id.deaths)
         return StartWorker(id)
 
     def _remove(self, worker: WorkerRecord, message: str, traceback: str) -> list[Failure]:
@@ -401,7 +401,7 @@ class Dispatcher:
         overdue = self._listened > worker.due_at
         if overdue and not worker.is_overdue:
             silent_seconds = self._listened - worker.heard_at
-            log.info("worker %d is silent for %.3g s", worker.id.number, silent_seconds)
+            logger.info("worker %d is silent for %.3g s", worker.id.number, silent_seconds)
         worker.is_overdue = overdue
 
     def _measure(self, worker: WorkerRecord) -> int:

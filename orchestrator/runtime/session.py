@@ -55,8 +55,8 @@ class SessionResult:
 class Watcher(Protocol):
     """Follows a session and shows it, for example in the terminal."""
 
-    def happened(self, entry: Entry, at_seconds: float) -> None:
-        """One more row was added to the log."""
+    def handle_entry(self, entry: Entry, at_seconds: float) -> None:
+        """Handle a row that was added to the log."""
 
     def tick(self, session: Session) -> None:
         """Called about ten times a second."""
@@ -258,7 +258,7 @@ class Session:
         for entry in entries:
             self.log.append(entry, at_seconds)
         for entry in entries:
-            self.watcher.happened(entry, at_seconds)
+            self.watcher.handle_entry(entry, at_seconds)
             if isinstance(entry, TrialEvent) and self._has_ended(entry.trial):
                 self.checkpoints.drop(entry.trial)
 

@@ -24,9 +24,9 @@ from orchestrator.store.event_rows import EVENT_COLUMN_NAMES, flatten_event, reb
 
 __all__ = ["FIXED_COLUMNS", "SCHEMA_VERSION", "Column", "Tables", "read_config"]
 
-#: 1: the first one. 2: what the model expected (`expected`, `expected_low`, `expected_high`).
-#: 3: the columns of 2; version 0.2 of caviar decides otherwise than 0.1, so it does not go on
-#: with the runs of 0.1.
+#: Number of the schema. 1: the first schema. 2: with the columns `expected`, `expected_low` and
+#: `expected_high`, which hold what the model expected. 3: the columns of 2; version 0.2 of caviar
+#: decides differently from 0.1, so it does not continue the runs of 0.1.
 SCHEMA_VERSION = 3
 
 _NUMBER = {float: pa.float64(), int: pa.int64()}
@@ -34,7 +34,7 @@ _VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string
 
 
 class Column(NamedTuple):
-    """The type of a column and its meaning in words; docs/schema.md is made of these."""
+    """The type of a column and its meaning in words, from which docs/schema.md is written."""
 
     type: pa.DataType
     meaning: str
@@ -43,46 +43,67 @@ class Column(NamedTuple):
 _SEQ = {
     "seq": Column(
         pa.int64(),
-        "position of the row in the order in which the driver took things in, counted over events "
-        "and epochs together",
+        "position of the row in the order in which the driver recorded events and reports, counted "
+        "over events and epochs together",
     ),
     "at_seconds": Column(
         pa.float64(), "seconds since the run began; breaks between sessions do not count"
     ),
 }
-#: Every field of an event that is one column of its own.
+#: The columns of the events table, apart from the box, test metrics and configurations.
 _EVENT_COLUMNS = {
     "kind": Column(pa.string(), "what happened: " + ", ".join(Kind)),
-    "trial": Column(pa.int64(), "the trial it is about, from 0"),
-    "attempt": Column(pa.int32(), "of the trial's assignments, from 1: a fence for late reports"),
-    "stage": Column(pa.string(), "where its configuration came from: coarse, fine, given, audit"),
-    "zoom": Column(pa.int32(), "the box it was drawn from, or that was made, from 1"),
-    "parents": Column(
-        pa.list_(pa.int64()), "the trials that the box lies around; of an audit: whom it repeats"
+    "trial": Column(pa.int64(), "number of the trial that the event is about, from 0"),
+    "attempt": Column(
+        pa.int32(),
+        "number of the trial's assignment, from 1; reports of an earlier assignment are dropped",
     ),
-    "seed": Column(pa.int64(), "of the trial's own random numbers, in every attempt the same"),
-    "start_epoch": Column(pa.int32(), "the epoch an assignment goes on from; 0: from scratch"),
-    "stop_epoch": Column(pa.int32(), "the epoch it ends with"),
-    "epoch": Column(pa.int32(), "the trial's last epoch when it was decided"),
-    "value": Column(pa.float64(), "the loss the decision was about; smaller is better"),
-    "rung": Column(pa.int32(), "the epoch of the rung it was compared in"),
-    "rank": Column(pa.int64(), "its place there, from 1"),
-    "peers": Column(pa.int64(), "how many had a value there, itself included"),
-    "cutoff": Column(pa.float64(), "the loss that had to be reached; null: no fixed cutoff"),
-    "expected": Column(pa.float64(), "the loss the model expected at the last epoch (a median)"),
-    "expected_low": Column(pa.float64(), "a standard deviation of the model's below it"),
-    "expected_high": Column(pa.float64(), "and one above"),
-    "budget_seconds": Column(pa.float64(), "of the run in all, from this session on"),
-    "budget_trials": Column(pa.int64(), "of the run in all"),
-    "budget_epochs": Column(pa.int64(), "of the run in all"),
-    "reason": Column(pa.string(), "why, in words"),
+    "stage": Column(
+        pa.string(), "where the trial's configuration came from: coarse, fine, given, audit"
+    ),
+    "zoom": Column(
+        pa.int32(),
+        "number of the box that the configuration was drawn from, or of the new box, from 1",
+    ),
+    "parents": Column(
+        pa.list_(pa.int64()),
+        "the trials that the box lies around; for an audit, the trial that it repeats",
+    ),
+    "seed": Column(pa.int64(), "seed of the trial's own random numbers, the same in every attempt"),
+    "start_epoch": Column(
+        pa.int32(), "the epoch that the assignment goes on from; 0: from scratch"
+    ),
+    "stop_epoch": Column(pa.int32(), "the epoch that the assignment ends with"),
+    "epoch": Column(pa.int32(), "the trial's last epoch at the time of the decision"),
+    "value": Column(pa.float64(), "the trial's loss that was judged; smaller is better"),
+    "rung": Column(pa.int32(), "epoch of the rung at which the trial was compared"),
+    "rank": Column(pa.int64(), "place of the trial at this rung, from 1"),
+    "peers": Column(pa.int64(), "number of trials with a value at this rung, this trial included"),
+    "cutoff": Column(pa.float64(), "the loss that the trial had to reach; null: no fixed cutoff"),
+    "expected": Column(
+        pa.float64(), "the loss that the model expected at the last epoch (its median)"
+    ),
+    "expected_low": Column(
+        pa.float64(), "one standard deviation of the model's prediction below `expected`"
+    ),
+    "expected_high": Column(
+        pa.float64(), "one standard deviation of the model's prediction above `expected`"
+    ),
+    "budget_seconds": Column(
+        pa.float64(), "budget of the whole run in seconds, from this session on"
+    ),
+    "budget_trials": Column(pa.int64(), "budget of the whole run in trials, from this session on"),
+    "budget_epochs": Column(
+        pa.int64(), "budget of the whole run in epochs of all trials, from this session on"
+    ),
+    "reason": Column(pa.string(), "why the event happened, in words"),
     "details": Column(
         pa.string(),
-        "JSON of a session (workers, versions), its end, or a test (intervals of the figures); "
-        "a failure's traceback",
+        "JSON of a session (workers, versions), of its end, or of a test (intervals of the "
+        "metrics); for a failure, the traceback",
     ),
 }
-_BOX = {"box": Column(pa.string(), "JSON: dimension to [low, high], in the unit cube")}
+_BOX = {"box": Column(pa.string(), "JSON: for each dimension [low, high] in the unit cube")}
 _COLUMNS_OF_FIELDS = {f.name for cls in EVENT_TYPES.values() for f in fields(cls)}
 assert _EVENT_COLUMNS.keys() | _BOX.keys() <= EVENT_COLUMN_NAMES | _COLUMNS_OF_FIELDS
 
@@ -141,7 +162,7 @@ class Tables:
     """The schemas of one run's tables, which depend on its space and its trainer's metrics."""
 
     space: Space
-    metrics: Mapping[str, type]  #: as the trainer declares them
+    metrics: Mapping[str, type]  #: by metric, the type of its values
     objective: Objective
 
     def __post_init__(self) -> None:
@@ -181,7 +202,7 @@ class Tables:
         return _schema(self.columns["trials"])
 
     def event_row(self, seq: int, at_seconds: float, event: Event) -> dict[str, Any]:
-        """An event as a row."""
+        """Write an event as a row."""
         row = {"seq": seq, "at_seconds": at_seconds, **flatten_event(event)}
         if isinstance(event, TrialStarted):
             row |= self.config_columns(event.config)
@@ -191,7 +212,7 @@ class Tables:
         return row
 
     def event(self, row: Mapping[str, Any]) -> Event:
-        """The event in a row; the way back of `event_row`.
+        """Read the event in a row, which `event_row` has written.
 
         Raises:
             RunError: If the row holds no whole event.
@@ -202,12 +223,12 @@ class Tables:
             wide["config"] = self.read_trial_config(row)
             wide["unit"] = {name: u for name, u in units.items() if u is not None}
         elif row["kind"] == Kind.TEST:
-            metrics = {name: row[name] for name in self._tested()}
+            metrics = {name: row[name] for name in self._test_names()}
             wide["metrics"] = {name: v for name, v in metrics.items() if v is not None}
         return rebuild_event(row, **wide)
 
     def epoch_row(self, seq: int, observation: Observation) -> dict[str, Any]:
-        """A report as a row."""
+        """Write a report as a row."""
         r = observation.report
         return {
             "seq": seq,
@@ -223,7 +244,7 @@ class Tables:
         }
 
     def observation(self, row: Mapping[str, Any]) -> Observation:
-        """The report in a row; the way back of `epoch_row`."""
+        """Read the report in a row, which `epoch_row` has written."""
         metrics = {name: row[name] for name in self.metrics}
         return Observation(
             at_seconds=row["at_seconds"],
@@ -241,12 +262,12 @@ class Tables:
         )
 
     def config_columns(self, config: Config) -> dict[str, Value]:
-        """A config as typed columns."""
+        """Write a configuration as typed columns."""
         names = self.space.names
-        return {f"config_{k}": _written(names[k], value) for k, value in config.items()}
+        return {f"config_{k}": _to_cell(names[k], value) for k, value in config.items()}
 
     def read_trial_config(self, row: Mapping[str, Any]) -> Config:
-        """The config in a row."""
+        """Read the configuration in a row."""
         return read_config(self.space, row)
 
     def _configs(self) -> dict[str, Column]:
@@ -276,10 +297,10 @@ class Tables:
         where = "of the best model on the test split, which no decision has seen"
         return {
             name: Column(pa.float64(), f"{name.removeprefix('test_')} {where}")
-            for name in self._tested()
+            for name in self._test_names()
         }
 
-    def _tested(self) -> list[str]:
+    def _test_names(self) -> list[str]:
         return [
             f"test_{name.removeprefix('validation_')}"
             for name in self.metrics
@@ -288,10 +309,12 @@ class Tables:
 
 
 def read_config(space: Space, row: Mapping[str, Any]) -> Config:
-    """The config in the `config_…` columns of a row, None where a hyperparameter is not active."""
+    """Read the configuration in the `config_…` columns; inactive hyperparameters are None there."""
     values = {name: row[f"config_{name}"] for name in space.names}
     return {
-        name: _read(space.names[name], value) for name, value in values.items() if value is not None
+        name: _from_cell(space.names[name], value)
+        for name, value in values.items()
+        if value is not None
     }
 
 
@@ -310,8 +333,8 @@ def _config_type(d: Dimension) -> pa.DataType:
     return _VALUE[kinds.pop()] if len(kinds) == 1 else pa.string()
 
 
-def _mixed(d: Dimension) -> bool:
-    """A choice of several kinds stands in a text column, as JSON: 1 and "1" stay two options."""
+def _is_mixed(d: Dimension) -> bool:
+    """Whether a choice has options of several types; as JSON text, 1 differs from "1"."""
     domain = d.parameter.domain
     return isinstance(domain, Choice) and len({type(v) for v in domain.options}) > 1
 
@@ -320,12 +343,12 @@ def _values(domain: Choice | Fixed) -> Iterable[Value]:
     return domain.options if isinstance(domain, Choice) else (domain.value,)
 
 
-def _written(d: Dimension, value: Value) -> Value:
-    return json.dumps(value) if _mixed(d) else value
+def _to_cell(d: Dimension, value: Value) -> Value:
+    return json.dumps(value) if _is_mixed(d) else value
 
 
-def _read(d: Dimension, value: Value) -> Value:
-    if not _mixed(d):
+def _from_cell(d: Dimension, value: Value) -> Value:
+    if not _is_mixed(d):
         return value
-    read: Value = json.loads(str(value))
-    return read
+    parsed: Value = json.loads(str(value))
+    return parsed

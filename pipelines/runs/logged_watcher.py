@@ -1,4 +1,4 @@
-"""Python's log of a session: what happened in it, beside the watcher that a person sees."""
+"""Python's log of a session: each entry and note, in addition to the watcher that a person sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.search.messages import Observation
 
 __all__ = ["LoggedWatcher"]
 
-log = logging.getLogger("caviar.session")
+logger = logging.getLogger("caviar.runs.logged_watcher")
 #: Events of level info; the session itself logs its start, its end and failures.
 _NOTABLE = {Kind.ZOOM, Kind.DIVERGE, Kind.TEST}
 
@@ -24,28 +24,28 @@ class LoggedWatcher:
     def log_notes(self, notes: tuple[str, ...]) -> None:
         """Log what a person should know about the data and the spec."""
         for note in notes:
-            log.warning("%s", note)
+            logger.warning("%s", note)
 
-    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
-        """Log an event (info, or debug for a trial's usual moves) or a report (debug)."""
-        if log.isEnabledFor(logging.INFO):
+    def handle_entry(self, entry: Event | Observation, at_seconds: float) -> None:
+        """Log an event (info, or debug for a trial's ordinary moves) or a report (debug)."""
+        if logger.isEnabledFor(logging.INFO):
             _log_entry(entry, at_seconds)
         if self._watcher is not None:
-            self._watcher.happened(entry, at_seconds)
+            self._watcher.handle_entry(entry, at_seconds)
 
     def tick(self, session: Session) -> None:
-        """Pass it on."""
+        """Pass the tick to the other watcher."""
         if self._watcher is not None:
             self._watcher.tick(session)
 
     def note(self, text: str) -> None:
         """Log a warning, also from another thread."""
-        log.warning("%s", text)
+        logger.warning("%s", text)
         if self._watcher is not None:
             self._watcher.note(text)
 
     def close(self) -> None:
-        """Pass it on."""
+        """Close the other watcher."""
         if self._watcher is not None:
             self._watcher.close()
 
@@ -53,11 +53,11 @@ class LoggedWatcher:
 def _log_entry(entry: Event | Observation, at_seconds: float) -> None:
     if isinstance(entry, Observation):
         r = entry.report
-        log.debug(
+        logger.debug(
             "%.3f s: worker %s: trial %s, epoch %s in %.3f s",
             at_seconds, r.worker, r.trial, r.epoch, r.seconds,
         )  # fmt: skip
         return
     level = logging.INFO if entry.kind in _NOTABLE else logging.DEBUG
     subject = f"trial {entry.trial}: " if isinstance(entry, TrialEvent) else ""
-    log.log(level, "%.3f s: %s%s: %s", at_seconds, subject, entry.kind.value, entry.reason)
+    logger.log(level, "%.3f s: %s%s: %s", at_seconds, subject, entry.kind.value, entry.reason)

@@ -44,7 +44,7 @@ from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["OpenRun", "open_run", "require_same_spec"]
 
-logger = logging.getLogger("caviar.run")
+logger = logging.getLogger("caviar.runs.open_run")
 #: Files of a driver that was killed before it had written the spec.
 _BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
 SIMULATED_TRIALS = 100  #: takes a third of a second; enough to see what pruning lets through

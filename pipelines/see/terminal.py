@@ -78,7 +78,7 @@ class SessionClock:
 class SilentWatcher:
     """A watcher for --quiet and --json: it prints notes to standard error and nothing else."""
 
-    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
+    def handle_entry(self, entry: Event | Observation, at_seconds: float) -> None:
         """Print nothing."""
 
     def tick(self, session: Session) -> None:
@@ -101,7 +101,7 @@ class LineWatcher:
         self._clock = SessionClock()
         self._progress_at = 0.0
 
-    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
+    def handle_entry(self, entry: Event | Observation, at_seconds: float) -> None:
         """Print a line for a new best, a zoom, a bad trial, the session's begin and its end."""
         self._clock.record(entry, at_seconds)
         if isinstance(entry, Observation):
@@ -145,7 +145,7 @@ class PanelWatcher:
         self._clock = SessionClock()
         self._drawn_at = -REFRESH_SECONDS
 
-    def happened(self, entry: Event | Observation, at_seconds: float) -> None:
+    def handle_entry(self, entry: Event | Observation, at_seconds: float) -> None:
         """Close the panel with the session."""
         self._clock.record(entry, at_seconds)
         if isinstance(entry, Event) and entry.kind is Kind.END:

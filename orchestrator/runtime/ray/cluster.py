@@ -18,7 +18,7 @@ __all__ = ["connect", "count_processors", "describe_authentication", "disconnect
 
 CONNECT_SECONDS = 5.0  #: for an address to answer
 
-log = logging.getLogger("caviar.runtime.ray")
+logger = logging.getLogger("caviar.runtime.ray.cluster")
 
 
 def connect(address: str | None, *, cpus: int | None) -> None:
@@ -50,13 +50,13 @@ def connect(address: str | None, *, cpus: int | None) -> None:
         internals.silence_death_notices()
     except Exception as e:
         raise InputError(_describe_refusal(address, e)) from e
-    log.info("joined the Ray cluster at %s", address or "this machine")
+    logger.info("joined the Ray cluster at %s", address or "this machine")
 
 
 def disconnect() -> None:
     """Leave the cluster; a local one that `connect` started ends with it."""
     ray.shutdown()
-    log.info("left the Ray cluster")
+    logger.info("left the Ray cluster")
 
 
 def count_processors() -> int:

@@ -31,7 +31,7 @@ from orchestrator.search.messages import Assignment
 
 __all__ = ["RayPool"]
 
-log = logging.getLogger("caviar.runtime.ray")
+logger = logging.getLogger("caviar.runtime.ray.pool")
 
 DRAIN_SECONDS = 0.1  #: at the deadline, for reports of the last slice
 START_SECONDS = 60.0  #: for a first worker to come up
@@ -168,9 +168,9 @@ class RayPool:
         actor = self._actors[call.worker]
         reference = actor.work.remote(call.assignments, call.slice_seconds, call.stream_seconds)
         self._calls[reference] = call
-        if log.isEnabledFor(logging.DEBUG):
+        if logger.isEnabledFor(logging.DEBUG):
             trials = [assignment.trial for assignment, _ in call.assignments]
-            log.debug("call of worker %d with trials %s", call.worker.number, trials)
+            logger.debug("call of worker %d with trials %s", call.worker.number, trials)
 
     def _start_actor(self, worker: WorkerId) -> None:
         actor = self._make_actor(self._job_without_data, self._data, worker.number)
@@ -180,7 +180,7 @@ class RayPool:
     def _kill_actor(self, worker: WorkerId) -> None:
         """Kill an actor; it may still live, where only its answer was lost."""
         ray.kill(self._actors.pop(worker))
-        log.info("worker %d is killed", worker.number)
+        logger.info("worker %d is killed", worker.number)
 
     # ------------------------------------------------------------------ taking in
 
@@ -207,8 +207,8 @@ class RayPool:
                 continue
             self._dispatcher.take_messages(call, arrived, now)
             messages += arrived
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%d calls returned %d messages", len(done), len(messages))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%d calls returned %d messages", len(done), len(messages))
         return messages
 
     def _take_started(self) -> None:
@@ -249,7 +249,7 @@ class RayPool:
         seconds = self._dispatcher.seconds_without_workers(now)
         if self._revive is not None and seconds > REVIVE_SECONDS:
             revive, self._revive = self._revive, None
-            log.warning("no worker has been up for %.0f s: Ray is started again", seconds)
+            logger.warning("no worker has been up for %.0f s: Ray is started again", seconds)
             self._forget_actors()
             self._dispatcher.lose_all("Ray is started again", "")
             revive()

@@ -164,7 +164,7 @@ class _Stops:
     def __init__(self) -> None:
         self.seen = 0
 
-    def happened(self, entry: object, at_seconds: float) -> None:
+    def handle_entry(self, entry: object, at_seconds: float) -> None:
         self.seen += 1
         if self.seen == 30:
             raise KeyboardInterrupt

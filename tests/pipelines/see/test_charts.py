@@ -34,15 +34,15 @@ def all_charts(spec: Spec, run: RunTables) -> dict[str, Any]:
     alone, _ = compute_importance(spec, run)
     names = [d.name for d in spec.parameters().dimensions]
     return {
-        "spent": charts.best_so_far(run, over="spent"),
-        "seconds": charts.best_so_far(run, over="at_seconds"),
-        "curves": charts.curves(run),
-        **{name: charts.against(run, name) for name in names},
-        "coordinates": charts.coordinates(run, names),
-        "importance": charts.bars_of_importance(alone),
-        "rungs": charts.rungs(run),
-        "workers": charts.workers(run),
-        "over": charts.over_each_other([(spec, run)]),
+        "spent": charts.draw_incumbent(run, over="spent"),
+        "seconds": charts.draw_incumbent(run, over="at_seconds"),
+        "curves": charts.draw_learning_curves(run),
+        **{name: charts.draw_parameter(run, name) for name in names},
+        "coordinates": charts.draw_parallel_coordinates(run, names),
+        "importance": charts.draw_importance(alone),
+        "rungs": charts.draw_rungs(run),
+        "workers": charts.draw_workers(run),
+        "over": charts.draw_runs([(spec, run)]),
     }
 
 
@@ -57,7 +57,7 @@ def test_plotly_takes_every_chart_and_every_axis_has_a_name(known: tuple[Spec, R
 
 def test_the_best_so_far_is_drawn_as_it_was(known: tuple[Spec, RunTables]) -> None:
     _, run = known
-    (trace,) = charts.best_so_far(run, over="spent")["data"]
+    (trace,) = charts.draw_incumbent(run, over="spent")["data"]
     assert trace["x"] == list(trace_incumbent(run)["spent"])
     np.testing.assert_allclose(trace["y"], trace_incumbent(run)["best"], rtol=1e-5)
 
@@ -66,7 +66,7 @@ def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
     known: tuple[Spec, RunTables],
 ) -> None:
     _, run = known
-    drawn = charts.curves(run)["data"]
+    drawn = charts.draw_learning_curves(run)["data"]
     top = describe_best(run)
     assert top is not None
     assert drawn[-1]["name"] == f"trial {top['trial']}, the best"
@@ -76,7 +76,7 @@ def test_every_curve_is_drawn_once_in_the_colour_of_its_fate_the_winner_last(
     assert {t["name"] for t in drawn[:-1]} == {s.lower() for s in fates.unique()}
     points = sum(sum(size > 0 for size in t["marker"]["size"][:-1:2]) for t in drawn)
     assert points >= (run.trials["epochs"] == 1).sum() > 0  # which no line can show
-    low, high = charts.curves(run)["layout"]["yaxis"]["range"]
+    low, high = charts.draw_learning_curves(run)["layout"]["yaxis"]["range"]
     assert all(low <= y <= high for y in drawn[-1]["y"] if y is not None)
 
 
@@ -84,7 +84,7 @@ def test_what_a_trial_does_not_have_is_not_drawn_as_a_value(known: tuple[Spec, R
     _, run = known
     names = [d.name for d in run.space.dimensions if run.trials[f"unit_{d.name}"].isna().any()]
     assert names
-    axes = charts.coordinates(run, names)["data"][0]["dimensions"]
+    axes = charts.draw_parallel_coordinates(run, names)["data"][0]["dimensions"]
     for name, axis in zip(names, axes, strict=False):
         absent = run.trials[f"unit_{name}"].isna() & run.trials["validation_accuracy"].notna()
         assert axis["values"].count(charts.INACTIVE) == absent.sum()
@@ -93,7 +93,7 @@ def test_what_a_trial_does_not_have_is_not_drawn_as_a_value(known: tuple[Spec, R
 
 def test_an_option_that_looks_like_markup_stays_text() -> None:
     domain = Choice(options=("<b>bold</b>", "a & b"))
-    assert charts._ticks(domain)["ticktext"] == ["&lt;b&gt;bold&lt;/b&gt;", "a &amp; b"]
+    assert charts._make_ticks(domain)["ticktext"] == ["&lt;b&gt;bold&lt;/b&gt;", "a &amp; b"]
 
 
 def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, RunTables]) -> None:
@@ -112,8 +112,10 @@ def test_a_long_run_is_thinned_out_and_keeps_its_best(known: tuple[Spec, RunTabl
     assert size < 10 * sum(len(json.dumps(c)) for c in all_charts(spec, run).values())
     top = describe_best(long)
     assert top is not None
-    assert f"trial {top['trial']}, the best" == charts.curves(long)["data"][-1]["name"]
-    shown = charts.table_of_trials(long)
+    assert (
+        f"trial {top['trial']}, the best" == charts.draw_learning_curves(long)["data"][-1]["name"]
+    )
+    shown = charts.tabulate_trials(long)
     assert len(shown["trial"]) == charts.POINTS
     assert top["trial"] in shown["trial"]
 
@@ -122,7 +124,7 @@ def test_the_pair_chart_has_every_trial_with_a_result_and_every_box(
     known: tuple[Spec, RunTables],
 ) -> None:
     _, run = known
-    shown = charts.table_of_trials(run)
+    shown = charts.tabulate_trials(run)
     sound = run.trials[run.trials["validation_accuracy"].notna()]
     assert shown["trial"] == list(sound["trial"])
     for name, units in shown["unit"].items():
@@ -134,7 +136,7 @@ def test_the_pair_chart_has_every_trial_with_a_result_and_every_box(
 
 def test_ticks_carry_the_values_of_their_scale(known: tuple[Spec, RunTables]) -> None:
     spec, run = known
-    axis = charts.against(run, "learning_rate")["layout"]["xaxis"]
+    axis = charts.draw_parameter(run, "learning_rate")["layout"]["xaxis"]
     low, high = spec.space["learning_rate"]["log"]
     shown = np.array([float(t) for t in axis["ticktext"]])
     assert len(shown) == charts.TICKS
@@ -152,7 +154,7 @@ def test_ticks_are_numbers_that_a_person_would_write() -> None:
         (Integer(low=3, high=700), ["3", "180", "350", "530", "700"]),
         (Real(low=0, high=1), ["0", "0.25", "0.5", "0.75", "1"]),
     ):
-        assert charts._ticks(domain)["ticktext"] == expected
+        assert charts._make_ticks(domain)["ticktext"] == expected
 
 
 def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
@@ -160,17 +162,17 @@ def test_merging_stretches_that_no_eye_can_tell_apart_loses_no_time(
 ) -> None:
     _, run = known
     found = list_worker_spans(run)
-    merged = charts._merged(found, gap=0.0)
+    merged = charts._merge_spans(found, gap=0.0)
     assert (merged["end_seconds"] - merged["begin_seconds"]).sum() == pytest.approx(
         (found["end_seconds"] - found["begin_seconds"]).sum(), rel=0.02
     )
-    assert len(charts._merged(found, gap=1e9)) == found["worker"].nunique()
+    assert len(charts._merge_spans(found, gap=1e9)) == found["worker"].nunique()
 
 
 def test_seeds_of_a_kind_are_one_band(known: tuple[Spec, RunTables], tmp_path: Path) -> None:
     folders = [searched(tmp_path / str(seed), trials=8, seed=seed) for seed in range(3)]
     runs = [(read_run_spec(f), load_run(f)) for f in folders]
-    low, high, mean = charts.over_each_other(runs)["data"]
+    low, high, mean = charts.draw_runs(runs)["data"]
     triples = list(zip(low["y"], mean["y"], high["y"], strict=True))
     assert triples and all(a - 1e-6 <= b <= c + 1e-6 for a, b, c in triples)
     assert mean["y"] == sorted(mean["y"])

@@ -17,7 +17,7 @@ import pytest
 from test_runs import TOYS, searched, toy_spec
 
 from pipelines.see.formatting import format_number
-from pipelines.see.page import page, write_page
+from pipelines.see.page import format_page, write_page
 from pipelines.see.run import load_run
 from pipelines.see.summary import describe_best
 
@@ -61,7 +61,7 @@ class Texts(HTMLParser):
 
 
 def test_the_answer_comes_first_with_its_figures(run: Path) -> None:
-    told = Texts(page([run])).words
+    told = Texts(format_page([run])).words
     top = describe_best(load_run(run))
     assert top is not None
     begin = told.index("The answer")
@@ -80,7 +80,7 @@ def test_the_answer_comes_first_with_its_figures(run: Path) -> None:
 
 
 def test_nothing_on_it_comes_from_elsewhere(run: Path) -> None:
-    text = page([run])
+    text = format_page([run])
     assert Texts(text).elsewhere == []
     assert len(text) < 6e6
 
@@ -93,12 +93,14 @@ def test_what_a_user_named_stays_a_name(tmp_path: Path) -> None:
     known = load_run(folder)
     failed = known.events.iloc[[1]].assign(kind="fail", reason=NASTY, trial=0)
     nasty = replace(known, events=pd.concat([known.events, failed], ignore_index=True))
-    plain = Texts(page([folder]))
+    plain = Texts(format_page([folder]))
     from pipelines.see import page as module
 
     drawn: dict[str, Any] = {}
-    body = module._document("x", module._failures(nasty) + module._code(nasty), drawn)
-    for text in (page([folder]), body):
+    body = module._format_document(
+        "x", module._format_failures(nasty) + module._format_code(nasty), drawn
+    )
+    for text in (format_page([folder]), body):
         assert "<script>window.broken" not in text
         assert "img" not in Texts(text).tags
     assert plain.tags.count("script") == 3
@@ -110,14 +112,14 @@ def test_a_run_that_failed_and_one_that_was_killed_have_pages_too(
 ) -> None:
     monkeypatch.syspath_prepend(TOYS)
     failed = searched(tmp_path / "failed", spec_file=toy_spec(tmp_path, "Raising"), trials=6)
-    assert "the second epoch is not for me" in Texts(page([failed])).words
+    assert "the second epoch is not for me" in Texts(format_page([failed])).words
     one = searched(tmp_path / "one", trials=1)
-    assert "Too few trials" in Texts(page([one])).words
+    assert "Too few trials" in Texts(format_page([one])).words
 
 
 def test_of_several_runs_it_shows_them_side_by_side(tmp_path: Path) -> None:
     folders = [searched(tmp_path / str(seed), trials=6, seed=seed) for seed in range(2)]
-    told = Texts(page(folders)).words
+    told = Texts(format_page(folders)).words
     assert told.index("Side by side") < told.index("The answer")
     for folder in folders:
         assert str(folder) in told
@@ -226,7 +228,7 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_the_charts_data_cannot_end_its_script(run: Path) -> None:
-    text = page([run])
+    text = format_page([run])
     data = text.partition('<script id=drawn type="application/json">')[2].partition("</script>")[0]
     assert "<" not in data
     assert json.loads(data)
