@@ -35,6 +35,7 @@ __all__ = [
     "TrialDiverged",
     "TrialEvent",
     "TrialFailed",
+    "TrialNote",
     "TrialPaused",
     "TrialPromoted",
     "TrialPruned",
@@ -257,11 +258,21 @@ class TrialStopped(TrialEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTested(TrialEvent):
+class TrialNote(TrialEvent):
+    """Base of events that record something about a trial and leave its status as it is.
+
+    No decision follows from such an event: replay applies it as it is, and the trial needs only to
+    have been trained up to `epoch`.
+    """
+
+    epoch: int | None = None  #: last epoch of the trial that the event is about
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTested(TrialNote):
     """The shipped model's metrics on the test split, which no decision has seen."""
 
     kind: ClassVar[Kind] = Kind.TEST
-    epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)  #: test_… -> value
     #: validation | test -> metric without prefix -> its 95 % interval
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)

@@ -15,10 +15,10 @@ from typing import Any
 from orchestrator.errors import InvalidEntry
 from orchestrator.search.events import (
     Event,
-    ModelTested,
     SessionEnded,
     SessionStarted,
     TrialFailed,
+    TrialNote,
     TrialPruned,
     TrialRetried,
     TrialStopped,
@@ -103,7 +103,7 @@ def replay(search: Search, entries: Iterable[tuple[int, float, Entry]]) -> Repla
 def _decide_again(search: Search, entry: Event) -> list[Event] | None:
     """Make the search's decision at this event of the log; None if the event is no decision."""
     match entry:
-        case SessionStarted() | SessionEnded() | ModelTested():
+        case SessionStarted() | SessionEnded() | TrialNote():
             return None
         case TrialPruned():  # caused by the checkpoints' sizes, which are not in the log
             return None

@@ -19,13 +19,13 @@ from orchestrator.search.budget import Budget, Cycle
 from orchestrator.search.events import (
     AssignmentEnded,
     Event,
-    ModelTested,
     SessionEnded,
     SessionStarted,
     TrialCompleted,
     TrialDiverged,
     TrialEvent,
     TrialFailed,
+    TrialNote,
     TrialPaused,
     TrialPromoted,
     TrialPruned,
@@ -140,7 +140,8 @@ class SearchState:
             trial = self.trials.get(trial_id) if trial_id is not None else None
             story = trial.story if trial else ""
             raise InvalidEntry(problem, trial=trial_id, story=story, seq=seq)
-        self._APPLY[type(entry)](self, entry)
+        if not isinstance(entry, TrialNote):  # informs readers of the log; nothing follows from it
+            self._APPLY[type(entry)](self, entry)
 
     def _apply_report(self, entry: Observation) -> None:
         report, self._at_seconds = entry.report, entry.at_seconds
@@ -270,5 +271,4 @@ class SearchState:
         TrialPruned: _apply_pruning,
         TrialFailed: _apply_failure,
         TrialStopped: _apply_stop,
-        ModelTested: _ignore,
     }

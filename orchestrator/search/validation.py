@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.search.events import (
     AssignmentEnded,
     Event,
-    ModelTested,
     SessionEnded,
     SessionStarted,
     TrialCompleted,
     TrialDiverged,
     TrialEvent,
     TrialFailed,
+    TrialNote,
     TrialPaused,
     TrialPromoted,
     TrialPruned,
@@ -43,6 +43,8 @@ STAGES = ("given", "coarse", "fine", AUDIT)
 
 def find_problem(search: SearchState, entry: Entry) -> str:
     """Explain why an entry does not follow from those applied before; empty if it does."""
+    if isinstance(entry, TrialNote):
+        return _check_note(search, entry)
     check = _CHECKS.get(type(entry))
     return check(search, entry) if check else f"an entry of unknown kind, {type(entry).__name__}"
 
@@ -139,10 +141,10 @@ def _check_failed(search: SearchState, event: TrialFailed) -> str:
     return ""
 
 
-def _check_tested(search: SearchState, event: ModelTested) -> str:
+def _check_note(search: SearchState, event: TrialNote) -> str:
     trial = search.trials.get(event.trial)
     if trial is None or (event.epoch or 0) > trial.epoch:
-        return f"a test of trial {event.trial}, epoch {event.epoch}, which was not trained"
+        return f"{event.kind} of trial {event.trial}, epoch {event.epoch}, which was not trained"
     return ""
 
 
@@ -164,7 +166,6 @@ _CHECKS: dict[type[Entry], Callable[[SearchState, Any], str]] = {
     TrialPruned: _check_ended,
     TrialFailed: _check_failed,
     TrialStopped: _check_move,
-    ModelTested: _check_tested,
 }
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.search.events import Assigning, ModelTested, TrialEvent, TrialStarted
+from orchestrator.search.events import (
+    Assigning,
+    ModelTested,
+    TrialEvent,
+    TrialNote,
+    TrialStarted,
+)
 from orchestrator.search.messages import Entry, Observation, Report
 from orchestrator.search.objective import WORST, Score
 from orchestrator.search.trial import TRANSITIONS, Status
@@ -81,6 +87,7 @@ class TrialsTable:
         row = self._rows[event.trial]
         if isinstance(event, ModelTested):
             row.tests = dict(event.metrics)
+        if isinstance(event, TrialNote):
             return
         row.status = TRANSITIONS[row.status, event.kind]
         row.reason = event.reason

@@ -61,7 +61,7 @@ def _describe_decision(run: RunTables, row: pd.Series[Any]) -> str:
         words.append(f"it went on to epoch {row['stop_epoch']}")
     else:
         words += [f"with {run.objective} {value}"] if value else []
-        words.append(_EVENT_PHRASES[Kind(row["kind"])])
+        words.append(_EVENT_PHRASES.get(row["kind"], f"it had the event {row['kind']}"))
     place = "" if pd.isna(row["rank"]) else f" (place {row['rank']} of {row['peers']})"
     if place and f"place {row['rank']} of {row['peers']}" in row["reason"]:
         place = ""

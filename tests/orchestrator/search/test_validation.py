@@ -21,10 +21,13 @@ from search_examples import (
 from orchestrator.errors import InvalidEntry
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import (
+    EVENT_TYPES,
+    ModelTested,
     SessionStarted,
     TrialCompleted,
     TrialDiverged,
     TrialFailed,
+    TrialNote,
     TrialPaused,
     TrialPromoted,
     TrialPruned,
@@ -36,6 +39,8 @@ from orchestrator.search.events import (
 from orchestrator.search.messages import Entry, Observation
 from orchestrator.search.salvage import salvage
 from orchestrator.search.search import Search
+from orchestrator.search.state import SearchState
+from orchestrator.search.validation import _CHECKS
 
 SPEC = spec_of(pruning="asha", eta=2)
 
@@ -169,6 +174,21 @@ def test_an_event_that_does_not_follow_is_refused_with_its_trials_story(
     assert (refused.value.story != "") == (trial is not None)
     if trial is not None:
         assert "start" in refused.value.story and trial.status in refused.value.story
+    assert describe_search(play.search) == before
+
+
+def test_every_event_that_is_not_a_note_has_a_check_and_a_way_to_be_applied() -> None:
+    moving = {cls for cls in EVENT_TYPES.values() if not issubclass(cls, TrialNote)}
+    assert moving | {Observation} == set(_CHECKS) == set(SearchState._APPLY)
+
+
+def test_a_note_about_a_trial_changes_nothing_and_needs_the_epoch_to_be_trained() -> None:
+    play = make_half_played()
+    before = describe_search(play.search)
+    play.search.apply(ModelTested(trial=0, epoch=1, metrics={"test_loss": 0.5}))
+    for note in (ModelTested(trial=0, epoch=2), ModelTested(trial=7, epoch=1)):
+        with pytest.raises(InvalidEntry, match="which was not trained"):
+            play.search.apply(note)
     assert describe_search(play.search) == before
 
 

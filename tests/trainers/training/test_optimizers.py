@@ -115,8 +115,8 @@ def test_a_state_of_another_size_is_an_error_that_names_the_key() -> None:
 
 
 def test_an_unknown_optimizer_is_an_error_and_not_another_optimizer() -> None:
-    with pytest.raises(ConfigError, match=r"sgd, momentum, rmsprop, adam, got 'lion'"):
-        make_optimizer("lion", read_settings({}).numbers, np.zeros(2), np.zeros(2))
+    with pytest.raises(ConfigError, match=r"sgd, momentum, rmsprop, adam, got 'no_such_optimizer'"):
+        make_optimizer("no_such_optimizer", read_settings({}).numbers, np.zeros(2), np.zeros(2))
 
 
 def test_every_number_of_an_optimizer_reaches_its_rule() -> None:
