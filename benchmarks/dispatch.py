@@ -37,7 +37,7 @@ class Meter:
     seconds: float = 0.0
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns."""
+        """Call the function, add its time, and return its result."""
         begin = time.perf_counter()
         result = function(*arguments)
         self.seconds += time.perf_counter() - begin
@@ -65,14 +65,14 @@ class Cluster:
         heapq.heappush(self._returns, (self._idle_at[number], self._order, call, messages))
 
     def wait(self) -> tuple[float, Call, list[Message]]:
-        """The next call that returns: when, and with what."""
+        """Return the next call that ends: its time, the call and its messages."""
         at, _, call, messages = heapq.heappop(self._returns)
         return at, call, messages
 
     def _train(
         self, queue: deque[tuple[Assignment, int]], call: Call
     ) -> tuple[float, list[Message]]:
-        """As `TrainingActor.work`: how long a call takes, and what it returns."""
+        """Compute the seconds and the messages of a call, as `TrainingActor.work` would."""
         spent, messages = 0.0, list[Message]()
         while queue:
             a, epoch = queue.popleft()
@@ -119,7 +119,9 @@ def measure(workers: int, assignments: int) -> float:
 
 
 def main(
-    assignments: Annotated[int, typer.Option(help="handed out in each run, at least")] = 50_000,
+    assignments: Annotated[
+        int, typer.Option(help="smallest number of assignments in a run")
+    ] = 50_000,
 ) -> None:
     """Print microseconds for each handed-out assignment, by the number of workers."""
     print(f"dispatcher, median of {REPEATS} runs; clock included (0.1 us for each method)")

@@ -22,22 +22,22 @@ class Empty:
         self.noise = np.random.default_rng(seed).random(64)
 
     def epoch(self) -> Mapping[str, float]:
-        """One number from the configuration and the seed."""
+        """Compute one number from the configuration and the seed."""
         self.done += 1
         distance = (np.log10(self.config["rate"]) + 2) ** 2 + self.config["share"]
         loss = float(distance + 1 / self.done + 0.1 * self.noise[self.done % 64])
         return {"validation_loss": loss, "train_loss": loss}
 
     def state(self) -> Mapping[str, Any]:
-        """As small as a state can be."""
+        """Return the smallest possible state."""
         return {"done": self.done}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state."""
         self.done = int(state["done"])
 
     def adjust(self, changes: Mapping[str, Any]) -> None:
-        """Nothing to change."""
+        """Change nothing."""
 
 
 class Burning(Empty):
@@ -49,7 +49,7 @@ class Burning(Empty):
     }
 
     def epoch(self) -> Mapping[str, float]:
-        """Busy until the time is up."""
+        """Use processor time until `burn_seconds` are used."""
         begin = time.process_time()
         while (used := time.process_time() - begin) < self.config["burn_seconds"]:
             pass

@@ -26,7 +26,7 @@ def make_tuner(space: Any, *, max_epoch: int, workers: int, seed: int, budget_ep
 
 
 class Tuner:
-    """A search that is told accuracies, to be maximised."""
+    """A search that maximises the accuracies which are reported to it."""
 
     def __init__(self, space: Any, *, max_epoch: int, seed: int, budget_epochs: int) -> None:
         spec = SearchSpec(rungs=wide_rungs(max_epoch))
@@ -45,7 +45,7 @@ class Tuner:
         return Assignment(str(a.trial), a.config, a.start_epoch, a.stop_epoch)
 
     def report(self, trial_id: str, epoch: int, value: float) -> None:
-        """One epoch's accuracy."""
+        """Report the accuracy of one epoch."""
         trial = self._search.trials[int(trial_id)]
         self._search.observe(
             Report(
@@ -62,7 +62,7 @@ class Tuner:
         )
 
     def best(self) -> str:
-        """The incumbent's trial: its model is what a run ships."""
+        """Return the incumbent's trial, whose model a run saves."""
         incumbent = self._search.incumbent
         return str(incumbent.trial if incumbent else None)
 

@@ -50,7 +50,6 @@ from pipelines.see.run import load_run
 from pipelines.see.terminal import SilentWatcher
 
 EPOCHS = 10
-RUNGS = (1, 3, 9, 10)  #: ASHA's, as Ray Tune has them for ten epochs
 CORES = os.cpu_count() or 1
 
 
@@ -94,9 +93,9 @@ def ray_tune(
     *, trials: int = -1, seconds: float | None = None, burn: float = 0.0, workers: int = 2,
     max_epochs: int = EPOCHS,
 ) -> dict[str, float]:  # fmt: skip
-    """The same trials, or as many as it does in that time, with Ray Tune.
+    """Run the same trials with Ray Tune, or as many as it can run in `seconds`.
 
-    Counted from its first result to its last, so without its start and its end.
+    The time goes from its first result to its last, without its start and its end.
     """
     code = f"""
 import json, time, ray
@@ -168,9 +167,9 @@ def first_report() -> float:
             assert process.stdout is not None
             for line in process.stdout:
                 if " best " in line:
-                    found = time.monotonic() - begin
+                    seconds = time.monotonic() - begin
                     process.communicate()
-                    return found
+                    return seconds
     raise RuntimeError("no report ever came")
 
 
@@ -223,19 +222,19 @@ class Echo:
         self._loss = np.random.default_rng(0).random(2**16)
 
     def free(self) -> int:
-        """As RayPool gives work out."""
+        """Count the assignments that can be taken, as RayPool does."""
         return self.size - len(self._waiting)
 
     def busy(self) -> int:
-        """How many have something to do."""
+        """Count the workers with an assignment."""
         return len(self._waiting)
 
     def submit(self, assignment: Assignment, held: Checkpoint | None) -> None:
-        """It is done when polled."""
+        """Take an assignment, which is trained at the next poll."""
         self._waiting.append(pickle.loads(pickle.dumps(assignment)))
 
     def poll(self, seconds: float, *, left: float = np.inf) -> list[Message]:
-        """All epochs of one assignment, the state with the last one."""
+        """Return all epochs of one assignment, the state with the last one."""
         a = self._waiting.popleft()
         reports = []
         for epoch in range(a.start_epoch + 1, a.stop_epoch + 1):
@@ -259,21 +258,21 @@ class Echo:
         return list(pickle.loads(sent))
 
     def drain(self) -> list[Message]:
-        """Nothing is under way."""
+        """Return nothing, because no assignment is under way."""
         return []
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
 
 class Marks(SilentWatcher):
-    """Notes when each so many trials have begun."""
+    """Records the time whenever another `every` trials have begun."""
 
     def __init__(self, every: int) -> None:
         self.every, self.seconds = every, [time.perf_counter()]
 
     def handle_entry(self, entry: Any, at_seconds: float) -> None:
-        """A mark at each so-many-th start."""
+        """Record the time at the start of every `every`-th trial."""
         if isinstance(entry, TrialStarted) and not (
             (entry.trial or 0) + 1
         ) % self.every:  # fmt: skip
@@ -313,8 +312,8 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
     }  # fmt: skip
 
 
-def alone(code: str) -> Any:
-    """A figure of this module in a process of its own, so that its memory is its own."""
+def run_in_process(code: str) -> Any:
+    """Measure a function of this module in a new process, so that its memory counts alone."""
     program = (
         "import json, pathlib, tempfile\nfrom benchmarks.orchestration import *\n"
         f"with tempfile.TemporaryDirectory() as f:\n    print(json.dumps({code}))"
@@ -327,8 +326,8 @@ def alone(code: str) -> Any:
 
 
 def median(code: str, runs: int = 3) -> dict[str, float]:
-    """Each figure's median: in which tenth files are joined and garbage is collected is chance."""
-    figures = [alone(code) for _ in range(runs)]
+    """Take medians: in which tenth files are merged and garbage is collected is random."""
+    figures = [run_in_process(code) for _ in range(runs)]
     return {name: float(np.median([f[name] for f in figures])) for name in figures[0]}
 
 
@@ -336,10 +335,10 @@ def median(code: str, runs: int = 3) -> dict[str, float]:
 
 
 def main(
-    parts: Annotated[str, typer.Option("--parts", help="some of them, with commas")] = (
+    parts: Annotated[str, typer.Option("--parts", help="parts to run, separated by commas")] = (
         "throughput,utilisation,driver,memory,start"
     ),
-    as_json: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="file for the results")] = None,
 ) -> None:
     """Print the figures, ours and Ray Tune's from the same run."""
     figures: dict[str, Any] = {
@@ -347,19 +346,19 @@ def main(
     }
     chosen = parts.split(",")
 
-    def told(name: str, value: Any) -> None:
+    def report(name: str, value: Any) -> None:
         figures[name] = value
         shown = {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value
         typer.echo(f"{name:58s} {shown}")
 
     tune = find_spec("ray.tune") and find_spec("tensorboardX")
     if "throughput" in chosen:
-        told("empty trials, asha, 2 workers", throughput("asha", 5_000))
+        report("empty trials, asha, 2 workers", throughput("asha", 5_000))
         theirs = ray_tune(trials=120) if tune else "not installed"
-        told("Ray Tune, class API, reused actors, ASHA", theirs)
-        told("empty trials of ten whole epochs, random", throughput("random", 3_000))
-        told("empty trials, caviar (the model)", throughput("caviar", 600))
-        told("300 trials, asha", throughput("asha", 300))
+        report("Ray Tune, class API, reused actors, ASHA", theirs)
+        report("empty trials of ten whole epochs, random", throughput("random", 3_000))
+        report("empty trials, caviar (the model)", throughput("caviar", 600))
+        report("300 trials, asha", throughput("asha", 300))
     if "utilisation" in chosen:
         for burn in (0.02, 0.2):
             for workers in (CORES, CORES - 1):
@@ -367,32 +366,32 @@ def main(
                     name = (
                         f"inside epoch(), {1000 * burn:.0f} ms epochs, {workers} workers, {method}"
                     )
-                    told(name, round(utilisation(method, burn, workers, 40.0), 4))
+                    report(name, round(utilisation(method, burn, workers, 40.0), 4))
                 if tune:
                     name = f"inside step() of Ray Tune, {1000 * burn:.0f} ms, {workers} workers"
                     theirs = ray_tune(seconds=30.0, burn=burn, workers=workers, max_epochs=27)
-                    told(name, round(theirs["inside"], 4))
+                    report(name, round(theirs["inside"], 4))
     if "driver" in chosen:
-        told(
+        report(
             "rows of epochs, 10,000 a flush",
-            alone("parquet(pathlib.Path(f), rows=500_000, each=10_000)"),
+            run_in_process("parquet(pathlib.Path(f), rows=500_000, each=10_000)"),
         )
-        told(
+        report(
             "driver, one long trial after another",
-            alone(
+            run_in_process(
                 "driver(pathlib.Path(f), method='random', trials=60, max_epochs=1000, "
                 "rungs=(1000,))"
             ),
         )
     if "memory" in chosen:
-        told(
+        report(
             "driver, 100,000 trials of ten epochs",
             median(
                 "driver(pathlib.Path(f), method='random', trials=100_000, max_epochs=10, "
                 "rungs=(10,))"
             ),
         )
-        told(
+        report(
             "driver, 100,000 trials, asha",
             median(
                 "driver(pathlib.Path(f), method='asha', trials=100_000, max_epochs=10, "
@@ -400,7 +399,7 @@ def main(
             ),
         )
     if "start" in chosen:
-        told(
+        report(
             "command typed to first report, seconds",
             round(min(first_report() for _ in range(3)), 2),
         )

@@ -5,8 +5,8 @@
 
 Every method is a whole run of this program, with its own workers on a local cluster; the methods
 take turns, so that what else the machine does falls on all alike. What is compared is the best
-validation value that each run found, the metric that breaks its ties, and, as nobody has chosen by
-it, the test value of that model.
+validation value that each run found, the metric that breaks its ties, and the test value of that
+model, by which no method has chosen.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ from pipelines.see.page import write_page
 from pipelines.see.run import load_run
 
 
-def main(trials: Annotated[int, typer.Option(help="of the run")] = 10_000) -> None:
-    """A run of trials that learn nothing, ten epochs each; then its page."""
+def main(trials: Annotated[int, typer.Option(help="number of trials")] = 10_000) -> None:
+    """Make a run of trials that learn nothing, ten epochs each, and time its page."""
     with tempfile.TemporaryDirectory() as name:
-        made = run(Path(name), budget=Budget(trials=trials), method="random")
-        epochs = len(load_run(made.folder).epochs)
+        result = run(Path(name), budget=Budget(trials=trials), method="random")
+        epochs = len(load_run(result.folder).epochs)
         out = Path(name) / "report.html"
         begin = time.perf_counter()
-        write_page([made.folder], out)
+        write_page([result.folder], out)
         seconds, size = time.perf_counter() - begin, out.stat().st_size / 1e6
     typer.echo(f"{trials:,} trials, {epochs:,} epochs: {size:.2f} MB in {seconds:.2f} s")
 

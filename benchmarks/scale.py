@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale [--trials 1000000] [--workers 10000]
 
-A decision is a free worker that asks (suggest) or a report that is taken in (observe); only they
-are timed, not the simulation around them. The published methods decide by ranks alone, ours asks
-its model.
+A decision is a call of `suggest` by a free worker or a call of `observe` with a report; only these
+calls are timed, not the simulation around them. The published methods decide by ranks alone, ours
+asks its model.
 """
 
 from __future__ import annotations
@@ -45,15 +45,17 @@ SPACE = Space(
 
 @dataclass(frozen=True)
 class Scaled:
-    """What a simulated run came to."""
+    """Measurements of a simulated run."""
 
     decisions: int
-    rates: tuple[float, float, float]  #: a second: in the first tenth, the fifth, the last
-    memory_mb: float  #: that the run added to the process
+    rates: tuple[
+        float, float, float
+    ]  #: decisions per second in the first, fifth and last tenth of the run
+    memory_mb: float  #: memory that the run added to the process
 
 
-def simulated(method: str, trials: int, workers: int) -> Scaled:
-    """A run of so many trials on so many workers; an epoch takes each of them its own time."""
+def simulate_run(method: str, trials: int, workers: int) -> Scaled:
+    """Simulate a run; the time of an epoch differs by trial."""
     parts = METHODS[method]
     rungs = wide_rungs(EPOCHS) if method == "caviar" else geometric_rungs(max_epochs=EPOCHS, eta=3)
     spec = SearchSpec(
@@ -105,20 +107,22 @@ def simulated(method: str, trials: int, workers: int) -> Scaled:
 
 
 def main(
-    trials: Annotated[int, typer.Option(help="of the longest run")] = 1_000_000,
-    model_trials: Annotated[int, typer.Option(help="of the longest run with the model")] = 20_000,
-    workers: Annotated[int, typer.Option(help="who ask")] = 10_000,
-    methods: Annotated[str, typer.Option(help="with commas")] = "asha,caviar",
+    trials: Annotated[int, typer.Option(help="trials of the longest run")] = 1_000_000,
+    model_trials: Annotated[
+        int, typer.Option(help="trials of the longest run with the model")
+    ] = 20_000,
+    workers: Annotated[int, typer.Option(help="number of workers")] = 10_000,
+    methods: Annotated[str, typer.Option(help="methods, separated by commas")] = "asha,caviar",
 ) -> None:
-    """A line a run: decisions a second at its beginning, middle and end, and its memory."""
+    """Print a line for each run: decisions per second at three times, and its memory."""
     print(f"{workers} workers; decisions a second in a run's first, fifth and last tenth")
-    gc.disable()  # what is measured keeps all it makes
+    gc.disable()  # the measured code keeps all objects that it makes
     context = multiprocessing.get_context("spawn")
     for method in methods.split(","):
         longest = model_trials if method == "caviar" else trials
         for count in (longest // 100, longest // 10, longest):
             with context.Pool(1) as pool:  # a process each, so that its memory is its own
-                s = pool.apply(simulated, (method, count, min(workers, count)))
+                s = pool.apply(simulate_run, (method, count, min(workers, count)))
             shown = "  ".join(f"{rate:8,.0f}" for rate in s.rates)
             print(f"{method:8s} {count:9,d} trials  {shown}  {s.memory_mb:8,.0f} MB", flush=True)
 

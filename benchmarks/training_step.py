@@ -147,7 +147,7 @@ def steps_of_a_turn(contestant: Contestant, batches: Pool) -> int:
 
 
 def taking_turns(turns: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, all of them once a round."""
+    """Measure the median seconds of each; each round runs all of them once."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
@@ -178,7 +178,7 @@ def measured_trials(
 
 
 def ratios(steps: list[dict[str, Any]], trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the table comes to: other / ours, except for the products."""
+    """Compute the ratios of the table: other / ours, except for the products."""
     us = [step["microseconds"] for step in steps]
     found: dict[str, Any] = {}
     for other in ("pytorch", "torch.compile", "jax", "scikit-learn"):
@@ -244,7 +244,7 @@ def standardised(x: Any, y: Any, *, held_out: int) -> Split:
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on."""
+    """Describe the machine and the versions of the libraries."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -262,7 +262,7 @@ def machine() -> dict[str, str]:
 
 
 def show(console: Console, figures: dict[str, Any], names: list[str]) -> None:
-    """The table and the ratios."""
+    """Print the table and the ratios."""
     console.print(", ".join(f"{k} {v}" for k, v in figures["machine"].items()))
     table = Table(title="microseconds a training step, one thread", title_justify="left")
     table.add_column("shape")

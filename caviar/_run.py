@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.search.objective import Objective
     from orchestrator.space.space import Space
     from pipelines.data.model import Model
-    from pipelines.see.compare import Comparison
+    from pipelines.see.compare import RunComparison
     from pipelines.see.run import RunTables
 
 __all__ = ["Run", "compare", "load", "load_model"]
@@ -167,7 +167,7 @@ def load_model(folder: str | Path) -> Model:
     return load_model(folder)
 
 
-def compare(folders: Sequence[str | Path]) -> Comparison:
+def compare(folders: Sequence[str | Path]) -> RunComparison:
     """Compare runs: results, differences of their specs, a paired test where seeds match.
 
     Raises:

@@ -10,6 +10,7 @@ from caviar._run import Run, load
 from orchestrator.errors import CaviarError
 
 if TYPE_CHECKING:
+    from pipelines.runs.execution import ExecutionOptions
     from pipelines.runs.launch import MakeWatcher, Result
 
 __all__ = ["PoolName", "resume", "search"]
@@ -78,7 +79,7 @@ def search(
         CaviarError: If the search failed: every trial failed, or the workers are gone.
     """
     from pipelines.runs import launch
-    from pipelines.runs.execution import ExecutionOptions, make_budget, parse_seconds
+    from pipelines.runs.execution import make_budget
     from pipelines.runs.new_spec import SearchRequest
     from pipelines.see.formatting import parse_share
 
@@ -95,13 +96,7 @@ def search(
         audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
         like=[Path(folder) for folder in like],
     )
-    options = ExecutionOptions(
-        pool=pool,
-        workers=workers,
-        address=address,
-        epoch_timeout=parse_seconds(epoch_timeout, "epoch_timeout"),
-        mirror=mirror,
-    )
+    options = _make_options(pool, workers, address, epoch_timeout, mirror)
     budget = make_budget(time, trials, epochs)
     watcher = _show_progress() if progress else None
     return _load_result(
@@ -132,18 +127,30 @@ def resume(
         CaviarError: If the search failed.
     """
     from pipelines.runs import launch
-    from pipelines.runs.execution import ExecutionOptions, make_budget, parse_seconds
+    from pipelines.runs.execution import make_budget
 
-    options = ExecutionOptions(
+    options = _make_options(pool, workers, address, epoch_timeout, mirror)
+    budget = make_budget(time, trials, epochs)
+    watcher = _show_progress() if progress else None
+    return _load_result(launch.resume(folder, budget=budget, options=options, make_watcher=watcher))
+
+
+def _make_options(
+    pool: PoolName,
+    workers: int | None,
+    address: str | None,
+    epoch_timeout: str | float | None,
+    mirror: str | None,
+) -> ExecutionOptions:
+    from pipelines.runs.execution import ExecutionOptions, parse_seconds
+
+    return ExecutionOptions(
         pool=pool,
         workers=workers,
         address=address,
         epoch_timeout=parse_seconds(epoch_timeout, "epoch_timeout"),
         mirror=mirror,
     )
-    budget = make_budget(time, trials, epochs)
-    watcher = _show_progress() if progress else None
-    return _load_result(launch.resume(folder, budget=budget, options=options, make_watcher=watcher))
 
 
 def _show_progress() -> MakeWatcher:

@@ -64,7 +64,7 @@ SECTIONS = (
 
 
 def main() -> None:
-    """Run them all; the page goes to standard output."""
+    """Run all commands, and print the page."""
     run = load_run(RUN)
     top = describe_best(run)
     assert top is not None

@@ -1,11 +1,11 @@
 # %% [markdown]
-# # Five questions to a run
+# # Five questions about a run
 #
-# A run's folder is three Parquet tables: `trials` (one row a trial), `epochs` (one row a trial and
-# epoch) and `events` (every decision, with its reason). `docs/schema.md` describes each column.
-# Here they are asked in DuckDB's SQL and in pandas; `examples/run` is a minute of
-# `caviar search digits`, its models left out. Give the folder of your own run instead.
-"""Five questions to a run: `python examples/analyse.py [RUN]`; or cell by cell in an editor."""
+# A run's folder is three Parquet tables: `trials` (one row for each trial), `epochs` (one row for
+# each epoch of each trial) and `events` (every decision, with its reason). `docs/schema.md`
+# describes each column. The questions are asked in DuckDB's SQL and in pandas; `examples/run` is a
+# minute of `caviar search digits`, without its models. You can give the folder of another run.
+"""Five questions about a run: `python examples/analyse.py [RUN]`; or cell by cell in an editor."""
 
 # %%
 import sys
@@ -26,7 +26,7 @@ BEST = "max" if MAXIMIZE else "min"
 
 # %% [markdown]
 # ## 1. Which learning rates work?
-# By decade; the median says what to expect there, the best what is possible.
+# By decade: the median is the typical result, the best one shows what is possible.
 
 # %%
 print("\n1. Which learning rates work?\n")
@@ -39,11 +39,11 @@ print(
 )  # fmt: skip
 
 # %% [markdown]
-# ## 2. Was it worth looking closer where it was good?
+# ## 2. Was the fine stage better than the coarse stage?
 # The best of the coarse stage against that of the fine one, and what each cost.
 
 # %%
-print("\n2. Was it worth looking closer where it was good?\n")
+print("\n2. Was the fine stage better than the coarse stage?\n")
 print(
     db.sql(f"""
         select stage, count(distinct trial) as trials, count(*) as epochs,
@@ -53,24 +53,24 @@ print(
 )  # fmt: skip
 
 # %% [markdown]
-# ## 3. How early can one tell?
+# ## 3. How early can the final result be predicted?
 # Of the trials that were trained to the end: the rank correlation of each epoch with the last one.
 
 # %%
-print("\n3. How early can one tell?\n")
+print("\n3. How early can the final result be predicted?\n")
 curves = run.epochs.pivot(index="trial", columns="epoch", values=METRIC).astype(float)
 whole = curves.dropna()
-told = pd.DataFrame(
+correlations = pd.DataFrame(
     {"correlation with the end": whole.corrwith(whole[whole.columns[-1]], method="spearman")}
 ).round(2)
-early = [epoch for epoch in (1, 2, 4, 10, len(told) - 1) if 1 <= epoch < len(told)]
-print(f"{len(whole)} trials\n{told.loc[sorted(set(early))].to_string()}")
+early = [epoch for epoch in (1, 2, 4, 10, len(correlations) - 1) if 1 <= epoch < len(correlations)]
+print(f"{len(whole)} trials\n{correlations.loc[sorted(set(early))].to_string()}")
 
 # %% [markdown]
-# ## 4. What did pruning save, and whom did it stop?
+# ## 4. What did pruning save, and which trials did it stop?
 
 # %%
-print("\n4. What did pruning save, and whom did it stop?\n")
+print("\n4. What did pruning save, and which trials did it stop?\n")
 print(
     db.sql("""
         with done as (select status, count(*) as trials, sum(epochs)::int as epochs

@@ -1,4 +1,4 @@
-"""Who takes part in benchmarks/training_step.py: one module each, imported when it is its turn."""
+"""The contestants of benchmarks/training_step.py: one module each, imported when it is measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trainers.network.losses import count_network_outputs
 
 __all__ = ["DECAY", "EPSILON", "Contestant", "Entrant", "Pool", "Shape", "Split", "pool"]
 
-DECAY, EPSILON = 0.9, 1e-5  #: of batch norm; PyTorch's defaults
+DECAY, EPSILON = 0.9, 1e-5  #: decay and epsilon of batch norm, PyTorch's defaults
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Inputs, hidden units, classes; and the batch size."""
+    """A network's inputs, hidden units and classes, and the batch size."""
 
     widths: tuple[int, ...]
     rows: int
@@ -57,7 +57,7 @@ class Split:
 
 
 class Contestant(Protocol):
-    """One way to train a network. Adam at 0.001, cross-entropy, batch norm where there is any."""
+    """A way to train a network: Adam at 0.001, cross-entropy, batch norm if the library has it."""
 
     def __init__(self, shape: Shape, pool: Pool) -> None: ...
 
@@ -70,11 +70,11 @@ class Entrant(Contestant, Protocol):
 
     @staticmethod
     def trial(shape: Shape, split: Split, epochs: int) -> float:
-        """A whole trial: shuffle, train and evaluate each epoch. Returns validation accuracy."""
+        """Train a whole trial, evaluating each epoch, and return its validation accuracy."""
 
 
 def pool(shape: Shape) -> Pool:
-    """As many batches as a few to a hundred milliseconds of training need."""
+    """Make batches for a few to a hundred milliseconds of training."""
     batches = int(np.clip(2e9 // shape.flops, 4, 64))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batches, shape.rows, shape.widths[0])).astype(np.float32)

@@ -47,7 +47,7 @@ class Contestant:
 
     @staticmethod
     def trial(shape: Shape, split: Split, epochs: int) -> float:
-        """As a worker runs it."""
+        """Train a whole trial as a worker does."""
         units = {f"units_{i}": u for i, u in enumerate(shape.widths[1:-1], start=1)}
         trainer = BatchNormClassifier(
             {"layers": len(units), **units, "batch_size": shape.rows},

@@ -45,7 +45,7 @@ def loss(layers: Tree, statistics: Tree, x: Tree, y: Tree) -> Tree:
 
 
 def step(carry: Tree, batch: Tree) -> Tree:
-    """One step of Adam."""
+    """Take one step of Adam."""
     layers, statistics, m, v, t = carry
     value_and_gradient = jax.value_and_grad(loss, has_aux=True)
     (value, statistics), gradient = value_and_gradient(layers, statistics, *batch)
@@ -61,7 +61,7 @@ def step(carry: Tree, batch: Tree) -> Tree:
 
 @partial(jax.jit, donate_argnums=0)
 def train(carry: Tree, x: Tree, y: Tree) -> Tree:
-    """All batches, shape (batches, rows, D), one after the other."""
+    """Train on all batches, shape (batches, rows, D), one after the other."""
     return jax.lax.scan(step, carry, (x, y))
 
 
@@ -77,7 +77,7 @@ def evaluate(layers: Tree, statistics: Tree, x: Tree, y: Tree) -> Tree:
 
 
 class Contestant:
-    """Steady state; what compiling took stands in `compile_seconds`."""
+    """JAX after compiling; the time of compiling is in `compile_seconds`."""
 
     def __init__(self, shape: Shape, pool: Pool) -> None:
         self.x, self.y = jnp.asarray(pool.x), jnp.asarray(pool.y.astype(np.int32))
@@ -87,14 +87,14 @@ class Contestant:
         self.compile_seconds = time.perf_counter() - began
 
     def run(self, steps: int) -> None:
-        """One call for all batches of the pool."""
+        """Train on all batches of the pool in one call."""
         for _ in range(steps // len(self.x)):
             self.carry, losses = self.train(self.carry, self.x, self.y)
         jax.block_until_ready(losses)
 
     @staticmethod
     def trial(shape: Shape, split: Split, epochs: int) -> float:
-        """Without the last, shorter batch of an epoch: it would have to be compiled again."""
+        """Train without the last, shorter batch of an epoch, which would be compiled again."""
         carry, whole = start(shape), len(split.x) // shape.rows * shape.rows
         x, y = split.x, split.y.astype(np.int32)  # NumPy gathers rows faster than jnp does
         seen = jnp.asarray(split.x_validation)

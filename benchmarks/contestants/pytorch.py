@@ -34,7 +34,7 @@ class Contestant:
         self.x, self.y = torch.from_numpy(pool.x).unbind(0), torch.from_numpy(pool.y).unbind(0)
 
     def run(self, steps: int) -> None:
-        """Without reading the loss, which spares PyTorch a conversion that ours has in it."""
+        """Train without reading the loss, which saves PyTorch a conversion that ours includes."""
         for _ in range(steps // len(self.x)):
             for x, y in zip(self.x, self.y, strict=True):
                 self.optimizer.zero_grad(set_to_none=True)

@@ -62,10 +62,10 @@ def parse_parameter(name: str, written: object) -> Parameter:
     if per is not None and not isinstance(per, str):
         raise SpecError(f"space.{name}: per needs the name of a whole number, got {per!r}")
     try:
-        domain = _domain(kinds[0], written[kinds[0]])
+        domain = _parse_domain(kinds[0], written[kinds[0]])
     except SpecError as e:
         raise SpecError(f"space.{name}: {e}") from e
-    when = _when(name, written.get("when", {}))
+    when = _parse_condition(name, written.get("when", {}))
     try:
         return Parameter(
             name=name, domain=domain, when=when, per=per, start_at=written.get("start_at")
@@ -74,7 +74,7 @@ def parse_parameter(name: str, written: object) -> Parameter:
         raise SpecError(f"space.{name}: {e}") from e
 
 
-def _domain(kind: str, written: object) -> Domain:
+def _parse_domain(kind: str, written: object) -> Domain:
     if kind == "fixed":
         if not _is_value(written):
             raise SpecError(f"fixed needs one value, got {written!r}")
@@ -98,7 +98,7 @@ def _domain(kind: str, written: object) -> Domain:
     return Real(low=float(low), high=float(high), scale=scale)  # type: ignore[arg-type] # same
 
 
-def _when(name: str, written: object) -> dict[str, tuple[Value, ...]]:
+def _parse_condition(name: str, written: object) -> dict[str, tuple[Value, ...]]:
     if not isinstance(written, Mapping):
         raise SpecError(f"space.{name}: when needs `{{optimizer: adam}}`, got {written!r}")
     return {

@@ -57,7 +57,7 @@ def make_options(
 
 
 def require_trust(spec_file: Path | None, *, granted: bool) -> None:
-    """Refuse a spec whose trainer's code nobody has allowed; a missing file is reported later."""
+    """Refuse a spec whose trainer the user has not allowed; a missing file is reported later."""
     from pipelines.runs.trust import check_trust
 
     if spec_file is not None and spec_file.is_file():

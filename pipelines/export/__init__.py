@@ -1,4 +1,4 @@
-"""`caviar export`: a run in the formats of the tools people have.
+"""`caviar export`: a run in the formats of other tools.
 
 A format is a file here with a function `write(run, out)`, and a row of FORMATS. The file imports
 the packages that it needs, which come with an optional extra of the same name. `write` fills a
@@ -20,9 +20,9 @@ __all__ = ["FORMATS", "export"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Format:
-    module: str  #: the file here that writes it
-    out: str  #: default name in the run's folder
-    usage: str  #: what to do with the result; {url} and {out} are filled in
+    module: str  #: name of the module in this package that writes the format
+    out: str  #: name of the result in the run's folder, unless the user gives one
+    usage: str  #: command or note for the user; {url} and {out} are filled in
 
 
 FORMATS = {
@@ -37,7 +37,7 @@ FORMATS = {
         module="to_tensorboard", out="tensorboard", usage="tensorboard --logdir {out}",
     ),
     "csv": _Format(
-        module="to_csv", out="trials.csv", usage="one row a trial",
+        module="to_csv", out="trials.csv", usage="one row for each trial",
     ),
     "onnx": _Format(
         module="to_onnx", out="best/model.onnx",
@@ -50,7 +50,7 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
     """Write a run in another tool's format, and say where it is and what opens it.
 
     Raises:
-        RunError: If the tool is not installed, `out` is there already, or there is no run.
+        RunError: If the tool is not installed, `out` exists already, or the folder holds no run.
     """
     from orchestrator.store.files import reporting_write_errors
     from pipelines.see.run import load_run
@@ -59,7 +59,7 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
     run = load_run(folder)
     out = out or folder / export_format.out
     if out.exists():
-        raise RunError(f"{out}: is there already; remove it, or give another name with `out`")
+        raise RunError(f"{out}: exists already; remove it, or give another name with `out`")
     try:
         exporter = importlib.import_module(f"pipelines.export.{export_format.module}")
         with reporting_write_errors(out.parent):
@@ -73,5 +73,5 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
             f"export --to {to} needs the package {e.name or to}, which cannot be imported ({e}); "
             f"type: pip install 'caviar[{to}]'"
         ) from e
-    url = exporter.url(out) if "{url}" in export_format.usage else ""
+    url = exporter.format_url(out) if "{url}" in export_format.usage else ""
     return f"{out}: {export_format.usage.format(out=shlex.quote(str(out)), url=shlex.quote(url))}"

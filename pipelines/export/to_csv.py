@@ -1,4 +1,4 @@
-"""One CSV: a row a trial, as in the trials table."""
+"""One CSV file with a row for each trial, as in the trials table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["write"]
 
 
 def write(run: RunTables, out: Path) -> None:
-    """The trials, by id; parents as JSON."""
+    """Write the trials, by id; parents are JSON."""
     trials = run.trials.copy()
     if "parents" in trials:
         trials["parents"] = [

@@ -1,4 +1,4 @@
-"""An MLflow folder: a database with one experiment in it, and in that one run a trial."""
+"""An MLflow folder: a database with one experiment, in which each trial is an MLflow run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sqlalchemy.engine import URL, make_url
 
 from orchestrator.search.trial import Status
 from pipelines.see.configs import read_trial_config
-from pipelines.see.epochs import group_curves, list_metrics
+from pipelines.see.epochs import group_curves, list_run_metrics
 from pipelines.see.run import RunTables, resolve_status
 
-__all__ = ["url", "write"]
+__all__ = ["format_url", "write"]
 
 DATABASE = "mlflow.db"  #: MLflow 3.17 refuses folders of files, its older form
-MOST = 1_000  #: metrics in one call
+MAX_METRICS = 1_000  #: metrics in one call of MLflow
 STATES = {
     Status.COMPLETED: "FINISHED",
     Status.PAUSED: "KILLED",
@@ -30,10 +30,10 @@ STATES = {
 }
 
 
-def url(out: Path) -> str:
-    """What names the database in the folder; escaped only where it has to be.
+def format_url(out: Path) -> str:
+    """Write the URL of the database in the folder, escaped only where it has to be.
 
-    MLflow makes the folder that stands in the URL as it stands there: an escaped é, a stray one.
+    MLflow creates the folder under the name in the URL, so an escaped é would give another folder.
     """
     plain, path = f"sqlite:///{out / DATABASE}", str(out / DATABASE)
     if make_url(plain).database == path:
@@ -42,17 +42,17 @@ def url(out: Path) -> str:
 
 
 def write(run: RunTables, out: Path) -> None:
-    """Every trial with its configuration, its metrics by epoch and its status."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells how it makes its tables
+    """Write every trial with its configuration, its metrics by epoch and its status."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # at info it logs each table it makes
     out.mkdir()
-    client = MlflowClient(tracking_uri=url(out.absolute()))
-    place = out.absolute().parents[1] / out.name  # MLflow keeps whole paths: that of where it goes
+    client = MlflowClient(tracking_uri=format_url(out.absolute()))
+    place = out.absolute().parents[1] / out.name  # final place: MLflow stores whole paths
     experiment = client.create_experiment(
         run.folder.resolve().name, artifact_location=(place / "artifacts").as_uri()
     )
     begun = time.time() - float(run.events["at_seconds"].max())
     curves = group_curves(run)
-    names = list_metrics(run)
+    names = list_run_metrics(run)
 
     def milliseconds(at_seconds: float) -> int:
         return int(1000 * (begun + at_seconds))
@@ -61,7 +61,7 @@ def write(run: RunTables, out: Path) -> None:
         trial = int(row["trial"])
         curve = curves.get(trial)
         at = [0.0] if curve is None else list(curve["at_seconds"])
-        made = client.create_run(
+        mlflow_run = client.create_run(
             experiment, start_time=milliseconds(min(at)), run_name=f"trial {trial}"
         )
         metrics = (
@@ -76,9 +76,9 @@ def write(run: RunTables, out: Path) -> None:
         )
         tags = [RunTag("caviar.trial", str(trial)), RunTag("stage", str(row["stage"]))]
         params = [Param(name, str(value)) for name, value in read_trial_config(run, trial).items()]
-        client.log_batch(made.info.run_id, params=params, tags=tags)
-        for first in range(0, len(metrics), MOST):
-            client.log_batch(made.info.run_id, metrics=metrics[first : first + MOST])
+        client.log_batch(mlflow_run.info.run_id, params=params, tags=tags)
+        for first in range(0, len(metrics), MAX_METRICS):
+            client.log_batch(mlflow_run.info.run_id, metrics=metrics[first : first + MAX_METRICS])
         status = resolve_status(run, row["status"])
         if status is not Status.RUNNING:
-            client.set_terminated(made.info.run_id, STATES[status], milliseconds(max(at)))
+            client.set_terminated(mlflow_run.info.run_id, STATES[status], milliseconds(max(at)))

@@ -1,12 +1,12 @@
 """The best model as ONNX, its preprocessing folded in: rows as they stand in the file go in.
 
-In best/ it goes when a new best model comes: see `save_model`.
+A new best model removes this file from best/: see `save_model`.
 
 Inputs: `numbers`, (N, columns) float64, the numeric columns in the table's order, NaN where a value
 is missing; and for each text column one of its own, (N, 1) strings, "" where missing. Output:
 `probabilities`, (N, classes) float32, or `prediction`, (N, 1) float64 in the target's own unit.
-Where a text column has one of these three names, ours ends in `_`. The metadata has trial, epoch,
-and the names: columns and classes, as JSON.
+Where a text column has one of these three names, the input or output of ours ends in `_`. The
+metadata has the trial, the epoch, and the names of columns and classes as JSON.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from pipelines.see.run import RunTables
 from trainers.network.network import fold
 from trainers.training.settings import read_settings
 
-__all__ = ["graph", "write"]
+__all__ = ["build_model", "write"]
 
-OPSET, ML_OPSET, IR = 17, 3, 8  #: of 2022: what any runtime since then reads
+OPSET, ML_OPSET, IR = 17, 3, 8  #: versions of 2022, which every runtime since then reads
 
 
 def write(run: RunTables, out: Path) -> None:
-    """The model in the run's best/ folder."""
-    out.write_bytes(graph(load_model(run.folder / "best")).SerializeToString())
+    """Write the model in the run's best/ folder."""
+    out.write_bytes(build_model(load_model(run.folder / "best")).SerializeToString())
 
 
-def graph(model: Model) -> onnx.ModelProto:
-    """The ONNX model, checked by onnx itself."""
+def build_model(model: Model) -> onnx.ModelProto:
+    """Build the ONNX model, and check it with onnx."""
     p = model.preprocessing
-    g = _Graph(taken=_texts(p))
-    a = _image(g, p) if p.image else _table(g, p)
+    g = _Graph(taken=_list_text_columns(p))
+    a = _add_image(g, p) if p.image else _add_table(g, p)
     settings = read_settings(model.config)
     layers = fold(model.weights, epsilon=settings.batchnorm_epsilon)
     for i, (weight, bias) in enumerate(layers):
         a = g.add("Add", g.add("MatMul", a, g.constant(weight)), g.constant(bias))
         if i < len(layers) - 1:
             a = g.add({"relu": "Relu", "tanh": "Tanh"}[settings.activation], a)
-    output = _output(g, p, a)
-    made = helper.make_model(
+    output = _add_output(g, p, a)
+    onnx_model = helper.make_model(
         helper.make_graph(
             g.nodes, "caviar", g.inputs, [output], g.constants,
         ),
@@ -58,17 +58,17 @@ def graph(model: Model) -> onnx.ModelProto:
         producer_name="caviar",
     )  # fmt: skip
     helper.set_model_props(
-        made,
+        onnx_model,
         {
             "trial": str(model.trial),
             "epoch": str(model.epoch),
-            "columns": json.dumps([c for c in p.columns if c not in _texts(p)]),
+            "columns": json.dumps([c for c in p.columns if c not in _list_text_columns(p)]),
             "target": p.target_name,
             "classes": json.dumps(list(p.classes)),
         },
     )
-    onnx.checker.check_model(made)
-    return made
+    onnx.checker.check_model(onnx_model)
+    return onnx_model
 
 
 class _Graph:
@@ -104,12 +104,12 @@ class _Graph:
         return name
 
 
-def _texts(p: Preprocessing) -> list[str]:
+def _list_text_columns(p: Preprocessing) -> list[str]:
     return [c.name for c in p.categorical]
 
 
-def _image(g: _Graph, p: Preprocessing) -> str:
-    """One mean and scale for all pixels; a missing one is an average one."""
+def _add_image(g: _Graph, p: Preprocessing) -> str:
+    """Add the encoding of images: one mean and scale; a missing pixel has the mean."""
     numbers = g.input(g.free("numbers"), TensorProto.DOUBLE, len(p.columns))
     x = g.add("Cast", numbers, to=TensorProto.FLOAT)
     mean, scale = g.constant(np.float32(p.image_mean)), g.constant(np.float32(p.image_scale))
@@ -117,11 +117,11 @@ def _image(g: _Graph, p: Preprocessing) -> str:
     return g.add("Where", g.add("IsNaN", scaled), g.constant(np.float32(0)), scaled)
 
 
-def _table(g: _Graph, p: Preprocessing) -> str:
-    """As `encode_features`: numbers, indicators of what is missing, categories."""
+def _add_table(g: _Graph, p: Preprocessing) -> str:
+    """Add the encoding of tables as in `encode_features`: numbers, indicators, categories."""
     parts = []
     if p.numeric:
-        parts += _numbers(g, p)
+        parts += _add_numbers(g, p)
     for column in p.categorical:
         text = g.input(column.name, TensorProto.STRING, 1)
         width = len(column.categories)
@@ -135,13 +135,13 @@ def _table(g: _Graph, p: Preprocessing) -> str:
         flat = g.add("Reshape", coded, g.constant(np.array([-1, width], np.int64)))
         parts.append(flat)
         if column.has_rest:
-            known = g.add("ReduceSum", flat, g.constant(np.array([1], np.int64)), keepdims=1)
-            parts.append(g.add("Sub", g.constant(np.float32(1)), known))
+            listed = g.add("ReduceSum", flat, g.constant(np.array([1], np.int64)), keepdims=1)
+            parts.append(g.add("Sub", g.constant(np.float32(1)), listed))
     return g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _numbers(g: _Graph, p: Preprocessing) -> list[str]:
-    names = [c for c in p.columns if c not in _texts(p)]
+def _add_numbers(g: _Graph, p: Preprocessing) -> list[str]:
+    names = [c for c in p.columns if c not in _list_text_columns(p)]
     x = g.input(g.free("numbers"), TensorProto.DOUBLE, len(names))
     order = g.constant(np.array([names.index(c.name) for c in p.numeric], np.int64))
     x = g.add("Gather", x, order, axis=1)
@@ -161,12 +161,12 @@ def _numbers(g: _Graph, p: Preprocessing) -> list[str]:
     parts = [g.add("Cast", x, to=TensorProto.FLOAT)]
     flagged = [i for i, c in enumerate(p.numeric) if c.has_indicator]
     if flagged:
-        own = g.add("Gather", missing, g.constant(np.array(flagged, np.int64)), axis=1)
-        parts.append(g.add("Cast", own, to=TensorProto.FLOAT))
+        indicators = g.add("Gather", missing, g.constant(np.array(flagged, np.int64)), axis=1)
+        parts.append(g.add("Cast", indicators, to=TensorProto.FLOAT))
     return parts
 
 
-def _output(g: _Graph, p: Preprocessing, a: str) -> onnx.ValueInfoProto:
+def _add_output(g: _Graph, p: Preprocessing, a: str) -> onnx.ValueInfoProto:
     kind, width = TensorProto.FLOAT, len(p.classes)
     if p.task == "regression":  # float64 as in `decode_target`: float32 ends at seven digits
         kind, width = TensorProto.DOUBLE, 1

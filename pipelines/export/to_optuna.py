@@ -25,7 +25,7 @@ from pipelines.see.ranking import rank_epochs
 from pipelines.see.run import RunTables, resolve_status
 from pipelines.see.summary import describe_best
 
-__all__ = ["url", "write"]
+__all__ = ["format_url", "write"]
 
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
@@ -34,26 +34,26 @@ STATES = {
     Status.DIVERGED: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,
     Status.RUNNING: TrialState.RUNNING,
-    Status.STOPPED: TrialState.PRUNED,  # like one that is paused: a resume goes on
+    Status.STOPPED: TrialState.PRUNED,  # as a paused trial: a resume continues it
 }
 
 
-def url(out: Path) -> str:
-    """What names the database; a path may have signs that a URL cannot."""
+def format_url(out: Path) -> str:
+    """Write the URL of the database, with the characters escaped that a URL must not have."""
     return str(URL.create("sqlite", database=str(out)))
 
 
 def write(run: RunTables, out: Path) -> None:
-    """A study of the run's name with its trials, their intermediate values and distributions.
+    """Write a study with the run's name, its trials, their intermediate values and distributions.
 
-    Optuna has no scale for what lies near 1 (1 - 10^r): such a hyperparameter stands there as
-    `1 - NAME`, on a logarithmic one.
+    Optuna has no scale for values near 1 (1 - 10^r): such a hyperparameter is written as
+    `1 - NAME`, on a logarithmic scale.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     o = run.objective
     study = optuna.create_study(
         study_name=run.folder.resolve().name,
-        storage=url(out),
+        storage=format_url(out),
         direction="maximize" if o.maximize else "minimize",
     )
     study.set_user_attr("metric", o.metric)
@@ -75,8 +75,8 @@ def write(run: RunTables, out: Path) -> None:
             create_trial(
                 state=TrialState.FAIL if state is TrialState.COMPLETE and value is None else state,
                 value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
-                params=dict(_param(d, v) for d, v in named),
-                distributions={_param(d, v)[0]: _distribution(d) for d, v in named},
+                params=dict(_convert_value(d, v) for d, v in named),
+                distributions={_convert_value(d, v)[0]: _make_distribution(d) for d, v in named},
                 user_attrs={"caviar": trial, "stage": str(row["stage"]), "status": status.value},
                 intermediate_values={}
                 if curve is None
@@ -89,20 +89,20 @@ def write(run: RunTables, out: Path) -> None:
         )
 
 
-def _near_one(d: Dimension) -> bool:
+def _is_reverse_log(d: Dimension) -> bool:
     return getattr(d.domain, "scale", "") == "reverse_log"
 
 
-def _param(d: Dimension, value: Any) -> tuple[str, Any]:
-    return (f"1 - {d.name}", 1 - value) if _near_one(d) else (d.name, value)
+def _convert_value(d: Dimension, value: Any) -> tuple[str, Any]:
+    return (f"1 - {d.name}", 1 - value) if _is_reverse_log(d) else (d.name, value)
 
 
-def _distribution(d: Dimension) -> BaseDistribution:
+def _make_distribution(d: Dimension) -> BaseDistribution:
     domain = d.domain
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.options)
     if isinstance(domain, Integer):
         return IntDistribution(domain.low, domain.high, log=domain.scale == "log2")
-    if _near_one(d):
+    if _is_reverse_log(d):
         return FloatDistribution(1 - domain.high, 1 - domain.low, log=True)
     return FloatDistribution(domain.low, domain.high, log=domain.scale == "log")

@@ -1,4 +1,4 @@
-"""TensorBoard logs: a folder a trial, its metrics by epoch, and HParams over all of them."""
+"""TensorBoard logs: a folder for each trial with its metrics by epoch, and HParams over all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice
 from orchestrator.space.space import Dimension
 from pipelines.see.configs import read_trial_config
-from pipelines.see.epochs import group_curves, list_metrics
+from pipelines.see.epochs import group_curves, list_run_metrics
 from pipelines.see.run import RunTables
 
 __all__ = ["write"]
@@ -30,18 +30,19 @@ SUCCEEDED = (Status.COMPLETED, Status.PAUSED, Status.PRUNED)
 
 
 def write(run: RunTables, out: Path) -> None:
-    """Scalars train_…, validation_… by epoch; hyperparameters with their ranges."""
-    names = list_metrics(run)
+    """Write scalars train_…, validation_… by epoch, and hyperparameters with their ranges."""
+    names = list_run_metrics(run)
     begun = time.time() - float(run.events["at_seconds"].max())
     experiment = api_pb2.Experiment(
-        hparam_infos=[_hparam(d) for d in run.space.dimensions],
+        hparam_infos=[_make_hparam_info(d) for d in run.space.dimensions],
         metric_infos=[
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in _first(run, names)
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name))
+            for name in _order_metrics(run, names)
         ],
         time_created_secs=begun,
     )
     content = _make_summary(metadata.EXPERIMENT_TAG, experiment=experiment)
-    _write(out, [Event(wall_time=begun, summary=content)])
+    _write_events(out, [Event(wall_time=begun, summary=content)])
     curves = group_curves(run)
     for _, row in run.trials.iterrows():
         trial = int(row["trial"])
@@ -72,18 +73,18 @@ def write(run: RunTables, out: Path) -> None:
             for r in curve
         ]
         first = [Event(wall_time=begun, summary=began)]
-        _write(
+        _write_events(
             out / f"trial-{trial:06d}",
             [*first, *scalars, Event(wall_time=begun, summary=ended)],
         )
 
 
-def _first(run: RunTables, names: list[str]) -> list[str]:
-    """The metrics, the one that decides first: TensorBoard colours by it."""
+def _order_metrics(run: RunTables, names: list[str]) -> list[str]:
+    """Put the metric that decides first, because TensorBoard colours by the first one."""
     return sorted(names, key=lambda name: name != run.objective.metric)
 
 
-def _hparam(d: Dimension) -> Any:
+def _make_hparam_info(d: Dimension) -> Any:
     domain = d.domain
     info = api_pb2.HParamInfo(name=d.name)
     if isinstance(domain, Choice):
@@ -102,12 +103,12 @@ def _hparam(d: Dimension) -> Any:
 
 
 def _make_summary(tag: str, **content: Any) -> Any:
-    """What the HParams plugin reads from an event: all of it stands in the tag's metadata."""
+    """Make the event for the HParams plugin, which reads all of it from the tag's metadata."""
     data = metadata.create_summary_metadata(HParamsPluginData(**content))
     return Summary(value=[Summary.Value(tag=tag, metadata=data, tensor=metadata.NULL_TENSOR)])
 
 
-def _write(folder: Path, events: list[Event]) -> None:
+def _write_events(folder: Path, events: list[Event]) -> None:
     writer = EventFileWriter(str(folder))
     for event in events:
         writer.add_event(event)

@@ -18,7 +18,7 @@ from orchestrator.errors import RunError
 from orchestrator.search.random_streams import derive_trial_seed
 from orchestrator.search.spec import SearchSpec
 from pipelines.runs.spec import Spec
-from pipelines.runs.warm_start import best_configs
+from pipelines.runs.warm_start import select_best_configs
 from pipelines.see.formatting import format_number
 from pipelines.see.ranking import compute_losses, number_configs, rank_epochs
 from pipelines.see.run import RunTables
@@ -67,7 +67,7 @@ def make_finalists_spec(spec: Spec, run: RunTables, *, top: int, seeds: int) -> 
     Raises:
         RunError: If no trial of the run has a result.
     """
-    configs = best_configs(run, run.space, top)
+    configs = select_best_configs(run, run.space, top)
     if not configs:
         raise RunError(f"{run.folder}: finalists need trials with results, found none")
     fresh = [derive_trial_seed(spec.seed, FRESH + i) for i in range(seeds)]
@@ -99,7 +99,7 @@ def rank_finalists(run: RunTables) -> list[Finalist]:
     leader = next((kind for kind in order if kind in whole), None)
     for kind in (*order, *(k for k in map(int, table.columns) if k not in order)):
         values_of_kind = table[kind].dropna().to_numpy()
-        centre, reach = _interval(values_of_kind)
+        centre, reach = _estimate_interval(values_of_kind)
         values = tuple(o.value(float(loss)) for loss in values_of_kind)
         low, high = sorted((o.value(centre - reach), o.value(centre + reach)))
         results.append(
@@ -110,7 +110,7 @@ def rank_finalists(run: RunTables) -> list[Finalist]:
                 mean=o.value(centre),
                 low=low,
                 high=high,
-                tied=kind in whole and _tied((table[kind] - table[leader]).to_numpy()),
+                tied=kind in whole and _is_tied((table[kind] - table[leader]).to_numpy()),
             )
         )
     return sorted(results, key=lambda f: f.missing > 0)
@@ -119,7 +119,7 @@ def rank_finalists(run: RunTables) -> list[Finalist]:
 def format_finalists(
     run: RunTables, parent: RunTables | None, ranking: Sequence[Finalist]
 ) -> list[str]:
-    """Lines for a person."""
+    """Write the ranking of the finalists as lines for a person."""
     seeds, plural = len(ranking[0].values) + ranking[0].missing, "s" * (len(ranking) != 1)
     metric = find_metric(run.objective.metric)
     bounds = metric.bounds if metric else (-np.inf, np.inf)  # Student's interval knows none
@@ -145,21 +145,21 @@ def format_finalists(
         bias = f"{abs(excess):.2g} too {'good' if excess >= 0 else 'bad'}"
         lines += [
             "",
-            f"the search said {format_number(claimed)} of its best; with fresh seeds it comes to "
-            f"{format_number(first.mean)}: {bias}",
+            f"the search reported {format_number(claimed)} for its best; "
+            f"the mean with fresh seeds is {format_number(first.mean)}: {bias}",
         ]
     chosen = describe_best(run)
     if chosen is not None and chosen["test"]:
         metrics = ", ".join(
             f"{name} {format_number(value)}" for name, value in chosen["test"].items()
         )
-        lines.append(f"on the test split, which chose nothing, the best one has {metrics}")
+        lines.append(f"on the test split, which no decision has used, the best one has {metrics}")
     if chosen is not None and chosen["model"]:
         lines.append(f"model    {chosen['model']} (trial {chosen['trial']})")
     return lines
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def _estimate_interval(values: np.ndarray) -> tuple[float, float]:
     """Mean of the values, and the reach of Student's interval on either side."""
     if len(values) < 2:
         return float(values.mean()) if len(values) else float("nan"), float("nan")
@@ -167,7 +167,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(reach)
 
 
-def _tied(differences: np.ndarray) -> bool:
+def _is_tied(differences: np.ndarray) -> bool:
     """Whether paired differences to the best one do not exclude zero; a single pair does not."""
-    centre, reach = _interval(differences)
+    centre, reach = _estimate_interval(differences)
     return bool(np.isnan(reach) or centre <= reach)

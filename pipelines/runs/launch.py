@@ -22,7 +22,7 @@ from pipelines.runs.new_spec import SearchRequest, new_spec, validate_before_sta
 from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.open_run import open_run, require_same_spec
 from pipelines.runs.repair import repair
-from pipelines.runs.spec import Spec, differences
+from pipelines.runs.spec import Spec, compare_specs
 from pipelines.see.run import load_run
 from pipelines.see.run_spec import read_run_spec
 
@@ -139,7 +139,7 @@ def _run_session(
 def _require_same_repeats(folder: Path, spec: Spec) -> None:
     """Refuse another spec; where only its configurations differ, say what made the old ones."""
     old = read_run_spec(folder)
-    changes = differences(old, spec)
+    changes = compare_specs(old, spec)
     if not changes or any(not change.startswith("search.initial_") for change in changes):
         return require_same_spec(folder, spec)
     arguments = _describe_repeats(old)

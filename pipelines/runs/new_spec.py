@@ -73,10 +73,10 @@ def new_spec(request: SearchRequest) -> tuple[Spec, PreparedData]:
     content, has_trainer = _merge(spec)
     _override(content, metric=request.metric, seed=request.seed, max_epochs=request.max_epochs)
     _override(content["search"], deterministic=request.deterministic or None, audit=request.audit)
-    test = request.test and _absolute(request.test)
+    test = request.test and _make_absolute(request.test)
     _override(content["data"], target=request.target, task=request.task, test=test)
-    content["data"]["source"] = _absolute(request.source)
-    checked = _with_warm_start(_check(content, spec), request.like)
+    content["data"]["source"] = _make_absolute(request.source)
+    checked = _add_warm_start(_check(content, spec), request.like)
     table = read_table(request.source, target=checked.data.target, test=checked.data.test)
     ready = prepare_spec_table(checked, table)
     data = replace(
@@ -113,7 +113,7 @@ def load_space_spec(spec: WrittenSpec, *, seed: int | None) -> Spec:
 
 def list_spec_notes(spec: WrittenSpec) -> tuple[str, ...]:
     """What a person should know about how a spec is written, in sentences."""
-    return tuple(f"{_name(spec)}: {note}" for note in list_old_names(_read(spec)))
+    return tuple(f"{_name_source(spec)}: {note}" for note in list_old_names(_read(spec)))
 
 
 def _merge(spec: WrittenSpec) -> tuple[dict[str, Any], bool]:
@@ -127,7 +127,7 @@ def _merge(spec: WrittenSpec) -> tuple[dict[str, Any], bool]:
     for name in sections:
         section = written.pop(name, {})
         if not isinstance(section, Mapping):
-            raise SpecError(f"{_name(spec)}: {name} needs a mapping, got {section!r}")
+            raise SpecError(f"{_name_source(spec)}: {name} needs a mapping, got {section!r}")
         if name == "space":
             section = {n: _inherit(sections[name].get(n), new) for n, new in section.items()}
         sections[name] |= section
@@ -141,7 +141,7 @@ def _read(spec: WrittenSpec) -> dict[str, Any]:
     return read_yaml(spec) if isinstance(spec, Path) else dict(spec or {})
 
 
-def _name(spec: WrittenSpec) -> str:
+def _name_source(spec: WrittenSpec) -> str:
     """Where a spec's mistakes are, for a message."""
     return str(spec) if isinstance(spec, Path) else "the command line" if spec is None else "spec"
 
@@ -162,9 +162,9 @@ def _override(content: dict[str, Any], **typed: object) -> None:
 
 
 def _check(content: dict[str, Any], spec: WrittenSpec) -> Spec:
-    checked = load_spec(content, source=_name(spec))
+    checked = load_spec(content, source=_name_source(spec))
     if is_builtin_trainer(checked.trainer):
-        _try_draws(checked, _name(spec))
+        _try_draws(checked, _name_source(spec))
     return checked
 
 
@@ -179,7 +179,7 @@ def _try_draws(spec: Spec, source: str) -> None:
             raise SpecError(f"{source}: space: {e}") from e
 
 
-def _with_warm_start(spec: Spec, like: Sequence[Path]) -> Spec:
+def _add_warm_start(spec: Spec, like: Sequence[Path]) -> Spec:
     """The spec with the best configurations of other runs after its initial ones."""
     if not like:
         return spec
@@ -187,5 +187,5 @@ def _with_warm_start(spec: Spec, like: Sequence[Path]) -> Spec:
     return replace(spec, search=replace(spec.search, initial_configs=configs))
 
 
-def _absolute(source: str) -> str:
+def _make_absolute(source: str) -> str:
     return source if source in BUILT_IN else str(Path(source).absolute())

@@ -38,8 +38,8 @@ from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, stopped_by_signals
 from pipelines.runs.from_spec import make_job, make_search, make_tables
 from pipelines.runs.older_runs import check_version_can_write
-from pipelines.runs.spec import Spec, differences, dump_spec
-from pipelines.runs.trust import remember
+from pipelines.runs.spec import Spec, compare_specs, dump_spec
+from pipelines.runs.trust import trust_spec
 from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["OpenRun", "open_run", "require_same_spec"]
@@ -90,7 +90,7 @@ class OpenRun:
             PoolError: If the workers are gone; the folder keeps all that reached it.
         """
         budget = extend_budget(
-            self.search.budget, added, self._used(), used_up=self._budget_used_up()
+            self.search.budget, added, self._count_used_budget(), used_up=self._is_budget_used_up()
         )
         deterministic = self.spec.search.deterministic
         if deterministic and budget.seconds is not None:
@@ -109,25 +109,27 @@ class OpenRun:
             budget=budget,
             start=self._make_session_event(budget, options, pool.size),
             at_seconds=self.at_seconds,
-            expected_epochs=_expected_epochs(self.spec, budget),
+            expected_epochs=_estimate_epochs(self.spec, budget),
             watcher=watcher,
             save_best=self._save_best,
-            closing_events=self._closing_events,
+            closing_events=self._make_closing_events,
         )
         try:
-            with stopped_by_signals(session), self._mirrored(options, watcher):
+            with stopped_by_signals(session), self._keep_mirror(options, watcher):
                 return session.run()
         except PoolError as e:
             folder = shlex.quote(str(self.folder))
-            raise PoolError(f"{e}; `caviar resume {folder}` goes on from what it has") from e
+            raise PoolError(
+                f"{e}; `caviar resume {folder}` continues from the last checkpoints"
+            ) from e
 
-    def _used(self) -> Budget:
-        """What all sessions so far have used."""
+    def _count_used_budget(self) -> Budget:
+        """Count what all sessions so far have used."""
         return Budget(
             seconds=self.at_seconds, trials=self.search.started, epochs=self.search.epochs
         )
 
-    def _budget_used_up(self) -> bool:
+    def _is_budget_used_up(self) -> bool:
         b, search = self.search.budget, self.search
         return (
             remaining(b.seconds, self.at_seconds) <= 0
@@ -165,7 +167,7 @@ class OpenRun:
         )
 
     @contextlib.contextmanager
-    def _mirrored(self, options: ExecutionOptions, watcher: Watcher) -> Iterator[None]:
+    def _keep_mirror(self, options: ExecutionOptions, watcher: Watcher) -> Iterator[None]:
         if options.mirror is None:
             yield
             return
@@ -182,8 +184,8 @@ class OpenRun:
             preprocessing=self.data.preprocessing,
         )
 
-    def _closing_events(self) -> list[ModelTested]:
-        """The best model's figures on the test split, which has chosen nothing."""
+    def _make_closing_events(self) -> list[ModelTested]:
+        """Evaluate the best model on the test split, which no decision has used."""
         best = self.search.choose_model()
         if best is None:
             return []
@@ -191,13 +193,15 @@ class OpenRun:
         if read_best_identity(self.folder / "best") != (best.trial, best.epoch):
             # the driver died between a new best and the next flush, or someone damaged the
             # files: train it again
-            held = self._checkpoints.get(best.trial)
-            trainer = restore_trainer(self.job, trial.config, trial.seed, held, epoch=best.epoch)
+            checkpoint = self._checkpoints.get(best.trial)
+            trainer = restore_trainer(
+                self.job, trial.config, trial.seed, checkpoint, epoch=best.epoch
+            )
             self._save_best(best, trainer.state())
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
             return []
         model, data = load_model(self.folder / "best"), self.data
-        figures = model.evaluate(data.x_test, data.y_test)
+        metrics = model.evaluate(data.x_test, data.y_test)
         intervals = {
             "validation": model.compute_intervals(data.data.x_validation, data.data.y_validation),
             "test": model.compute_intervals(data.x_test, data.y_test),
@@ -206,8 +210,8 @@ class OpenRun:
             ModelTested(
                 trial=best.trial,
                 epoch=best.epoch,
-                metrics={f"test_{name}": value for name, value in figures.items()},
-                reason=f"the best model on {len(data.x_test)} rows that chose nothing",
+                metrics={f"test_{name}": value for name, value in metrics.items()},
+                reason=f"the best model on {len(data.x_test)} rows that no decision used",
                 intervals=intervals,
             )
         ]
@@ -239,7 +243,7 @@ def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[OpenRun]:
                     with atomic_write(spec_file) as file:
                         file.write(dump_spec(spec).encode())
                     if not is_builtin_trainer(spec.trainer):
-                        remember(spec_file)  # the user has trusted its trainer
+                        trust_spec(spec_file)  # the user has trusted its trainer
                 run = OpenRun(folder, spec, data)
                 logger.info("%s: open, %d trials so far", folder, len(run.search.trials))
             yield run
@@ -255,7 +259,7 @@ def require_same_spec(folder: Path, spec: Spec) -> None:
     Raises:
         RunError: Naming the first differences.
     """
-    if changes := differences(read_run_spec(folder), spec):
+    if changes := compare_specs(read_run_spec(folder), spec):
         shown = "; ".join(textwrap.shorten(change, 120) for change in changes[:3])
         raise RunError(
             f"{folder}: holds another run ({shown}{'; …' if len(changes) > 3 else ''}); "
@@ -263,15 +267,15 @@ def require_same_spec(folder: Path, spec: Spec) -> None:
         )
 
 
-def _expected_epochs(spec: Spec, budget: Budget) -> float:
+def _estimate_epochs(spec: Spec, budget: Budget) -> float:
     """The epochs that a budget of trials will need, by simulating it; infinite without one."""
     if budget.trials is None:
         return math.inf
     trials = min(budget.trials, SIMULATED_TRIALS)
-    found = simulate(
+    result = simulate(
         make_search(spec),
         budget=Budget(trials=trials),
         workers=1,
         epoch_seconds=lambda _: 1.0,
     )
-    return found.epochs * budget.trials / trials
+    return result.epochs * budget.trials / trials

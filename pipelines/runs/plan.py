@@ -93,7 +93,7 @@ def simulate_budget(
 def format_plan(
     spec: Spec, data: PreparedData, budget: Budget, cost: Cost, *, workers: int
 ) -> list[str]:
-    """Lines for a person: data, rungs, budget, and the trials, epochs, time and disk it takes."""
+    """Write the plan as lines: data, rungs, budget; expected trials, epochs, time and disk."""
     if budget.unlimited:
         budget = Budget(seconds=DEFAULT_SECONDS)
     result, scale = simulate_budget(spec, budget, cost, workers=workers)

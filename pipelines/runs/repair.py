@@ -1,7 +1,7 @@
-"""`caviar replay` makes a run's decisions again; `caviar repair` keeps what a damaged run has left.
+"""`caviar replay` makes a run's decisions again; `caviar repair` keeps what can be read of a run.
 
-A repaired log is written beside the old one and then put in its place, table by table; a repair
-that was itself broken off is finished by the next one. The old files stay in damaged-N/.
+A repaired log is written beside the old one and then put in its place, table by table; the next
+repair finishes one that was interrupted. The old files stay in damaged-N/.
 """
 
 from __future__ import annotations
@@ -66,23 +66,25 @@ def _repair(run: Path, spec: Spec) -> str:
     fresh = run / _REPAIRED
     if (fresh / _WHOLE).exists():
         _put_in_place(run, fresh)
-        return f"{run}: the repair that was broken off is finished"
+        return f"{run}: the interrupted repair is finished"
     tables = make_tables(spec)
-    found = {
+    intact = {
         name: read_intact_parts(run / name, schema)
         for name, schema in zip(TABLES, (tables.events, tables.epochs, tables.trials), strict=True)
     }
-    damaged = [path for _, paths in found.values() for path in paths]
-    lost_trials = bool(found["events"][0]) and not found["trials"][0]
-    if not (damaged or lost_trials) and _follows(spec, run, tables):
+    damaged = [path for _, paths in intact.values() for path in paths]
+    lost_trials = bool(intact["events"][0]) and not intact["trials"][0]
+    if not (damaged or lost_trials) and _is_consistent(spec, run, tables):
         return f"{run}: nothing to repair"
-    kept = _write(fresh, spec, tables, {name: rows for name, (rows, _) in found.items()})
+    salvaged = _write_salvaged(
+        fresh, spec, tables, {name: rows for name, (rows, _) in intact.items()}
+    )
     place = _put_in_place(run, fresh)
     names = ", ".join(f"{p.parent.name}/{p.name}" for p in damaged) or "rows that fit together"
-    return f"{run}: kept {kept}; lost {names} (the old files are in {place.name}/)"
+    return f"{run}: kept {salvaged}; lost {names} (the old files are in {place.name}/)"
 
 
-def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
+def _is_consistent(spec: Spec, run: Path, tables: Tables) -> bool:
     """Whether every entry of the log follows from those before it."""
     search = make_search(spec)
     try:
@@ -93,7 +95,7 @@ def _follows(spec: Spec, run: Path, tables: Tables) -> bool:
     return True
 
 
-def _write(
+def _write_salvaged(
     folder: Path, spec: Spec, tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
 ) -> str:
     """Write the salvaged log into a separate folder, and say in words what it holds."""
@@ -107,7 +109,10 @@ def _write(
     trials: set[int] = set()
     count = 0
     for at_seconds, entry in salvage(
-        make_search(spec), _in_order(tables, rows), _starts(tables, rows["trials"]), _stops(rows)
+        make_search(spec),
+        _order_entries(tables, rows),
+        _rebuild_starts(tables, rows["trials"]),
+        _list_stops(rows),
     ):
         log.append(entry, at_seconds)
         if isinstance(entry, Observation):
@@ -118,7 +123,7 @@ def _write(
     return f"{count} of {len(rows['epochs'])} readable epochs, of {len(trials)} trials"
 
 
-def _in_order(
+def _order_entries(
     tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
 ) -> list[tuple[float, Entry]]:
     read: list[tuple[int, float, Entry]] = []
@@ -128,7 +133,7 @@ def _in_order(
     return [(at_seconds, entry) for _, at_seconds, entry in read]
 
 
-def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, TrialStarted]:
+def _rebuild_starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, TrialStarted]:
     """The start of each trial, from the trials table, which is derived from the events."""
     dimensions = [d.name for d in tables.space.dimensions]
     return {
@@ -146,7 +151,7 @@ def _starts(tables: Tables, trials: list[dict[str, Any]]) -> dict[int, TrialStar
     }
 
 
-def _stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]]:
+def _list_stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]]:
     stops: defaultdict[int, list[int]] = defaultdict(list)
     for row in rows["epochs"]:
         if row["last"]:

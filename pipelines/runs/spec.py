@@ -41,7 +41,7 @@ __all__ = [
     "DataSpec",
     "Spec",
     "TaskName",
-    "differences",
+    "compare_specs",
     "dump_spec",
     "list_old_names",
     "load_spec",
@@ -136,7 +136,7 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         SpecError: What is wrong, where, and what to type instead; one line.
     """
     try:
-        checked = _model_of(Spec).model_validate(_with_new_names(content)).model_dump()
+        checked = _make_model(Spec).model_validate(_with_new_names(content)).model_dump()
     except ValidationError as e:
         raise SpecError(f"{source}: {_describe(e)}") from e
     try:
@@ -197,18 +197,20 @@ class _Strict(BaseModel):
 
 
 @cache
-def _model_of(kind: type) -> type[BaseModel]:
-    """The strict model that checks the fields of a dataclass."""
+def _make_model(kind: type) -> type[BaseModel]:
+    """Make the strict model that checks the fields of a dataclass."""
     hints = get_type_hints(kind, include_extras=True)
-    fields: dict[str, Any] = {f.name: _field_of(hints[f.name], f) for f in dataclasses.fields(kind)}
+    fields: dict[str, Any] = {
+        f.name: _make_field(hints[f.name], f) for f in dataclasses.fields(kind)
+    }
     return create_model(kind.__name__, __base__=_Strict, **fields)
 
 
-def _field_of(hint: Any, declared: dataclasses.Field[Any]) -> tuple[Any, Any]:
-    """What a file may give for a field, and what it has where the file leaves it out."""
+def _make_field(hint: Any, declared: dataclasses.Field[Any]) -> tuple[Any, Any]:
+    """The type that a file may give for a field, and the default where the file omits it."""
     default = ... if declared.default is dataclasses.MISSING else declared.default
     if dataclasses.is_dataclass(hint):
-        model = _model_of(hint)  # type: ignore[arg-type] # a class, not a value of it
+        model = _make_model(hint)  # type: ignore[arg-type] # a class, not a value of it
         required = declared.default_factory is dataclasses.MISSING
         return model, ... if required else Field(default_factory=model)
     markers = getattr(hint, "__metadata__", ())
@@ -251,7 +253,7 @@ def _parse_size(written: object) -> object:
 
 
 def _describe(error: ValidationError) -> str:
-    """The first of pydantic's findings as one line."""
+    """Write the first error that pydantic found as one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -273,9 +275,9 @@ def dump_spec(spec: Spec) -> str:
     return dump_yaml(asdict(spec))
 
 
-def differences(old: Spec, new: Spec) -> list[str]:
-    """What differs between two specs, as `path: old -> new`; where the data lies does not count."""
-    a, b = _flat(asdict(old)), _flat(asdict(new))
+def compare_specs(old: Spec, new: Spec) -> list[str]:
+    """List the differences of two specs as `path: old -> new`; places of files do not count."""
+    a, b = _flatten(asdict(old)), _flatten(asdict(new))
     changes = [
         f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}"
         for key in sorted(a.keys() | b.keys())
@@ -292,15 +294,15 @@ def differences(old: Spec, new: Spec) -> list[str]:
     ]
 
 
-#: Where things lie does not make another run of it.
+#: Keys that name places of files: another place does not make another run.
 _MOVING = ("data.source", "data.test", "modules", "parent_run")
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -17,7 +17,7 @@ from orchestrator.store.files import atomic_write
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.runs.yaml_text import read_yaml
 
-__all__ = ["check_trust", "remember"]
+__all__ = ["check_trust", "trust_spec"]
 
 
 def check_trust(spec_file: Path, *, granted: bool) -> None:
@@ -34,16 +34,16 @@ def check_trust(spec_file: Path, *, granted: bool) -> None:
     if trainer is None or is_builtin_trainer(trainer):
         return
     if granted:
-        remember(spec_file)
+        trust_spec(spec_file)
     elif _digest(spec_file) not in _read_digests():
         raise SpecError(
-            f"{spec_file}: names a trainer of its own, {trainer}, whose code would run here; "
+            f"{spec_file}: names the trainer {trainer}, whose code would run here; "
             f"if you trust it, add --trust-trainer (once)"
         )
 
 
-def remember(spec_file: Path) -> None:
-    """Trust this content from now on; where that cannot be written, it is asked for again."""
+def trust_spec(spec_file: Path) -> None:
+    """Trust this spec from now on; if that cannot be recorded, the user is asked again."""
     digests, digest = _read_digests(), _digest(spec_file)
     if digest in digests:
         return

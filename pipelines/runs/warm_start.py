@@ -16,7 +16,7 @@ from orchestrator.space.space import Space
 from pipelines.see.configs import iterate_configs_by_rank
 from pipelines.see.run import RunTables, load_run
 
-__all__ = ["best_configs", "select_warm_start"]
+__all__ = ["select_best_configs", "select_warm_start"]
 
 BEST = 5  #: configurations taken from each run
 
@@ -30,26 +30,26 @@ def select_warm_start(runs: Sequence[Path], space: Space) -> tuple[Config, ...]:
         RunError: If one of them is no run.
         SpecError: If nothing of a run fits into the space.
     """
-    found: list[Config] = []
+    configs: list[Config] = []
     for folder in runs:
-        best = best_configs(load_run(folder), space, BEST)
+        best = select_best_configs(load_run(folder), space, BEST)
         if not best:
             raise SpecError(
                 f"`like={folder}`: none of its configurations fits into this space "
-                f"({', '.join(space.names)}); leave it out, or search a space like its own"
+                f"({', '.join(space.names)}); leave it out, or search a space like that run's"
             )
-        found += best
-    return tuple(_distinct(found))
+        configs += best
+    return tuple(_distinct(configs))
 
 
-def best_configs(run: RunTables, space: Space, most: int) -> list[Config]:
+def select_best_configs(run: RunTables, space: Space, most: int) -> list[Config]:
     """The best configurations of a run that a space has, no two alike."""
     fitting = (c for c in map(space.project_config, iterate_configs_by_rank(run)) if c is not None)
     return list(islice(_distinct(fitting), most))
 
 
 def _distinct(configs: Iterable[Config]) -> Iterator[Config]:
-    """Each configuration once, at its first place."""
+    """Yield each configuration once, at its first place."""
     seen: set[tuple[tuple[str, Value], ...]] = set()
     for config in configs:
         key = tuple(config.items())  # in the space's order

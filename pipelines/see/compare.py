@@ -13,15 +13,15 @@ from scipy.stats import ttest_rel
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
-from pipelines.runs.spec import Spec, differences
+from pipelines.runs.spec import Spec, compare_specs
 from pipelines.see.formatting import format_duration, format_number
 from pipelines.see.run import RunTables, load_run
 from pipelines.see.run_spec import read_run_spec
 from pipelines.see.summary import summarize_run
 
 __all__ = [
-    "Comparison",
     "PairedComparison",
+    "RunComparison",
     "compare_folders",
     "compare_runs",
     "format_comparison",
@@ -42,7 +42,7 @@ class PairedComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """Several runs side by side."""
 
     table: pd.DataFrame  #: one row for each run
@@ -51,7 +51,7 @@ class Comparison:
     metric: str  #: the metric that decides in all of the runs
 
 
-def compare_folders(folders: list[Path]) -> Comparison:
+def compare_folders(folders: list[Path]) -> RunComparison:
     """Compare the results of runs and their specs.
 
     Raises:
@@ -62,7 +62,7 @@ def compare_folders(folders: list[Path]) -> Comparison:
     return compare_runs([(read_run_spec(folder), load_run(folder)) for folder in folders])
 
 
-def compare_runs(runs: Sequence[tuple[Spec, RunTables]]) -> Comparison:
+def compare_runs(runs: Sequence[tuple[Spec, RunTables]]) -> RunComparison:
     """Like `compare_folders`, for runs that are already loaded.
 
     Raises:
@@ -80,7 +80,7 @@ def compare_runs(runs: Sequence[tuple[Spec, RunTables]]) -> Comparison:
                 f"in {runs[0][1].folder} and {run.objective.metric} in {run.folder}"
             )
     rows = [_summarize_row(run) for _, run in runs]
-    return Comparison(
+    return RunComparison(
         table=pd.DataFrame(rows),
         differences=["; ".join(_list_differences(runs[0], other)) for other in runs],
         paired=_compare_pairs(
@@ -116,10 +116,10 @@ def _list_differences(a: tuple[Spec, RunTables], b: tuple[Spec, RunTables]) -> l
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name)
     ]
-    return differences(a[0], b[0]) + budgets
+    return compare_specs(a[0], b[0]) + budgets
 
 
-def format_comparison(comparison: Comparison) -> list[str]:
+def format_comparison(comparison: RunComparison) -> list[str]:
     """Write a comparison as lines for a person."""
     table, metric = comparison.table, comparison.metric
     width = max(len(name) for name in table["run"])

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipelines.see.run import RunTables
 
-__all__ = ["concat_epochs", "group_curves", "list_metrics"]
+__all__ = ["concat_epochs", "group_curves", "list_run_metrics"]
 
 
 def concat_epochs(run: RunTables) -> pd.DataFrame:
@@ -22,6 +22,6 @@ def group_curves(run: RunTables) -> dict[Any, pd.DataFrame]:
     return dict(list(run.epochs.groupby("trial"))) if len(run.epochs) else {}
 
 
-def list_metrics(run: RunTables) -> list[str]:
+def list_run_metrics(run: RunTables) -> list[str]:
     """The names of the metrics of each epoch, those of training and of validation."""
     return [str(n) for n in run.epochs if str(n).startswith(("train_", "validation_"))]

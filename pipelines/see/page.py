@@ -19,7 +19,7 @@ from orchestrator.store.files import atomic_write, reporting_write_errors
 from pipelines.data.intervals import estimate_interval
 from pipelines.runs.spec import Spec, dump_spec
 from pipelines.see import charts
-from pipelines.see.compare import Comparison, compare_runs
+from pipelines.see.compare import RunComparison, compare_runs
 from pipelines.see.formatting import format_duration, format_number, format_with_interval
 from pipelines.see.importance import (
     MIN_TRIALS,
@@ -324,7 +324,7 @@ def _format_code(run: RunTables) -> str:
 
 
 def _format_comparison(
-    comparison: Comparison, runs: Sequence[tuple[Spec, RunTables]], content: dict[str, Any]
+    comparison: RunComparison, runs: Sequence[tuple[Spec, RunTables]], content: dict[str, Any]
 ) -> str:
     rows = "".join(
         f"<tr><td>{escape(row['run'])}</td><td>{escape(row['status'])}</td>"

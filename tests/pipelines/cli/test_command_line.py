@@ -81,9 +81,8 @@ def test_a_mirror_that_cannot_be_written_is_in_the_log(
     monkeypatch.setattr(mirror.Mirror, "_write", fail)
     words = f"--log-level warning {SEARCH} --mirror {tmp_path / 'copy'} --out {tmp_path / 'run'}"
     assert typed(words, monkeypatch) == 0
-    assert re.search(
-        r"WARNING +caviar\.session: the mirror .*the disk is gone", capsys.readouterr().err
-    )
+    log = capsys.readouterr().err
+    assert re.search(r"WARNING +caviar\.runs\.logged_watcher: the mirror .*the disk is gone", log)
 
 
 def test_the_version_is_the_packages(

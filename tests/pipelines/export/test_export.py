@@ -322,7 +322,7 @@ def test_what_is_not_installed_or_there_already_is_one_line(
 ) -> None:
     out = tmp_path / "trials.csv"
     out.write_text("mine")
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="exists already"):
         export(run, to="csv", out=out)
     assert out.read_text() == "mine"
     monkeypatch.setitem(sys.modules, "optuna", None)

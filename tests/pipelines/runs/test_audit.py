@@ -22,10 +22,10 @@ from pipelines.cli import main
 from pipelines.runs.audit import (
     LEAST,
     AuditedRung,
-    _correlation,
-    _grace,
-    _places,
-    _share_between,
+    _choose_grace,
+    _correlate,
+    _estimate_share_interval,
+    _rank_values,
     evaluate_audits,
     format_audit,
     make_audit_spec,
@@ -43,7 +43,7 @@ values = st.lists(st.integers(0, 9), min_size=3, max_size=30)
 @given(values, st.data())
 def test_with_equal_weights_the_correlation_is_spearmans(a: list[int], data: st.DataObject) -> None:
     b = data.draw(st.lists(st.integers(0, 9), min_size=len(a), max_size=len(a)))
-    own = _correlation(np.array(a, float), np.array(b, float), np.full(len(a), 2.5))
+    own = _correlate(np.array(a, float), np.array(b, float), np.full(len(a), 2.5))
     if len(set(a)) == 1 or len(set(b)) == 1:
         assert np.isnan(own)
     else:
@@ -54,14 +54,14 @@ def test_with_equal_weights_the_correlation_is_spearmans(a: list[int], data: st.
 def test_a_weight_of_three_is_a_value_that_stands_thrice(a: list[int], data: st.DataObject) -> None:
     weights = np.array(data.draw(st.lists(st.integers(1, 3), min_size=len(a), max_size=len(a))))
     b = np.arange(len(a))[::-1] % 4
-    once = _correlation(np.array(a, float), b.astype(float), weights.astype(float))
+    once = _correlate(np.array(a, float), b.astype(float), weights.astype(float))
     many = [np.repeat(v, weights).astype(float) for v in (a, b)]
-    thrice = _correlation(*many, np.ones(weights.sum()))
+    thrice = _correlate(*many, np.ones(weights.sum()))
     assert once == pytest.approx(thrice, abs=1e-9, nan_ok=True)
 
 
 def test_places_run_from_the_best_to_the_worst_and_infinity_is_last() -> None:
-    places = _places(np.array([3.0, np.inf, 1.0, np.inf]), np.ones(4))
+    places = _rank_values(np.array([3.0, np.inf, 1.0, np.inf]), np.ones(4))
     np.testing.assert_allclose(places, [0.375, 0.75, 0.125, 0.75])
 
 
@@ -111,7 +111,7 @@ def test_the_false_kills_are_those_that_beat_the_best(audited: Path) -> None:
     assert found.saved == 50 * spec.max_epochs - len(run.epochs)
     assert [r.epoch for r in found.rungs] == list(spec.search.rungs[:-1])
     lines = format_audit(found)
-    assert f"{found.better} of {found.audits} came to beat the best model" in "\n".join(lines)
+    assert f"{found.better} of {found.audits} became better than the best model" in "\n".join(lines)
 
 
 def test_a_winner_that_was_left_behind_is_a_false_kill(audited: Path) -> None:
@@ -226,7 +226,7 @@ def test_with_equal_weights_the_interval_of_a_share_is_clopper_and_pearsons(
 ) -> None:
     hits = data.draw(st.integers(0, count))
     exact = binomtest(hits, count).proportion_ci(method="exact")
-    own = _share_between(hits / count, np.full(count, 3.5))
+    own = _estimate_share_interval(hits / count, np.full(count, 3.5))
     np.testing.assert_allclose(own, (exact.low, exact.high), atol=1e-6)
 
 
@@ -237,20 +237,20 @@ def test_advice_needs_ten_audits_and_that_later_rungs_are_late_enough_too(audite
     assert few.audits < LEAST and few.grace is None
     assert all(np.isnan([r.low, r.high, r.retained_low, r.retained_high]).all() for r in few.rungs)
     told = format_audit(few)[-1]
-    assert told.startswith(f"too few audits to tell which grace period ({few.audits} of at least")
+    assert told.startswith(f"too few audits to choose a grace period ({few.audits} of at least")
     assert "--total-epochs 540 --out FOLDER trains more" in told
 
     def rungs(*lows: float) -> tuple[AuditedRung, ...]:
         one = replace(few.rungs[0], retained_high=1.0)
         return tuple(replace(one, epoch=i, retained_low=low) for i, low in enumerate(lows, start=1))
 
-    assert _grace(rungs(0.95, 0.95)) == 1
-    assert _grace(rungs(0.95, 0.5, 0.95)) == 3
-    assert _grace(rungs(0.95, 0.5)) is None
+    assert _choose_grace(rungs(0.95, 0.95)) == 1
+    assert _choose_grace(rungs(0.95, 0.5, 0.95)) == 3
+    assert _choose_grace(rungs(0.95, 0.5)) is None
     many = replace(few, audits=50, rungs=rungs(0.95, 0.95), grace=1)
-    assert "speak for a grace period of 1 epoch:" in format_audit(many)[-1]
+    assert "support a grace period of 1 epoch:" in format_audit(many)[-1]
     unsure = format_audit(replace(many, rungs=rungs(0.5), grace=None))[-1]
-    assert unsure.startswith("the audits do not tell from which rung on")
+    assert unsure.startswith("the audits do not show from which rung on")
     low = tuple(replace(r, retained_high=0.8) for r in rungs(0.5))
     assert "a longer grace period" in format_audit(replace(many, rungs=low, grace=None))[-1]
 

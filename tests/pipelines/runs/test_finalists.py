@@ -18,7 +18,7 @@ from orchestrator.store.lock import Lock
 from pipelines.cli import main
 from pipelines.data.model import load_model, read_best_identity
 from pipelines.runs.execution import ExecutionOptions
-from pipelines.runs.finalists import _tied, format_finalists, make_finalists_spec, rank_finalists
+from pipelines.runs.finalists import _is_tied, format_finalists, make_finalists_spec, rank_finalists
 from pipelines.runs.launch import train_again
 from pipelines.see.configs import iterate_configs_by_rank
 from pipelines.see.run import load_run
@@ -86,7 +86,7 @@ def test_the_best_is_chosen_by_its_mean_and_loads(pair: tuple[Path, Path]) -> No
     assert load_model(pair[1] / "best").trial == top["trial"]
     assert set(top["test"]) == {"accuracy", "log_loss"}
     told = "\n".join(format_finalists(run, load_run(pair[0]), rank_finalists(run)))
-    assert "in the search" in told and "the search said" in told and "on the test split" in told
+    assert "in the search" in told and "the search reported" in told and "on the test split" in told
 
 
 def test_an_interval_of_accuracies_ends_where_they_do(pair: tuple[Path, Path]) -> None:
@@ -126,10 +126,10 @@ def test_one_seed_has_no_interval_and_json_says_null(
 
 
 def test_a_paired_difference_decides_who_is_tied() -> None:
-    assert not _tied(np.array([0.1, 0.11, 0.1, 0.12]))
-    assert _tied(np.array([0.1, -0.1, 0.2, 0.0]))
-    assert _tied(np.array([0.0, 0.0]))
-    assert _tied(np.array([0.3]))  # a single seed says nothing
+    assert not _is_tied(np.array([0.1, 0.11, 0.1, 0.12]))
+    assert _is_tied(np.array([0.1, -0.1, 0.2, 0.0]))
+    assert _is_tied(np.array([0.0, 0.0]))
+    assert _is_tied(np.array([0.3]))  # a single seed says nothing
 
 
 def test_trained_again_it_is_taken_as_it_is_and_broken_off_it_goes_on(

@@ -12,7 +12,7 @@ from search_examples import CONDITIONAL, limit_examples, spec_of
 
 from orchestrator.errors import SpecError
 from orchestrator.space.domains import Integer, Real
-from pipelines.runs.spec import Spec, differences, dump_spec, load_spec
+from pipelines.runs.spec import Spec, compare_specs, dump_spec, load_spec
 from pipelines.runs.yaml_text import parse_yaml, read_yaml
 
 GOOD = """
@@ -90,7 +90,7 @@ def test_a_spec_that_was_dumped_loads_as_the_same_spec(content: dict[str, Any]) 
     again = load_spec(parse_yaml(dump_spec(spec), source="test"), source="test")
     assert again == spec
     assert repr(again) == repr(spec)  # 1, 1.0 and True are equal, and are not the same
-    assert differences(spec, again) == []
+    assert compare_specs(spec, again) == []
     assert again.parameters().parameters == spec.parameters().parameters
 
 
@@ -246,18 +246,18 @@ def test_differences_names_what_differs_but_not_where_the_data_lies(
     change: Any, told: list[str]
 ) -> None:
     spec = spec_of(CONDITIONAL)
-    assert differences(spec, change(spec)) == told
-    assert differences(spec, spec) == []
+    assert compare_specs(spec, change(spec)) == told
+    assert compare_specs(spec, spec) == []
 
 
 def test_differences_tells_when_the_parameters_stand_in_another_order() -> None:
     """The order is the order of the cube's dimensions: other draws, other columns."""
     spec = spec_of(CONDITIONAL)
     turned: Mapping[str, Any] = dict(reversed(list(spec.space.items())))
-    assert differences(spec, replace(spec, space=turned))
+    assert compare_specs(spec, replace(spec, space=turned))
 
 
 def test_differences_tells_a_number_from_a_truth_value() -> None:
     spec = spec_of()
     for old, new in ((1, True), (1, 1.0)):  # columns of another type in the log
-        assert differences(changed(spec, more=old), changed(spec, more=new))
+        assert compare_specs(changed(spec, more=old), changed(spec, more=new))
