@@ -120,7 +120,7 @@ class OpenRun:
         except PoolError as e:
             folder = shlex.quote(str(self.folder))
             raise PoolError(
-                f"{e}; `caviar resume {folder}` continues from the last checkpoints"
+                f"{e}; `caviar resume {folder}` goes on from what is on the disk"
             ) from e
 
     def _count_used_budget(self) -> Budget:
