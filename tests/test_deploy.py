@@ -56,3 +56,11 @@ def test_a_token_is_asked_for_wherever_more_than_this_machine_is_involved() -> N
         start = hosts[f"{group}_start_ray_commands"][-1]
         assert "RAY_AUTH_MODE=token" in start
         assert "dashboard-host" not in start  # Ray's default: loopback alone
+
+
+def test_no_package_is_left_out_of_what_a_cluster_gets() -> None:
+    """A pattern without a slash at its front leaves out every folder of that name."""
+    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+    packages = ("orchestrator", "trainers", "pipelines", "caviar")
+    folders = {p.name for name in packages for p in (ROOT / name).rglob("*") if p.is_dir()}
+    assert folders.isdisjoint(cluster["rsync_exclude"])
