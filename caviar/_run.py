@@ -70,7 +70,7 @@ class Run:
 
     @property
     def audit(self) -> Run | None:
-        """The same three tables of the run's audits, or None without audits."""
+        """The tables of the run's audits, or None if the run has no audits."""
         return Run(self._tables.audit) if self._tables.audit is not None else None
 
     @property

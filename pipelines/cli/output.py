@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.errors import CaviarError, RunError, SpecError
+from orchestrator.errors import CaviarError, RunError
 
 __all__ = [
     "log_to_stderr",
@@ -23,7 +23,6 @@ __all__ = [
     "print_notes",
     "print_summary",
     "report_error",
-    "require_at_least",
     "require_writable",
     "word_for_command_line",
 ]
@@ -106,17 +105,6 @@ def print_summary(folder: Path, *, as_json: bool) -> None:
             f"note: {spec.search.audit:.0%} of the epochs did not suffice for an audit, "
             f"which takes {spec.max_epochs}"
         )
-
-
-def require_at_least(least: int, **options: int | None) -> None:
-    """Refuse a number that is too small, before anything is done.
-
-    Raises:
-        SpecError: Naming the option and its value.
-    """
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise SpecError(f"--{name.replace('_', '-')} needs at least {least}, got {value}")
 
 
 def require_writable(path: Path) -> None:

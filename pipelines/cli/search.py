@@ -12,7 +12,6 @@ from pipelines.cli.output import (
     print_lines,
     print_notes,
     print_summary,
-    require_at_least,
     require_writable,
 )
 from pipelines.cli.session import (
@@ -128,7 +127,7 @@ def plan(
     trust_trainer: o.TrustOption = False,
 ) -> None:
     """Say how many trials, epochs, seconds and bytes a search would need; trains a few epochs."""
-    from pipelines.runs.execution import make_budget
+    from pipelines.runs.execution import make_budget, require_at_least
     from pipelines.runs.from_spec import make_job
     from pipelines.runs.new_spec import SearchRequest, new_spec
     from pipelines.runs.plan import format_plan, measure_cost

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.errors import RunError
 from pipelines.cli import options as o
-from pipelines.cli.output import print_json, print_lines, require_at_least
+from pipelines.cli.output import print_json, print_lines
 from pipelines.cli.session import make_options, require_ended, require_trust, train_spec_again
 
 __all__ = ["audit", "finalists"]
@@ -33,6 +33,7 @@ def finalists(
     quiet: o.QuietOption = False,
 ) -> None:
     """Train RUN's best configurations again on fresh seeds, and rank them by their means."""
+    from pipelines.runs.execution import require_at_least
     from pipelines.runs.finalists import (
         format_finalists,
         make_finalists_spec,
@@ -71,10 +72,11 @@ def audit(
 ) -> None:
     """Say whether pruning was right: by RUN's audits, or by new ones with --total-epochs."""
     from pipelines.runs.audit import evaluate_audits, format_audit, make_audit_spec
+    from pipelines.runs.execution import require_at_least
     from pipelines.see.run import load_run
     from pipelines.see.run_spec import read_run_spec
 
-    require_at_least(1, total_epochs=total_epochs)
+    require_at_least(1, epochs=total_epochs)
     parent, spec = load_run(run), read_run_spec(run)
     folder = out or run.with_name(f"{run.name}-audit")
     if total_epochs is not None:
