@@ -6,11 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.search.events import TrialMessage
 from orchestrator.search.messages import Failure, Report, State
 
-__all__ = ["Checkpoint", "Message"]
+__all__ = ["Checkpoint", "Message", "ends_assignment"]
 
-Message = Report | Failure  #: what a worker answers with
+Message = Report | Failure | TrialMessage  #: what a worker answers with
+
+
+def ends_assignment(message: Message) -> bool:
+    """Whether a worker's message is the last one of its assignment."""
+    return isinstance(message, Failure) or (isinstance(message, Report) and message.last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

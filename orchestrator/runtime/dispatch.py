@@ -145,6 +145,15 @@ class Dispatcher:
         """The number of workers that have a task; at least 1 while an assignment waits."""
         return self._busy or bool(self._waiting or self._waiting_isolated)
 
+    def find_worker(self, trial: int, attempt: int) -> WorkerId | None:
+        """Find the worker that an attempt of a trial was sent to; costs O(workers)."""
+        for worker in self._workers.values():
+            task = worker.tasks.get(trial)
+            if task is not None and task.assignment.attempt == attempt:
+                sent = all(assignment.trial != trial for assignment, _ in worker.outbox)
+                return worker.id if sent else None
+        return None
+
     def seconds_without_workers(self, now: float) -> float:
         """Seconds since a worker was up; infinite after `lose_all`."""
         if self._up:

@@ -12,8 +12,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from orchestrator.runtime.checkpoint import Checkpoint, Message
+from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
 from orchestrator.runtime.pool import Pool
+from orchestrator.search.events import TrialMessage
 from orchestrator.search.messages import Assignment, Failure
 
 __all__ = ["OrderedPool"]
@@ -75,6 +76,10 @@ class OrderedPool:
             self._turns.append(_Turn(assignment))
             self._waiting.append((assignment, checkpoint))
 
+    def deliver(self, message: TrialMessage) -> bool:
+        """Return False: which epoch a message comes before depends on the workers' speed."""
+        return False
+
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Return all messages of the assignment whose turn it is, once it has ended.
 
@@ -105,6 +110,6 @@ class OrderedPool:
         for turn in self._turns:
             if turn.accepts(message):
                 turn.messages.append(message)
-                turn.has_ended = isinstance(message, Failure) or message.last
+                turn.has_ended = ends_assignment(message)
                 return True
         return False

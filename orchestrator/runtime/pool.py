@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
 from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import train
-from orchestrator.search.messages import Assignment, Failure
+from orchestrator.runtime.worker import WorkerQueue
+from orchestrator.search.events import TrialMessage
+from orchestrator.search.messages import Assignment
 
 __all__ = ["EPOCH_TIMEOUT", "InlinePool", "Pool"]
 
@@ -53,6 +52,15 @@ class Pool(Protocol):
                 epoch than the assignment's start is not used.
         """
 
+    def deliver(self, message: TrialMessage) -> bool:
+        """Send a message to the worker that trains this attempt of its trial.
+
+        The worker carries it out between two epochs and sends it back among its messages.
+
+        Returns:
+            False if no worker has this attempt; the message is dropped then.
+        """
+
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Return the messages that have come in, in the order in which they came.
 
@@ -80,8 +88,7 @@ class InlinePool:
     size = workers = 1
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._queue: deque[Iterator[Message]] = deque()
+        self._queue = WorkerQueue(job, worker=0)
         self._limits = threadpool_limits(limits=1)
 
     def free(self) -> int:
@@ -94,16 +101,15 @@ class InlinePool:
 
     def submit(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
         """Queue an assignment, which `poll` trains."""
-        self._queue.append(train(self._job, assignment, checkpoint, worker=0))
+        self._queue.add(assignment, checkpoint)
+
+    def deliver(self, message: TrialMessage) -> bool:
+        """Put a message where the trial's next epoch finds it."""
+        return self._queue.deliver(message)
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Train one epoch, however long it takes, and return its report."""
-        if not self._queue:
-            return []
-        message = next(self._queue[0])
-        if isinstance(message, Failure) or message.last:
-            self._queue.popleft()
-        return [message]
+        return [self._queue.work()] if self._queue else []
 
     def drain(self) -> list[Message]:
         """Return nothing: every epoch that was trained has been returned by `poll`."""

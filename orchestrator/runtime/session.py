@@ -19,6 +19,7 @@ from orchestrator.search.events import (
     SessionEnded,
     SessionStarted,
     TrialEvent,
+    TrialMessage,
     TrialRetried,
 )
 from orchestrator.search.messages import Entry, Failure, Observation, Report, State
@@ -201,14 +202,27 @@ class Session:
         assignment = self.search.make_assignment(event)
         self.pool.submit(assignment, self.checkpoints.get(assignment.trial))
 
+    def deliver(self, message: TrialMessage) -> bool:
+        """Send a message to the worker of its trial, which sends it back when it is carried out.
+
+        Returns:
+            False if no worker trains that attempt now; the message is dropped then. A message can
+            still be lost, with its worker or because the assignment ends first.
+        """
+        return self.pool.deliver(message)
+
     # ------------------------------------------------------------------ taking in
 
     def _handle(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if isinstance(message, Report):
                 self._handle_report(message)
-            else:
+            elif isinstance(message, Failure):
                 self._handle_failure(message)
+            elif self.search.accepts(message):
+                self._apply_and_record([message])
+            else:
+                self.dropped += 1
 
     def _handle_report(self, report: Report) -> None:
         if self._epochs_used_up():

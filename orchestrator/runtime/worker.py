@@ -1,4 +1,4 @@
-"""What a worker does with an assignment, in whichever process it runs.
+"""What a worker does with assignments and messages, in whichever process it runs.
 
 A worker has no policy and keeps nothing between two assignments.
 """
@@ -8,18 +8,72 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from orchestrator.runtime.checkpoint import Checkpoint, Message
+from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
 from orchestrator.runtime.trainer import Job, Trainer, load_trainer
+from orchestrator.search.events import TrialAdjusted, TrialMessage
 from orchestrator.search.messages import Assignment, Failure, Report, State
 from orchestrator.search.objective import WORST
 from orchestrator.space.domains import Config
 
-__all__ = ["Checkpoint", "Message", "restore_trainer", "train"]
+__all__ = ["Checkpoint", "Message", "WorkerQueue", "restore_trainer", "train"]
+
+
+@dataclass(slots=True)
+class _Task:
+    """An assignment of a worker: its messages to the driver, and those from the driver."""
+
+    assignment: Assignment
+    messages: Iterator[Message]
+    inbox: deque[TrialMessage] = field(default_factory=deque)
+
+
+class WorkerQueue:
+    """The assignments of one worker, which are trained one after the other.
+
+    Args:
+        job: What the trials of the run have in common.
+        worker: The worker's number, which its reports carry.
+    """
+
+    def __init__(self, job: Job, *, worker: int) -> None:
+        self._job, self._worker = job, worker
+        self._tasks: deque[_Task] = deque()
+
+    def __len__(self) -> int:
+        """The number of assignments that wait or are under way."""
+        return len(self._tasks)
+
+    def add(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
+        """Queue an assignment."""
+        inbox: deque[TrialMessage] = deque()
+        messages = train(self._job, assignment, checkpoint, worker=self._worker, inbox=inbox)
+        self._tasks.append(_Task(assignment, messages, inbox))
+
+    def deliver(self, message: TrialMessage) -> bool:
+        """Put a message where its trial's next epoch finds it; False if the attempt is not here."""
+        for task in self._tasks:
+            if (task.assignment.trial, task.assignment.attempt) == (message.trial, message.attempt):
+                task.inbox.append(message)
+                return True
+        return False
+
+    def work(self) -> Message:
+        """Go on with the first assignment up to its next message; the queue must not be empty."""
+        message = next(self._tasks[0].messages)
+        if ends_assignment(message):
+            self._tasks.popleft()
+        return message
+
+    def clear(self) -> None:
+        """Drop all assignments."""
+        self._tasks.clear()
 
 
 def train(
@@ -28,16 +82,19 @@ def train(
     checkpoint: Checkpoint | None,
     *,
     worker: int,
+    inbox: deque[TrialMessage] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Message]:
     """Train the assignment's epochs: a report for each, the trial's state with the last one.
 
     A metric that is not finite, or a train_loss beyond `explode_above`, ends the assignment at
     once. What a trainer raises becomes a Failure; `train` itself raises nothing. An assignment of
-    no epochs ends in a Failure, too.
+    no epochs ends in a Failure, too. A message that is put into `inbox` is carried out before the
+    next epoch, and then yielded.
     """
     try:
-        yield from _train(job, assignment, checkpoint, worker, clock)
+        inbox = deque() if inbox is None else inbox
+        yield from _train(job, assignment, checkpoint, worker, inbox, clock)
     except Exception as e:
         first_line = str(e).splitlines()[0] if str(e) else ""
         yield Failure(
@@ -55,6 +112,7 @@ def _train(
     a: Assignment,
     checkpoint: Checkpoint | None,
     worker: int,
+    inbox: deque[TrialMessage],
     clock: Callable[[], float],
 ) -> Iterator[Message]:
     if a.stop_epoch <= a.start_epoch:
@@ -62,10 +120,16 @@ def _train(
             f"an assignment needs at least one epoch, got epochs {a.start_epoch + 1} to "
             f"{a.stop_epoch} of trial {a.trial}"
         )
-    trainer = restore_trainer(job, a.config, a.seed, checkpoint, epoch=a.start_epoch)
+    trainer = restore_trainer(
+        job, a.config, a.seed, checkpoint, epoch=a.start_epoch, received=a.received
+    )
     declared = load_trainer(job.trainer, job.paths).metrics
     best_score = a.best_score
     for epoch in range(a.start_epoch + 1, a.stop_epoch + 1):
+        while inbox:
+            message = replace(inbox.popleft(), epoch=epoch - 1)
+            _carry_out(message, trainer)
+            yield message
         begin = clock()
         metrics = _validate_metrics(trainer.epoch(), declared)
         seconds = clock() - begin
@@ -92,21 +156,40 @@ def _train(
 
 
 def restore_trainer(
-    job: Job, config: Config, seed: int, checkpoint: Checkpoint | None, *, epoch: int
+    job: Job,
+    config: Config,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    *,
+    epoch: int,
+    received: Sequence[TrialMessage] = (),
 ) -> Trainer:
     """Make a trial's trainer as it is after `epoch` epochs.
 
     The trainer loads the checkpoint, unless it is of a later epoch, and trains the epochs that are
-    missing.
+    missing. Each message that the trial has received is carried out again after its epoch.
     """
     trainer = job.make(config, seed)
     done = 0
     if checkpoint is not None and checkpoint.epoch <= epoch:
         trainer.load(checkpoint.state)
         done = checkpoint.epoch
-    for _ in range(done, epoch):
-        trainer.epoch()
+    due = deque(received)
+    for trained in range(done, epoch + 1):
+        if trained > done:
+            trainer.epoch()
+        while due and due[0].epoch <= trained:
+            _carry_out(due.popleft(), trainer)
     return trainer
+
+
+def _carry_out(message: TrialMessage, trainer: Trainer) -> None:
+    """Do what a message asks of the trial's trainer."""
+    match message:
+        case TrialAdjusted():
+            trainer.adjust(message.changes)
+        case _:
+            raise TypeError(f"a worker cannot carry out {type(message).__name__}")
 
 
 def _validate_metrics(

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from orchestrator.runtime.checkpoint import Checkpoint, Message
+from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
 from orchestrator.search.messages import Assignment, Report
 
 __all__ = ["BRIDGE_SECONDS", "STREAM_SECONDS", "Task", "WorkerId", "WorkerRecord"]
@@ -125,9 +125,10 @@ class WorkerRecord:
         """Note the progress that a message tells of, and remove the task that it ends."""
         task = self.tasks[message.trial]
         self._count(task, -1)
-        if isinstance(message, Report) and not message.last:
-            task.slowest_seconds = max(task.slowest_seconds, message.seconds)
-            task.catch_up_epochs, task.last_epoch = 0, message.epoch
+        if not ends_assignment(message):
+            if isinstance(message, Report):
+                task.slowest_seconds = max(task.slowest_seconds, message.seconds)
+                task.catch_up_epochs, task.last_epoch = 0, message.epoch
             self._count(task, 1)
             return
         del self.tasks[message.trial]

@@ -31,10 +31,12 @@ __all__ = [
     "SessionDetails",
     "SessionEnded",
     "SessionStarted",
+    "TrialAdjusted",
     "TrialCompleted",
     "TrialDiverged",
     "TrialEvent",
     "TrialFailed",
+    "TrialMessage",
     "TrialNote",
     "TrialPaused",
     "TrialPromoted",
@@ -54,6 +56,7 @@ class Kind(StrEnum):
     START = "start"
     PROMOTE = "promote"
     RETRY = "retry"
+    ADJUST = "adjust"
     PAUSE = "pause"
     COMPLETE = "complete"
     DIVERGE = "diverge"
@@ -269,6 +272,28 @@ class TrialNote(TrialEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialMessage(TrialNote):
+    """Base of events that reach a trial while a worker trains it.
+
+    The driver sends such an event to the worker. The worker carries it out between two epochs, sets
+    `epoch` to the last epoch before it, and sends it back; only then is it applied and logged. A
+    trial that is trained again, from a checkpoint or from scratch, gets the same events after the
+    same epochs, and comes to the same numbers.
+    """
+
+    epoch: int = 0  #: last epoch of the trial before the message was carried out
+    attempt: int  #: attempt number; a message for an attempt that has ended has no effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialAdjusted(TrialMessage):
+    """The trial goes on with other values of some hyperparameters."""
+
+    kind: ClassVar[Kind] = Kind.ADJUST
+    changes: Config  #: the new values, by hyperparameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTested(TrialNote):
     """The shipped model's metrics on the test split, which no decision has seen."""
 
@@ -283,7 +308,7 @@ EVENT_TYPES: dict[Kind, type[Event]] = {
     cls.kind: cls
     for cls in (
         SessionStarted, SessionEnded, ZoomedIn, TrialStarted, TrialPromoted, TrialRetried,
-        TrialPaused, TrialCompleted, TrialDiverged, TrialPruned, TrialFailed, TrialStopped,
-        ModelTested,
+        TrialAdjusted, TrialPaused, TrialCompleted, TrialDiverged, TrialPruned, TrialFailed,
+        TrialStopped, ModelTested,
     )
 }  # fmt: skip

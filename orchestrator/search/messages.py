@@ -2,6 +2,8 @@
 
 Assignment ──► worker ──► Report (one for each epoch; the last one carries the trial's state)
 └───► Failure (the trainer raised an error, or the worker was lost)
+
+TrialMessage ──► worker ──► the same TrialMessage, with the epoch after which it was carried out
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.search.events import Event
+from orchestrator.search.events import Event, TrialMessage
 from orchestrator.search.objective import WORST, Score
 from orchestrator.space.domains import Config
 
@@ -38,6 +40,8 @@ class Assignment:
     slowest_seconds: float = 0.0  #: time of the trial's slowest epoch; 0 before the first report
     #: A previous attempt lost its worker, so it runs on a worker with nothing else queued.
     isolate: bool = False
+    #: messages that the trial has received so far; they are carried out again after their epochs
+    received: tuple[TrialMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,7 @@ class Search(SearchState):
             best_score=self.incumbent.score if self.incumbent else WORST,
             slowest_seconds=trial.slowest_seconds,
             isolate=trial.retries > 0,
+            received=tuple(trial.received),
         )
 
     def is_settled(self) -> bool:

@@ -25,6 +25,7 @@ from orchestrator.search.events import (
     TrialDiverged,
     TrialEvent,
     TrialFailed,
+    TrialMessage,
     TrialNote,
     TrialPaused,
     TrialPromoted,
@@ -86,14 +87,17 @@ class SearchState:
         """The present box; None in the coarse stage."""
         return self.fine_stage.zoom
 
-    def accepts(self, report: Report) -> bool:
-        """Whether a report is the next one of the present attempt; any other changes nothing."""
-        trial = self.trials.get(report.trial)
+    def accepts(self, message: Report | TrialMessage) -> bool:
+        """Whether a report is the next one of the present attempt, or a message comes before it.
+
+        Any other changes nothing.
+        """
+        trial = self.trials.get(message.trial)
         return (
             trial is not None
             and trial.status is Status.RUNNING
-            and report.attempt == trial.attempt
-            and report.epoch == trial.epoch + 1
+            and message.attempt == trial.attempt
+            and message.epoch == trial.epoch + isinstance(message, Report)
         )
 
     def progress(self) -> float:
@@ -140,7 +144,9 @@ class SearchState:
             trial = self.trials.get(trial_id) if trial_id is not None else None
             story = trial.story if trial else ""
             raise InvalidEntry(problem, trial=trial_id, story=story, seq=seq)
-        if not isinstance(entry, TrialNote):  # informs readers of the log; nothing follows from it
+        if isinstance(entry, TrialMessage):
+            self.trials[entry.trial].received.append(entry)
+        elif not isinstance(entry, TrialNote):  # a note is for readers; nothing follows from it
             self._APPLY[type(entry)](self, entry)
 
     def _apply_report(self, entry: Observation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.search.events import Kind
+from orchestrator.search.events import Kind, TrialMessage
 from orchestrator.search.objective import WORST, Score
 from orchestrator.space.domains import Config, Point
 
@@ -74,6 +74,7 @@ class Trial:
     score: Score = WORST  #: score of the last epoch
     cause: str = ""  #: why the worker ended the assignment early
     slowest_seconds: float = 0.0  #: duration of the slowest epoch so far
+    received: list[TrialMessage] = field(default_factory=list)  #: messages carried out, in order
     event_kinds: list[Kind] = field(default_factory=list)  #: kinds of the trial's events, in order
 
     @property

@@ -20,6 +20,7 @@ from orchestrator.search.events import (
     TrialDiverged,
     TrialEvent,
     TrialFailed,
+    TrialMessage,
     TrialNote,
     TrialPaused,
     TrialPromoted,
@@ -145,6 +146,10 @@ def _check_note(search: SearchState, event: TrialNote) -> str:
     trial = search.trials.get(event.trial)
     if trial is None or (event.epoch or 0) > trial.epoch:
         return f"{event.kind} of trial {event.trial}, epoch {event.epoch}, which was not trained"
+    if isinstance(event, TrialMessage) and not search.accepts(event):
+        return f"{event.kind} of trial {event.trial}, attempt {event.attempt}, " + (
+            f"but the story is: {trial.story}"
+        )
     return ""
 
 

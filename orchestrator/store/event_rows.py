@@ -1,8 +1,10 @@
 """The way between events and rows of the events table.
 
-An event's fields are flattened into columns: a plain field is the column of its name, a value with
-fields of its own (budget, comparison, forecast) gives one column for each of them, and details that
-no decision needs are JSON in the column `details`.
+An event's fields are flattened into columns: a field in `_OWN_COLUMN` is the column of its name, a
+value with fields of its own (budget, comparison, forecast) gives one column for each of them, and
+every other field is JSON in the column `details`. A new field needs no change here if it reads the
+same after JSON: mappings, lists, strings, numbers. Any other needs a row in `_FLATTEN` and
+`_REBUILD`.
 """
 
 from __future__ import annotations
@@ -41,10 +43,17 @@ Row = Mapping[str, Any]
 _BUDGET = {name: f"budget_{name}" for name in ("seconds", "trials", "epochs")}
 _FORECAST = {"expected": "expected", "low": "expected_low", "high": "expected_high"}
 _COMPARISON = ("rung", "rank", "peers", "cutoff")
-#: Columns that hold the parts of a value; the other plain fields have a column of their own name.
+#: Fields that have a column of their own name; `status` becomes a part of the column `reason`.
+_OWN_COLUMN = frozenset(
+    {
+        "trial", "attempt", "stage", "zoom", "parents", "seed", "start_epoch", "stop_epoch",
+        "epoch", "value", "reason", "status",
+    }
+)  # fmt: skip
+#: All columns that `flatten_event` may write.
 EVENT_COLUMN_NAMES = frozenset(
     {*_BUDGET.values(), *_FORECAST.values(), *_COMPARISON, "kind", "details", "box"}
-)
+) | (_OWN_COLUMN - {"status"})
 
 
 # ---------------------------------------------------------------------- to a row
@@ -61,6 +70,8 @@ def flatten_event(event: Event) -> dict[str, Any]:
             row[name] = value
         else:
             row.update(flatten(value))
+    if others := {name: getattr(event, name) for name in _OTHERS[type(event)]}:
+        row["details"] = json.dumps(others)
     if event.kind is Kind.END:
         row["reason"] = f"{row.pop('status')}: {event.reason}"
     return row
@@ -102,8 +113,8 @@ def rebuild_event(row: Row, **wide: Any) -> Event:
         cls = EVENT_TYPES[Kind(row["kind"])]
     except ValueError as e:
         raise RunError(f"row {row['seq']} of the events: {e}") from e
-    values = {}
-    for name in _NAMES[cls]:
+    values = _read_others(cls, row)
+    for name in _NAMES[cls] - _OTHERS[cls]:
         value = wide.get(name) if name in wide else _REBUILD.get(name, _plain(name))(row)
         if value is not None:
             values[name] = value
@@ -112,6 +123,12 @@ def rebuild_event(row: Row, **wide: Any) -> Event:
     if cls.kind is Kind.END:
         values["status"], _, values["reason"] = values["reason"].partition(": ")
     return cls(**values)
+
+
+def _read_others(cls: type[Event], row: Row) -> dict[str, Any]:
+    """The fields that are JSON in the column `details`; empty if the class has none."""
+    content = json.loads(row.get("details") or "{}") if _OTHERS[cls] else {}
+    return {name: content[name] for name in _OTHERS[cls] & content.keys()}
 
 
 def _plain(name: str) -> Callable[[Row], Any]:
@@ -188,13 +205,15 @@ _REBUILD: dict[str, Callable[[Row], Any]] = {
 
 #: Fields that have a column for each hyperparameter or metric; the caller adds these columns.
 _WIDE = ("config", "unit", "metrics")
-_NAMES = {cls: tuple(f.name for f in fields(cls)) for cls in EVENT_TYPES.values()}
+_NAMES = {cls: {f.name for f in fields(cls)} for cls in EVENT_TYPES.values()}
+#: Fields by class that are JSON in the column `details`.
+_OTHERS = {cls: names - _OWN_COLUMN - _FLATTEN.keys() - {*_WIDE} for cls, names in _NAMES.items()}
 _NEEDED = {
     cls: {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
     for cls in EVENT_TYPES.values()
 }
 #: By class: each field and how it is flattened, None for a field that is one column.
 _PLANS = {
-    cls: tuple((name, _FLATTEN.get(name)) for name in names if name not in _WIDE)
+    cls: tuple((name, _FLATTEN.get(name)) for name in names & (_OWN_COLUMN | _FLATTEN.keys()))
     for cls, names in _NAMES.items()
 }

@@ -195,7 +195,12 @@ class OpenRun:
             # files: train it again
             checkpoint = self._checkpoints.get(best.trial)
             trainer = restore_trainer(
-                self.job, trial.config, trial.seed, checkpoint, epoch=best.epoch
+                self.job,
+                trial.config,
+                trial.seed,
+                checkpoint,
+                epoch=best.epoch,
+                received=trial.received,
             )
             self._save_best(best, trainer.state())
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
-from orchestrator.runtime.checkpoint import Checkpoint, Message
+from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
 from orchestrator.runtime.pool import InlinePool, Pool
 from orchestrator.runtime.trainer import Job
+from orchestrator.search.events import TrialAdjusted
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST, Objective
 
@@ -46,7 +47,7 @@ def finished(pool: Pool, expected: int, seconds: float = 60) -> list[Message]:
     """Messages until that many assignments have ended."""
     messages: list[Message] = []
     deadline = time.monotonic() + seconds
-    while sum(isinstance(m, Failure) or m.last for m in messages) < expected:
+    while sum(ends_assignment(m) for m in messages) < expected:
         assert time.monotonic() < deadline, f"only {messages} came in"
         messages += pool.poll(0.5)
     return messages
@@ -141,6 +142,27 @@ def test_many_assignments_all_end_each_with_its_own_epochs(make_pool: MakePool) 
     for trial in range(20):
         epochs = [r.epoch for r in reports_of(messages) if r.trial == trial]
         assert epochs == list(range(1, 2 + trial % 4))
+
+
+def test_a_message_comes_back_before_the_first_epoch_that_it_changed(make_pool: MakePool) -> None:
+    pool = make_pool("Slow")
+    message = TrialAdjusted(trial=0, attempt=1, changes={"floor": 1e6})
+    pool.submit(assignment(stop=60), None)
+    messages = pool.poll(0.5)
+    while not messages:  # the assignment is sent by the first poll
+        messages = pool.poll(0.5)
+    assert pool.deliver(message)
+    assert not pool.deliver(replace(message, trial=1))
+    assert not pool.deliver(replace(message, attempt=2))
+    messages += finished(pool, 1)
+    (answer,) = [m for m in messages if isinstance(m, TrialAdjusted)]
+    assert replace(answer, epoch=0) == message
+    before, after = messages[: messages.index(answer)], messages[messages.index(answer) + 1 :]
+    assert [r.epoch for r in reports_of(before)] == list(range(1, answer.epoch + 1))
+    assert [r.epoch for r in reports_of(after)] == list(range(answer.epoch + 1, 61))
+    assert max(r.metrics["validation_loss"] for r in reports_of(before)) < 10
+    assert min(r.metrics["validation_loss"] for r in reports_of(after)) > 1e5
+    assert not pool.deliver(message), "the attempt has ended"
 
 
 def test_what_a_trainer_raises_is_a_failure_with_its_traceback(make_pool: MakePool) -> None:

@@ -416,7 +416,7 @@ class Toy:
     def epoch(self) -> dict[str, float]:
         """Train one epoch; `config` says what goes wrong in which epoch."""
         self._epochs += 1
-        self._weights += self._rng.normal(size=3)
+        self._weights += self.config.get("scale", 1.0) * self._rng.normal(size=3)
         loss = float(np.sum(self._weights**2))
         if self._epochs == self.config.get("raises_in"):
             raise RuntimeError("the kettle is empty\nsecond line")

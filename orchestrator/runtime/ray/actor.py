@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from orchestrator.runtime.checkpoint import Checkpoint, Message
+from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import train
-from orchestrator.search.messages import Assignment, Report
+from orchestrator.runtime.worker import WorkerQueue
+from orchestrator.search.events import TrialMessage
+from orchestrator.search.messages import Assignment
 
 __all__ = ["TrainingActor"]
 
@@ -29,12 +28,14 @@ class TrainingActor:
 
     def __init__(self, job: Job, data: Any, number: int) -> None:
         threadpool_limits(limits=1)
-        self._job = replace(job, data=data)
-        self._number = number
-        self._queue: deque[Iterator[Message]] = deque()
+        self._queue = WorkerQueue(replace(job, data=data), worker=number)
 
     def ready(self) -> None:
         """Answer once the process is up and the data is there."""
+
+    def deliver(self, message: TrialMessage) -> None:
+        """Put a message where its trial's next epoch finds it."""
+        self._queue.deliver(message)
 
     def work(
         self,
@@ -48,18 +49,13 @@ class TrainingActor:
         first epoch that ends after `stream_seconds`.
         """
         begin = time.monotonic()
-        self._queue.extend(
-            train(self._job, assignment, checkpoint, worker=self._number)
-            for assignment, checkpoint in assignments
-        )
+        for assignment, checkpoint in assignments:
+            self._queue.add(assignment, checkpoint)
         messages: list[Message] = []
         while self._queue:
-            message = next(self._queue[0], None)
-            if message is None:
-                self._queue.popleft()
-                continue
+            message = self._queue.work()
             messages.append(message)
-            unfinished = isinstance(message, Report) and not message.last
-            if time.monotonic() - begin >= (stream_seconds if unfinished else slice_seconds):
+            limit = slice_seconds if ends_assignment(message) else stream_seconds
+            if time.monotonic() - begin >= limit:
                 break
         return messages

@@ -27,6 +27,7 @@ from orchestrator.runtime.ray.cluster import count_processors, describe_authenti
 from orchestrator.runtime.ray.internals import is_node_alive
 from orchestrator.runtime.trainer import Job
 from orchestrator.runtime.workload import WorkerId
+from orchestrator.search.events import TrialMessage
 from orchestrator.search.messages import Assignment
 
 __all__ = ["RayPool"]
@@ -109,6 +110,18 @@ class RayPool:
     def submit(self, assignment: Assignment, checkpoint: Checkpoint | None) -> None:
         """Queue an assignment at the worker whose work ends first; it is sent by `poll`."""
         self._dispatcher.submit(assignment, checkpoint)
+
+    def deliver(self, message: TrialMessage) -> bool:
+        """Send a message to the actor that has the attempt.
+
+        The actor takes it up after the calls that it was sent before, at most two: within two
+        epochs, or two times STREAM_SECONDS where that is longer.
+        """
+        worker = self._dispatcher.find_worker(message.trial, message.attempt)
+        if worker is None:
+            return False
+        self._actors[worker].deliver.remote(message)
+        return True
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Return the messages of all calls that have returned, and failures of lost workers.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.ordered_pool import OrderedPool
+from orchestrator.search.events import TrialAdjusted, TrialMessage
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST
 
@@ -34,6 +35,9 @@ class Shuffled:
         assert self.free() > 0
         self.out.append(assignment)
         self.epoch[assignment.trial] = assignment.start_epoch
+
+    def deliver(self, message: TrialMessage) -> bool:
+        raise AssertionError("when a message arrives depends on the workers' speed")
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         if not self.out:
@@ -121,3 +125,9 @@ def test_as_many_are_in_flight_as_asked_for_whatever_the_pool_has_room_for() -> 
     assert pool.free() == 0
     pool.poll(0.1)
     assert len(inner.out) == 2
+
+
+def test_no_message_is_delivered_for_its_epoch_would_depend_on_the_workers_speed() -> None:
+    pool = OrderedPool(Shuffled(1, []), max_in_flight=1)
+    pool.submit(assignment(0), None)
+    assert not pool.deliver(TrialAdjusted(trial=0, attempt=1, changes={}))

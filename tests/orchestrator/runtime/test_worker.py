@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from search_examples import HERE, Toy, assignment, job, limit_examples
 
 from orchestrator.errors import SpecError
 from orchestrator.runtime.trainer import choose_objective, load_trainer
-from orchestrator.runtime.worker import Checkpoint, Message, restore_trainer, train
+from orchestrator.runtime.worker import Checkpoint, Message, WorkerQueue, restore_trainer, train
+from orchestrator.search.events import TrialAdjusted, TrialMessage
 from orchestrator.search.messages import Failure, Report
 from orchestrator.search.objective import WORST
 
@@ -77,6 +79,47 @@ def test_from_any_state_or_none_training_goes_on_as_if_it_had_never_stopped(
         assert [r.metrics for r in messages] == [
             r.metrics for r in straight[start : start + epochs]
         ]
+
+
+@given(
+    after=st.lists(st.integers(0, 7), max_size=4).map(sorted),
+    checkpoint_epoch=st.integers(0, 7),
+    start=st.integers(0, 7),
+)
+@limit_examples(30)
+def test_a_trial_that_is_trained_again_gets_its_messages_after_the_same_epochs(
+    after: list[int], checkpoint_epoch: int, start: int
+) -> None:
+    """An adjusted trial goes on from any checkpoint, or from none, as if it had never stopped."""
+    changes = [
+        TrialAdjusted(trial=4, attempt=2, epoch=epoch, changes={"scale": float(n + 2)})
+        for n, epoch in enumerate(after)
+    ]
+    inbox: deque[TrialMessage] = deque()
+    messages: list[Message] = []
+    inbox += [replace(c, epoch=-1) for c in changes if c.epoch == 0]
+    for message in train(job(), assignment(stop=8), None, worker=0, inbox=inbox):
+        messages.append(message)
+        if isinstance(message, Report):
+            inbox += [replace(c, epoch=-1) for c in changes if c.epoch == message.epoch]
+    assert [m for m in messages if isinstance(m, TrialAdjusted)] == changes
+    straight = [m.metrics for m in messages if isinstance(m, Report)]
+    received = tuple(c for c in changes if c.epoch <= start)
+    whole = restore_trainer(job(), {}, 11, None, epoch=checkpoint_epoch, received=changes)
+    states = [None, Checkpoint(epoch=checkpoint_epoch, state=whole.state())]
+    for checkpoint in states:
+        again = replace(assignment(start=start, stop=start + 1), received=received)
+        (report,) = reports(trained(again, checkpoint=checkpoint))
+        assert report.metrics == straight[start]
+
+
+def test_a_message_to_another_attempt_is_not_taken() -> None:
+    queue = WorkerQueue(job(), worker=0)
+    message = TrialAdjusted(trial=4, attempt=1, changes={})
+    assert not queue.deliver(message)
+    queue.add(assignment(stop=2), None)
+    assert not queue.deliver(message)
+    assert queue.deliver(replace(message, attempt=2))
 
 
 def test_a_state_of_a_later_epoch_is_not_used() -> None:

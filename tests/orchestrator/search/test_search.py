@@ -168,7 +168,7 @@ def hash_decisions(seed: int) -> str:
     play.resume(Budget(trials=80))
     play_out(play, np.random.default_rng(2), workers=4, loss=draw_loss, mishaps=0.05)
     assert set(Kind) - {e.kind for e in play.log if isinstance(e, Event)} == {
-        Kind.PRUNE, Kind.TEST, Kind.END
+        Kind.PRUNE, Kind.TEST, Kind.END, Kind.ADJUST
     }  # fmt: skip
     return hashlib.sha256(repr(play.log).encode()).hexdigest()
 

@@ -34,6 +34,7 @@ from orchestrator.search.events import (
     SessionDetails,
     SessionEnded,
     SessionStarted,
+    TrialAdjusted,
     TrialCompleted,
     TrialDiverged,
     TrialFailed,
@@ -120,6 +121,10 @@ any_event = st.one_of(
     st.builds(
         TrialFailed, **of_a_trial, attempt=maybe() | number, epoch=maybe() | number,
         traceback=maybe() | text,
+    ),
+    st.builds(
+        TrialAdjusted, **of_a_trial, attempt=number, epoch=number,
+        changes=st.dictionaries(text, real | text | st.booleans() | maybe(), max_size=3),
     ),
     st.builds(TrialStopped, **of_a_trial, epoch=maybe() | number),
     st.builds(
