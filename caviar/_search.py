@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,13 +13,14 @@ from orchestrator.errors import CaviarError
 if TYPE_CHECKING:
     from pipelines.runs.execution import ExecutionOptions
     from pipelines.runs.launch import MakeWatcher, Result
+    from pipelines.runs.new_spec import SearchRequest
 
 __all__ = ["PoolName", "resume", "search"]
 
 PoolName = Literal["ray", "inline"]
 
 
-def search(
+def search(  # noqa: D417 # arguments that belong together are described together
     data: str | Path,
     *,
     target: str | None = None,
@@ -43,65 +45,39 @@ def search(
     progress: bool = False,
 ) -> Run:
     """Search for good hyperparameters; with an existing `out`, continue or extend that run.
-
     Ctrl-C stops the search cleanly; the run so far is returned, with the status "interrupted".
 
     Args:
-        data: A built-in data set (digits, wine, breast_cancer, diabetes), a file, or a folder in
-            MNIST's IDX layout.
-        target: The column to predict; None = the last one.
-        test: A file with a separate test set.
-        task: What the target is; None = guessed from its values.
+        data: A built-in data set (digits, wine, ...), a file, or a folder in MNIST's IDX layout.
+        target, test: The column to predict, None = the last one; a file with a separate test set.
+        task, metric: What the target is, and what decides; None = guessed, the trainer's first.
         spec: A YAML file or a mapping with what differs from the defaults.
-        time: Budget of time, "60s", "10m", "2h" or seconds; 60 s if no budget is named. The limit
-            that is reached first ends the search, and what is named is added to an existing run's.
-        trials: Budget of trials.
-        epochs: Budget of epochs, over all trials.
+        time, trials, epochs: Budget: time as "60s", "10m" or seconds, epochs over all trials; the
+            first limit that is reached ends the search. None of them = 60 s, or the run's rest.
         max_epochs: The most epochs of one trial; None = what the spec says, or 27.
-        metric: The metric that decides; None = the trainer's first.
         like: Folders of runs whose best configurations are tried first.
         seed: The same seed gives the same draws; None = what the spec says, or 0.
         deterministic: Whether the same seed gives the same run with any number of workers.
         audit: Share of the epochs for trials that pruning left behind, "5%" or 0.05.
         out: The run's folder; None = runs/NAME-DATE-TIME.
-        workers: Number of workers; None = one for each processor.
-        pool: Train in Ray actors, or in this process.
+        workers, pool: Number of workers, None = one for each processor; "inline" = this process.
         address: The Ray cluster to use, "auto" or "HOST:PORT"; None = a local one.
         epoch_timeout: A worker is killed if a trial's first epoch takes longer, "10m" or seconds.
         mirror: A folder or URI (s3://, gs://) that receives a copy of the run's folder.
         progress: Whether to print the progress, as the command line does.
-
-    Returns:
-        The run, finished or interrupted.
 
     Raises:
         InputError: If an argument cannot be used; nothing has been written.
         CaviarError: If the search failed: every trial failed, or the workers are gone.
     """
     from pipelines.runs import launch
-    from pipelines.runs.execution import make_budget
-    from pipelines.runs.new_spec import SearchRequest
-    from pipelines.see.formatting import parse_share
 
-    request = SearchRequest(
-        source=str(data),
-        spec=Path(spec) if isinstance(spec, str) else spec,
-        target=target,
-        test=None if test is None else str(test),
-        task=task,
-        metric=metric,
-        seed=seed,
-        max_epochs=max_epochs,
-        deterministic=deterministic,
-        audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
-        like=[Path(folder) for folder in like],
+    request = _make_request(
+        data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like
     )
-    options = _make_options(pool, workers, address, epoch_timeout, mirror)
-    budget = make_budget(time, trials, epochs)
-    watcher = _show_progress() if progress else None
-    return _load_result(
-        launch.search(request, out=out, budget=budget, options=options, make_watcher=watcher)
-    )
+    start = partial(launch.search, request, out=out)
+    where = _make_options(pool, workers, address, epoch_timeout, mirror)
+    return _run_session(start, where, time, trials, epochs, progress=progress)
 
 
 def resume(
@@ -127,12 +103,41 @@ def resume(
         CaviarError: If the search failed.
     """
     from pipelines.runs import launch
-    from pipelines.runs.execution import make_budget
 
-    options = _make_options(pool, workers, address, epoch_timeout, mirror)
-    budget = make_budget(time, trials, epochs)
-    watcher = _show_progress() if progress else None
-    return _load_result(launch.resume(folder, budget=budget, options=options, make_watcher=watcher))
+    start = partial(launch.resume, folder)
+    where = _make_options(pool, workers, address, epoch_timeout, mirror)
+    return _run_session(start, where, time, trials, epochs, progress=progress)
+
+
+def _make_request(
+    data: str | Path,
+    spec: str | Path | Mapping[str, Any] | None,
+    target: str | None,
+    test: str | Path | None,
+    task: str | None,
+    metric: str | None,
+    seed: int | None,
+    max_epochs: int | None,
+    deterministic: bool,
+    audit: str | float | None,
+    like: Sequence[str | Path],
+) -> SearchRequest:
+    from pipelines.runs.new_spec import SearchRequest
+    from pipelines.see.formatting import parse_share
+
+    return SearchRequest(
+        source=str(data),
+        spec=Path(spec) if isinstance(spec, str) else spec,
+        target=target,
+        test=None if test is None else str(test),
+        task=task,
+        metric=metric,
+        seed=seed,
+        max_epochs=max_epochs,
+        deterministic=deterministic,
+        audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
+        like=[Path(folder) for folder in like],
+    )
 
 
 def _make_options(
@@ -153,20 +158,33 @@ def _make_options(
     )
 
 
+def _run_session(
+    start: Callable[..., Result],
+    options: ExecutionOptions,
+    time: str | float | None,
+    trials: int | None,
+    epochs: int | None,
+    *,
+    progress: bool,
+) -> Run:
+    """Run a session with that budget and return the run.
+
+    Raises:
+        CaviarError: If the session failed.
+    """
+    from pipelines.runs.execution import make_budget
+
+    watcher = _show_progress() if progress else None
+    budget = make_budget(time, trials, epochs)
+    result = start(budget=budget, options=options, make_watcher=watcher)
+    if result.ending.status == "failed":
+        raise CaviarError(f"{result.folder}: the search failed: {result.ending.reason}")
+    return load(result.folder)
+
+
 def _show_progress() -> MakeWatcher:
     from pipelines.see.terminal import make_watcher
 
     return lambda objective, folder, _, best: make_watcher(
         objective, str(folder), best, silent=False
     )
-
-
-def _load_result(result: Result) -> Run:
-    """The run of a session that has ended.
-
-    Raises:
-        CaviarError: If the session failed.
-    """
-    if result.ending.status == "failed":
-        raise CaviarError(f"{result.folder}: the search failed: {result.ending.reason}")
-    return load(result.folder)
