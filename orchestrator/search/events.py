@@ -278,7 +278,8 @@ class TrialMessage(TrialNote):
     The driver sends such an event to the worker. The worker carries it out between two epochs, sets
     `epoch` to the last epoch before it, and sends it back; only then is it applied and logged. A
     trial that is trained again, from a checkpoint or from scratch, gets the same events after the
-    same epochs, and comes to the same numbers.
+    same epochs, and comes to the same numbers. A checkpoint is loaded before the events up to its
+    epoch are carried out again, so an event sets hyperparameters and leaves the state alone.
     """
 
     epoch: int = 0  #: last epoch of the trial before the message was carried out

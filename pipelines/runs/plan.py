@@ -120,15 +120,7 @@ def format_plan(
 
 
 def _describe_pruning(spec: Spec) -> str:
-    best = f"about 1/{spec.search.eta} is promoted at each"
-    rules = {
-        "shares": "each gets an equal share of the epochs; the trials that may improve most go on",
-        "asha": best,
-        "hyperband": best,
-        "median": "a trial that is worse than the median is stopped",
-        "none": "all trials go on",
-    }
-    return rules[spec.search.pruning] if len(spec.search.rungs) > 1 else "no pruning"
+    return make_search(spec).method.pruning_summary if len(spec.search.rungs) > 1 else "no pruning"
 
 
 def _describe_budget(budget: Budget) -> str:

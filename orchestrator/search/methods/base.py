@@ -79,6 +79,11 @@ class Method:
             )
         return PRUNERS[spec.pruning](spec)
 
+    @property
+    def pruning_summary(self) -> str:
+        """What the pruning rule does at a rung, in a clause."""
+        return self._pruner.summary
+
     # ------------------------------------------------------------------ what happened
 
     def start(self, trial: Trial) -> None:

@@ -23,6 +23,7 @@ class Asha(Rungs):
     def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
         super().__init__(rungs)
         self._eta = eta
+        self.summary = f"about 1/{eta} is promoted at each"
 
     def count_epochs(self, start_epoch: int, stop_epoch: int, progress: float) -> None:
         """Do nothing: successive halving does not depend on the epochs handed out."""

@@ -41,6 +41,10 @@ class Pruner(Protocol):
     it applies events, so a pruner is rebuilt from the log. Smaller scores are better.
     """
 
+    @property
+    def summary(self) -> str:
+        """Return what the rule does at a rung, in a clause for `caviar plan`."""
+
     def choose_first_stop(self, trial: int) -> int:
         """Choose the epoch at which the first assignment of a new trial ends."""
 

@@ -22,6 +22,7 @@ class Hyperband:
     """A `Pruner` of several brackets; a trial's bracket follows from its id alone."""
 
     def __init__(self, *, rungs: Sequence[int], eta: int) -> None:
+        self.summary = f"about 1/{eta} is promoted at each"
         top = len(rungs) - 1
         #: number of trials that each bracket begins; the bracket with the shortest trials is first
         self.sizes = tuple(-(-(top + 1) * eta**s // (s + 1)) for s in range(top, -1, -1))

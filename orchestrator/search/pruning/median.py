@@ -25,6 +25,8 @@ class Median:
     GRACE = 3  #: first epoch at which a trial may be stopped
     PEERS = 5  #: number of other trials that an epoch needs before trials are compared there
 
+    summary = "a trial that is worse than the median is stopped"
+
     def __init__(self, *, max_epochs: int) -> None:
         self._max_epochs = max_epochs
         self._sum: dict[int, float] = {}

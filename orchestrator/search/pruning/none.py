@@ -14,6 +14,8 @@ __all__ = ["NoPruning"]
 class NoPruning:
     """A `Pruner` that compares nothing: one assignment is the whole training."""
 
+    summary = "all trials go on"
+
     def __init__(self, *, max_epochs: int) -> None:
         self._max_epochs = max_epochs
 

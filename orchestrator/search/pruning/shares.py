@@ -28,6 +28,8 @@ CONSIDERED = 256  #: maximum of waiting trials in a rung that the model compares
 class Shares(Rungs):
     """A `Pruner` that also decides when a new trial is due; see the module's docstring."""
 
+    summary = "each gets an equal share of the epochs; the trials that may improve most go on"
+
     def __init__(self, *, rungs: Sequence[int], advisor: Advisor) -> None:
         super().__init__(rungs)
         self._advisor = advisor
