@@ -32,6 +32,7 @@ class RegisteredName:
 
 
 Seed = Annotated[int, Ge(0), Lt(2**63)]
+Rung = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +44,17 @@ class SearchSpec:
     #: what draws the configurations of the coarse stage
     sampler: Annotated[str, RegisteredName(), ChosenByMethod()] = "sobol"
     #: values of each hyperparameter in a grid
-    grid_levels: Annotated[int, Ge(1)] = 3
+    grid_levels: Annotated[int, Ge(1), Le(1_000)] = 3
     #: which rule decides at a rung
     pruning: Annotated[str, RegisteredName(), ChosenByMethod()] = "shares"
     #: about 1/eta of a rung is promoted, with asha and hyperband
-    eta: Annotated[int, Ge(2)] = 3
+    eta: Annotated[int, Ge(2), Le(1_000_000)] = 3
     #: epochs at which trials are compared; the last one is max_epochs
-    rungs: Annotated[tuple[Annotated[int, Ge(1)], ...], ChosenByMethod()] = (1, 4, 10, 27)
+    rungs: Annotated[tuple[Rung, ...], ChosenByMethod()] = (1, 4, 10, 27)
     #: share of the budget that draws from the whole space; the zooms share the rest
     coarse_share: Annotated[float, Gt(0), Le(1)] = 0.4
     #: number of boxes in the fine stage; 0 = coarse stage only
-    zooms: Annotated[int, Ge(0), ChosenByMethod()] = 2
+    zooms: Annotated[int, Ge(0), Le(1_000), ChosenByMethod()] = 2
     #: configurations to try first
     initial_configs: tuple[Config, ...] = ()
     #: seeds of the initial configurations, in order; drawn where the list ends
@@ -63,10 +64,10 @@ class SearchSpec:
     #: a train_loss above this counts as diverged
     explode_above: Annotated[float, Gt(0)] = 1e4
     #: how often an assignment whose worker was lost is tried again
-    retries: Annotated[int, Ge(0)] = 2
+    retries: Annotated[int, Ge(0), Le(1_000)] = 2
     #: bytes that the checkpoints of paused trials may take
-    state_budget: Annotated[int, Ge(0), InBytes()] = 2_000_000_000
+    state_budget: Annotated[int, Ge(0), Le(10**18), InBytes()] = 2_000_000_000
     #: whether results are taken in the order of assignments, not of their arrival
     deterministic: bool = False
     #: assignments that are out at a time in a deterministic run
-    max_in_flight: Annotated[int, Ge(1)] = 8
+    max_in_flight: Annotated[int, Ge(1), Le(10_000)] = 8

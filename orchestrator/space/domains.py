@@ -18,12 +18,19 @@ from typing import Literal
 import numpy as np
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import join_names, quote, shorten
 
 __all__ = ["Choice", "Config", "Domain", "Fixed", "Integer", "Point", "Real", "Value", "is_number"]
 
 Value = bool | int | float | str
 Config = dict[str, Value]  #: name -> value; without inactive hyperparameters
 Point = np.ndarray  #: a point in the unit cube: float64 in [0, 1], shape (dimensions,)
+
+#: Largest bound of a range of reals. Differences, and powers of ten rounded up, stay below 1.8e308.
+MAX_REAL = 1e300
+#: Largest bound of a range of integers. A coordinate is a float64, rounded by 1.1e-16. On
+#: log2 from 1 to 1e12, an integer read back from it is wrong by 0.006 of its bin, so it is exact.
+MAX_INTEGER = 10**12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,11 @@ class Real:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise SpecError(f"needs finite bounds, got [{self.low}, {self.high}]")
+        if max(abs(self.low), abs(self.high)) > MAX_REAL:
+            raise SpecError(
+                f"needs bounds between -{MAX_REAL:g} and {MAX_REAL:g}, "
+                f"got [{self.low}, {self.high}]"
+            )
         if not self.low < self.high:
             raise SpecError(f"needs low < high, got [{self.low}, {self.high}]")
         if self.scale == "log" and self.low <= 0:
@@ -85,7 +97,7 @@ class Real:
 
     def contains(self, value: Value) -> bool:
         """Whether a value of a user's configuration lies in this domain."""
-        return is_number(value) and self.low <= float(value) <= self.high
+        return is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
 
     def __str__(self) -> str:
         return f"{self.scale} [{self.low:g}, {self.high:g}]"
@@ -106,6 +118,11 @@ class Integer:
     scale: Literal["linear", "log2"] = "linear"
 
     def __post_init__(self) -> None:
+        if max(abs(self.low), abs(self.high)) > MAX_INTEGER:
+            raise SpecError(
+                f"needs whole numbers between -{MAX_INTEGER:,} and {MAX_INTEGER:,}, "
+                f"got [{quote(self.low)}, {quote(self.high)}]; search its logarithm instead"
+            )
         if not self.low < self.high:
             raise SpecError(f"needs low < high, got [{self.low}, {self.high}]")
         if self.scale == "log2" and self.low < 1:
@@ -147,9 +164,8 @@ class Integer:
 
     def contains(self, value: Value) -> bool:
         """Whether a value of a user's configuration lies in this domain."""
-        return (
-            is_number(value) and float(value).is_integer() and self.low <= float(value) <= self.high
-        )
+        in_bounds = is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+        return in_bounds and float(value).is_integer()
 
     def __str__(self) -> str:
         return f"{'int' if self.scale == 'linear' else 'int_log2'} [{self.low}, {self.high}]"
@@ -186,7 +202,7 @@ class Choice:
         same = (i for i, o in enumerate(self.options) if o == value and type(o) is type(value))
         index = next(same, None)
         if index is None:
-            raise SpecError(f"{value!r} is not one of {_join_options(self.options)}")
+            raise SpecError(f"{quote(value)} is not one of {self}")
         return index
 
     def contains(self, value: Value) -> bool:
@@ -194,7 +210,7 @@ class Choice:
         return any(o == value and type(o) is type(value) for o in self.options)
 
     def __str__(self) -> str:
-        return _join_options(self.options)
+        return join_names(self.options, " | ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +224,7 @@ class Fixed:
         return value == self.value
 
     def __str__(self) -> str:
-        return f"fixed at {self.value}"
+        return f"fixed at {shorten(str(self.value))}"
 
 
 Domain = Real | Integer | Choice | Fixed
@@ -217,7 +233,3 @@ Domain = Real | Integer | Choice | Fixed
 def is_number(value: Value) -> bool:
     """Whether a value is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _join_options(options: tuple[Value, ...]) -> str:
-    return " | ".join(str(o) for o in options)

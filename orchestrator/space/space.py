@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
 from orchestrator.errors import SpecError
-from orchestrator.space.constraints import Constraint
+from orchestrator.quote import join_names, quote
+from orchestrator.space.constraints import Constraint, Kind, to_operand
 from orchestrator.space.domains import (
     Choice,
     Config,
@@ -28,6 +30,12 @@ __all__ = [
     "Space",
 ]
 
+#: Values that a configuration may have, one for each layer; some code calls itself for each value.
+MAX_NAMES = 500
+#: Inputs of the search's model: one for each number, and one for each option of a choice.
+MAX_COLUMNS = 2_000
+MAX_CONSTRAINTS = 100  #: constraints of one space
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
@@ -44,7 +52,7 @@ class Parameter:
     def __post_init__(self) -> None:
         """Refuse a start value outside the domain."""
         if self.start_at is not None and not self.domain.contains(self.start_at):
-            raise SpecError(f"start_at needs a value of {self.domain}, got {self.start_at!r}")
+            raise SpecError(f"start_at needs a value of {self.domain}, got {quote(self.start_at)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +74,8 @@ class Space:
     """The hyperparameters of a search, in the order in which the spec lists them.
 
     Raises:
-        SpecError: If a name occurs twice, if `when` or `per` names no parameter of the space, or if
-            parameters depend on each other in a ring.
+        SpecError: If a name occurs twice, if `when` or `per` names no parameter of the space, if
+            parameters depend on each other in a ring, or if the space is too large.
     """
 
     def __init__(self, parameters: Iterable[Parameter], constraints: Iterable[str] = ()) -> None:
@@ -76,6 +84,7 @@ class Space:
         if len(self._by_name) != len(self.parameters):
             raise SpecError("space: a parameter stands twice")
         self._order = self._sort_by_dependency()
+        _check_size(self.parameters, self._by_name)
         self._copies = {p.name: _make_copies(p, self._by_name) for p in self.parameters}
         #: every name that a configuration may have, fixed ones included -> parameter and layer
         self.names = {d.name: d for copies in self._copies.values() for d in copies}
@@ -87,9 +96,18 @@ class Space:
             d for d in self.names.values() if not isinstance(d.parameter.domain, Fixed)
         )
         self.index: dict[str, int] = {d.name: i for i, d in enumerate(self.dimensions)}
+        self._kinds = {name: _find_kind(d.parameter.domain) for name, d in self.names.items()}
         #: every configuration that is tried satisfies all of them
+        self.constraints = self._parse_constraints(tuple(constraints))
+
+    def _parse_constraints(self, texts: tuple[str, ...]) -> tuple[Constraint, ...]:
+        if len(texts) > MAX_CONSTRAINTS:
+            raise SpecError(
+                f"constraints: needs at most {MAX_CONSTRAINTS}, got {len(texts):,}; "
+                f"join several with `and`"
+            )
         try:
-            self.constraints = tuple(Constraint.parse(c, names=self.names) for c in constraints)
+            return tuple(Constraint.parse(text, kinds=self._kinds) for text in texts)
         except SpecError as e:
             raise SpecError(f"constraints: {e}") from e
 
@@ -178,9 +196,9 @@ class Space:
     def _read_values(self, name: str, points: np.ndarray) -> np.ndarray:
         domain = self.names[name].parameter.domain
         if isinstance(domain, Fixed):
-            return np.full(len(points), domain.value)
+            return to_operand([domain.value] * len(points), self._kinds[name])
         u = np.nan_to_num(points[:, self.index[name]])
-        return np.array([self.names[name].domain.from_unit(float(x)) for x in u])
+        return to_operand([domain.from_unit(float(x)) for x in u], self._kinds[name])
 
     def project_config(self, config: Mapping[str, Value]) -> Config | None:
         """Convert a configuration of another space to this one; None if that is not possible.
@@ -228,21 +246,13 @@ class Space:
         """
         if unknown := sorted(config.keys() - self.names.keys()):
             raise SpecError(
-                f"{source}: no hyperparameter {unknown[0]!r}; there are {', '.join(self.names)}"
+                f"{source}: no hyperparameter {quote(unknown[0])}; "
+                f"there are {join_names(self.names)}"
             )
         completed: Config = {}
         for p in self._order:
             for d in self._active_copies(p, completed) if _is_active(p, completed) else ():
-                if d.name in config:
-                    completed[d.name] = _convert_whole_float(p.domain, config[d.name])
-                elif isinstance(p.domain, Fixed):
-                    completed[d.name] = p.domain.value
-                else:
-                    raise SpecError(f"{source}: needs a value for {d.name} ({p.domain})")
-                if not p.domain.contains(completed[d.name]):
-                    raise SpecError(
-                        f"{source}: {d.name} needs a value in {p.domain}, got {completed[d.name]!r}"
-                    )
+                completed[d.name] = _complete_value(d, config, source)
         if inactive := sorted(config.keys() - completed.keys()):
             raise SpecError(
                 f"{source}: {inactive[0]} is not active in this configuration; leave it out"
@@ -267,13 +277,12 @@ class Space:
 
     def _sort_by_dependency(self) -> tuple[Parameter, ...]:
         """Sort the parameters so that each comes after those that its `when` and `per` name."""
-        ordered: dict[str, Parameter] = {}
         for p in self.parameters:
-            for name in [*p.when, *([p.per] if p.per else [])]:
+            for name in _list_dependencies(p):
                 if name not in self._by_name:
                     raise SpecError(
-                        f"space: {p.name} depends on {name!r}, which is not in the space; "
-                        f"there are {', '.join(self._by_name)}"
+                        f"space: {p.name} depends on {quote(name)}, which is not in the space; "
+                        f"there are {join_names(self._by_name)}"
                     )
                 if self._by_name[name].per:
                     raise SpecError(
@@ -285,29 +294,84 @@ class Space:
                     f"space: {p.name} has one value per {p.per}, so {p.per} needs to be a whole "
                     f"number of at least 1, got {self._by_name[p.per].domain}"
                 )
-        waiting = dict(self._by_name)
-        while waiting:
-            ready = [
-                p
-                for p in waiting.values()
-                if all(name in ordered for name in [*p.when, *([p.per] if p.per else [])])
-            ]
-            if not ready:
-                raise SpecError(
-                    f"space: {', '.join(sorted(waiting))} depend on each other in a ring; "
-                    f"take one `when` or `per` out"
-                )
-            for p in ready:
-                ordered[p.name] = waiting.pop(p.name)
-        return tuple(ordered.values())
+        sorter = TopologicalSorter({p.name: _list_dependencies(p) for p in self.parameters})
+        try:
+            sorter.prepare()
+        except CycleError as e:
+            raise SpecError(
+                f"space: {join_names(sorted(set(e.args[1])))} depend on each other in a ring; "
+                f"take one `when` or `per` out"
+            ) from e
+        place = {name: i for i, name in enumerate(self._by_name)}
+        ordered: list[Parameter] = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=place.__getitem__)
+            ordered += [self._by_name[name] for name in ready]
+            sorter.done(*ready)
+        return tuple(ordered)
+
+
+def _list_dependencies(p: Parameter) -> list[str]:
+    return [*p.when, *([p.per] if p.per else [])]
+
+
+def _check_size(parameters: Iterable[Parameter], by_name: Mapping[str, Parameter]) -> None:
+    """Refuse a space that the search cannot handle, before its copies are made.
+
+    Raises:
+        SpecError: Naming the parameter with which a limit is passed.
+    """
+    names = columns = 0
+    for p in parameters:
+        copies = _count_copies(p, by_name)
+        names += copies
+        columns += copies * (len(p.domain.options) if isinstance(p.domain, Choice) else 1)
+        if names > MAX_NAMES:
+            raise SpecError(
+                f"space.{p.name}: a configuration needs at most {MAX_NAMES} values, one for each "
+                f"layer counted; got {names:,} up to here; search fewer, or fewer layers"
+            )
+        if columns > MAX_COLUMNS:
+            raise SpecError(
+                f"space.{p.name}: needs at most {MAX_COLUMNS:,} inputs of the search's model, one "
+                f"for each number and for each option of a choice; got {columns:,} up to here; "
+                f"write a range instead of a choice, such as {{int: [1, 100000]}}"
+            )
+
+
+def _find_kind(domain: Domain) -> Kind:
+    """Return what constraints may do with a domain's values."""
+    if isinstance(domain, Real | Integer):
+        return "number"
+    values = domain.options if isinstance(domain, Choice) else (domain.value,)
+    texts = [isinstance(value, str) for value in values]
+    return "text" if all(texts) else "mixed" if any(texts) else "number"
+
+
+def _complete_value(d: Dimension, config: Mapping[str, Value], source: str) -> Value:
+    """Return the value of a configuration, or the fixed value; refuse one outside the domain."""
+    domain = d.parameter.domain
+    if d.name not in config and not isinstance(domain, Fixed):
+        raise SpecError(f"{source}: needs a value for {d.name} ({domain})")
+    if d.name in config and not domain.contains(config[d.name]):
+        raise SpecError(
+            f"{source}: {d.name} needs a value in {domain}, got {quote(config[d.name])}"
+        )
+    return domain.value if isinstance(domain, Fixed) else _convert(domain, config[d.name])
 
 
 def _make_copies(p: Parameter, by_name: Mapping[str, Parameter]) -> list[Dimension]:
     if p.per is None:
         return [Dimension(name=p.name, parameter=p)]
+    layers = range(1, _count_copies(p, by_name) + 1)
+    return [Dimension(name=f"{p.name}_{i}", parameter=p, copy=i) for i in layers]
+
+
+def _count_copies(p: Parameter, by_name: Mapping[str, Parameter]) -> int:
+    if p.per is None:
+        return 1
     count = by_name[p.per].domain
-    largest = int(count.value) if isinstance(count, Fixed) else getattr(count, "high", 1)
-    return [Dimension(name=f"{p.name}_{i}", parameter=p, copy=i) for i in range(1, largest + 1)]
+    return int(count.value) if isinstance(count, Fixed) else getattr(count, "high", 1)
 
 
 def _is_active(p: Parameter, config: Mapping[str, Value]) -> bool:
@@ -316,11 +380,11 @@ def _is_active(p: Parameter, config: Mapping[str, Value]) -> bool:
 
 def _is_count(domain: Domain) -> bool:
     if isinstance(domain, Fixed):
-        return isinstance(domain.value, int) and domain.value >= 1
+        return type(domain.value) is int and domain.value >= 1  # True is an int too
     return isinstance(domain, Integer) and domain.low >= 1
 
 
-def _convert_whole_float(domain: Domain, value: Value) -> Value:
+def _convert(domain: Domain, value: Value) -> Value:
     """Convert 64.0 to 64 where an integer is needed: people and files write both."""
     if isinstance(domain, Integer) and isinstance(value, float) and value.is_integer():
         return int(value)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import quote
 from orchestrator.search.methods import METHODS
 from orchestrator.search.pruning import PRUNINGS
 from orchestrator.search.rungs import geometric_rungs, wide_rungs
@@ -35,6 +36,7 @@ from orchestrator.search.samplers import SAMPLERS
 from orchestrator.search.spec import ChosenByMethod, InBytes, RegisteredName, SearchSpec, Seed
 from orchestrator.space.parse import OLD_KEYS, parse_parameter
 from orchestrator.space.space import Space
+from pipelines.runs.spec_errors import describe_spec_error, name_place
 from pipelines.runs.yaml_text import dump_yaml
 
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
 ]
 
 TaskName = Literal["classification", "regression"]
+
+MAX_EPOCHS = 1_000_000_000  #: epochs of one trial
 
 Share = Annotated[float, Gt(0), Lt(1)]
 
@@ -84,7 +88,7 @@ class Spec:
     #: the same seed gives the same draws
     seed: Seed = 0
     #: the most epochs of one trial
-    max_epochs: Annotated[int, Ge(1)] = 27
+    max_epochs: Annotated[int, Ge(1), Le(MAX_EPOCHS)] = 27
     #: the hyperparameters as written; `parameters` is what they mean
     space: Mapping[str, Any]
     #: conditions that every configuration fulfils, such as `units_2 <= units_1`
@@ -148,7 +152,7 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
                 space.check_config(config, source="search.initial_configs")
             ):
                 raise SpecError(
-                    f"search.initial_configs: {dict(config)} breaks one of the constraints"
+                    f"search.initial_configs: {quote(config)} breaks one of the constraints"
                 )
     except SpecError as e:
         raise SpecError(f"{source}: {e}") from e
@@ -172,7 +176,7 @@ def _resolve(search: dict[str, Any], *, max_epochs: int) -> SearchSpec:
     if search["pruning"] == "shares" and search["method"] != "caviar":
         raise SpecError(
             f"search.pruning: shares asks the model of method: caviar, "
-            f"got method: {search['method']}; write method: caviar, or another pruning"
+            f"got method: {quote(search['method'])}; write method: caviar, or another pruning"
         )
     if search["rungs"] is None:
         search["rungs"] = (
@@ -184,7 +188,7 @@ def _resolve(search: dict[str, Any], *, max_epochs: int) -> SearchSpec:
     if not rungs or list(rungs) != sorted(set(rungs)) or rungs[-1] != max_epochs:
         raise SpecError(
             f"search.rungs needs a rising list of epochs that ends at max_epochs = "
-            f"{max_epochs}, got {list(rungs)}"
+            f"{max_epochs}, got {quote(list(rungs))}"
         )
     return SearchSpec(**search)
 
@@ -236,8 +240,7 @@ def _refuse_unknown(names: Collection[str]) -> Callable[[str], str]:
 
     def check(name: str) -> str:
         if name not in names:
-            listed = ", ".join(map(repr, names))
-            raise PydanticCustomError("one_of", f"input should be one of {listed}")
+            raise PydanticCustomError("one_of", "{names}", {"names": " | ".join(names)})
         return name
 
     return check
@@ -245,26 +248,28 @@ def _refuse_unknown(names: Collection[str]) -> Callable[[str], str]:
 
 def _parse_size(written: object) -> object:
     """The bytes of a text such as "2 GB"; anything else as it is."""
-    text = written.lower() if isinstance(written, str) else ""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)b\s*", text)
-    if match is None:
+    if not isinstance(written, str):
         return written
+    number = r"\d{1,15}(?:\.\d{1,15})?"
+    match = re.fullmatch(rf"\s*({number})\s*([kmgt]?)b\s*", written.lower(), re.ASCII)
+    if match is None:
+        raise PydanticCustomError("size", "needs a number of bytes")
     return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
 def _describe(error: ValidationError) -> str:
     """Write the first error that pydantic found as one line."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = name_place(first["loc"])
     if first["type"] == "extra_forbidden":
         sections: dict[tuple[int | str, ...], type] = {("data",): DataSpec, ("search",): SearchSpec}
         names = [f.name for f in dataclasses.fields(sections.get(first["loc"][:-1], Spec))]
         close = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
         hint = f"did you mean {close[0]}? There" if close else "there"
-        return f"unknown key {where!r}; {hint} are {', '.join(names)}"
+        return f"unknown key {quote(where)}; {hint} are {', '.join(names)}"
     if first["type"] == "missing":
         return f"needs a value for {where}"
-    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    return describe_spec_error(first)
 
 
 # ---------------------------------------------------------------------- written out, compared

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 
-from orchestrator.search.samplers import make_sampler
+from orchestrator.search.samplers import Sampler, make_sampler
 from orchestrator.space.domains import Choice, Config, Domain, Fixed, Integer, Real
 from orchestrator.space.space import Space
 from orchestrator.space.warnings import find_warnings
@@ -16,6 +17,7 @@ from pipelines.see.formatting import format_number
 __all__ = ["format_space"]
 
 DRAWS = 1024  #: configurations to draw: enough for a histogram, and a power of two for Sobol
+DRAW_SECONDS = 2.0  #: no further configuration is drawn after this time: constraints make them rare
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -25,8 +27,7 @@ def format_space(spec: Spec) -> list[str]:
     sampler = make_sampler(
         spec.search.sampler, space, seed=spec.seed, grid_levels=spec.search.grid_levels
     )
-    points = (sampler.draw_point(i) for i in range(DRAWS))
-    configs = [space.to_config(point) for point in points if point is not None]
+    configs = _draw_configs(space, sampler)
     lines = [
         f"{len(space)} dimensions; {len(configs)} draws of the {spec.search.sampler} sampler",
         "",
@@ -38,6 +39,17 @@ def format_space(spec: Spec) -> list[str]:
     warnings = find_warnings(space)
     lines += ["", *(f"warning: {w}" for w in warnings)] if warnings else ["", "no warnings"]
     return lines
+
+
+def _draw_configs(space: Space, sampler: Sampler) -> list[Config]:
+    configs = []
+    deadline = time.perf_counter() + DRAW_SECONDS
+    for number in range(DRAWS):
+        point = sampler.draw_point(number)
+        if point is None or (configs and time.perf_counter() > deadline):
+            break
+        configs.append(space.to_config(point))
+    return configs
 
 
 def _format_line(space: Space, name: str, configs: list[Config]) -> str:

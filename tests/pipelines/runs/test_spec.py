@@ -136,7 +136,8 @@ def test_a_state_budget_is_read_in_bytes(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("max_epochs: 9", "max_epochs: 9\nmax_epochs: 9", "line 5: 'max_epochs' stands twice"),
+        ("max_epochs: 9", "max_epochs: 9\nmax_epochs: 9",
+         "line 5, column 1: 'max_epochs' stands twice"),
         ("rate: ", "rate: 1, rate: ", "'rate' stands twice"),
         ("log: [1e-4, 1]", "log: [1e-4, 1], log: [1, 2]", "'log' stands twice"),
         ("max_epochs", "max_epoch", "did you mean max_epochs?"),
