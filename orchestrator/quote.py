@@ -42,8 +42,11 @@ def quote(value: object) -> str:
 
 
 def shorten(text: str, length: int = MAX_LENGTH) -> str:
-    """Cut a text to this many characters; an ellipsis shows that more follows."""
-    return text if len(text) <= length else f"{text[: length - 2]} …"
+    """Cut a text to this many characters, and escape what a terminal cannot print."""
+    beginning = text[: length + 1]
+    if not beginning.isprintable():
+        beginning = repr(beginning)[1:-1]
+    return beginning if len(beginning) <= length else f"{beginning[: length - 2]} …"
 
 
 def join_names(names: Iterable[object], separator: str = ", ") -> str:

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("caviar", deadline=None, print_blob=True)
+#: With --often, tests that fuzz try this many examples each, other ones in each run (10 min).
+settings.register_profile("often", settings.get_profile("caviar"), max_examples=10_000)
 settings.load_profile("caviar")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the profile before the tests are imported, which read it."""
+    if config.getoption("--often"):
+        settings.load_profile("often")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

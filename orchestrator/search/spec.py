@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 
 from orchestrator.space.domains import Config
 
@@ -30,6 +30,8 @@ class InBytes:
 class RegisteredName:
     """Marks a name out of a registry: METHODS, SAMPLERS or PRUNINGS, which import this file."""
 
+
+MAX_CONFIGS = 1_000  #: initial configurations of one run; the spec that lists them has 400 kB
 
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Rung = Annotated[int, Ge(1)]
@@ -56,7 +58,7 @@ class SearchSpec:
     #: number of boxes in the fine stage; 0 = coarse stage only
     zooms: Annotated[int, Ge(0), Le(1_000), ChosenByMethod()] = 2
     #: configurations to try first
-    initial_configs: tuple[Config, ...] = ()
+    initial_configs: Annotated[tuple[Config, ...], MaxLen(MAX_CONFIGS)] = ()
     #: seeds of the initial configurations, in order; drawn where the list ends
     initial_seeds: tuple[Seed, ...] = ()
     #: share of the epochs that trains on trials that pruning left behind

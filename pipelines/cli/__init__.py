@@ -6,6 +6,7 @@ is heavy inside their functions: `caviar --help` takes 0.2 s.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -13,11 +14,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.errors import CaviarError
+from orchestrator.quote import quote, shorten
 from pipelines.cli import data, look, maintain, search, train_again
 from pipelines.cli.options import LogLevel
 from pipelines.cli.output import log_to_stderr, report_error
 
 __all__ = ["app", "main"]
+
+MAX_MESSAGE = 500  #: characters of a message about what was typed, which may be of any length
 
 #: Each command with its group, in the order in which --help lists them.
 COMMANDS = (
@@ -88,8 +92,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
         sys.exit(141)
     except Exception as e:
+        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # of a path that was typed
+            sys.stderr.write(f"caviar: needs a shorter name of a file, got {quote(e.filename)}\n")
+            sys.exit(2)
         if hasattr(e, "format_message"):  # the command line itself was wrong
-            sys.stderr.write(f"caviar: {e.format_message()}\n")
+            message = " ".join(e.format_message().split())
+            sys.stderr.write(f"caviar: {shorten(message, MAX_MESSAGE)}\n")
             sys.exit(2)
         raise
     sys.exit(code or 0)

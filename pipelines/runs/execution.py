@@ -8,10 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from queue import SimpleQueue
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import quote
 from orchestrator.runtime.pool import EPOCH_TIMEOUT, InlinePool, Pool
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.trainer import Job
@@ -26,6 +28,10 @@ __all__ = [
     "require_at_least",
     "stopped_by_signals",
 ]
+
+
+MAX_COUNT = 10**12  #: largest budget of trials or epochs; sums of several fit into 64 bits
+MAX_WORKERS = 10_000  #: workers of one run, as many as benchmarks/dispatch.py simulates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,10 @@ class ExecutionOptions:
 
     def __post_init__(self) -> None:
         if self.pool not in ("ray", "inline"):
-            raise SpecError(f'`pool` needs "ray" or "inline", got {self.pool!r}')
+            raise SpecError(f'`pool` needs "ray" or "inline", got {quote(self.pool)}')
+        for name in ("address", "mirror"):
+            if not isinstance(getattr(self, name), str | PathLike | None):
+                raise SpecError(f"`{name}` needs a text, got {quote(getattr(self, name))}")
         require_at_least(1, workers=self.workers)
         if self.pool != "inline":
             return
@@ -79,15 +88,22 @@ def parse_seconds(value: str | float | None, argument: str) -> float | None:
     return None if value is None else parse_duration(str(value), f"`{argument}`")
 
 
-def require_at_least(least: int, **arguments: int | None) -> None:
-    """Refuse a number that is too small.
+def require_at_least(least: int, **arguments: object) -> None:
+    """Refuse what is no whole number, or is too small or too large; None is allowed.
 
     Raises:
         SpecError: Naming the argument and its value.
     """
     for name, value in arguments.items():
-        if value is not None and value < least:
-            raise SpecError(f"`{name}` needs at least {least}, got {value}")
+        if value is None:
+            continue
+        if type(value) is not int:
+            raise SpecError(f"`{name}` needs a whole number, got {quote(value)}")
+        most = MAX_WORKERS if name == "workers" else MAX_COUNT
+        if value < least:
+            raise SpecError(f"`{name}` needs at least {least}, got {quote(value)}")
+        if value > most:
+            raise SpecError(f"`{name}` needs at most {most:,}, got {quote(value)}")
 
 
 class Workers:

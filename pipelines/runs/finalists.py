@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from orchestrator.errors import RunError
+from orchestrator.errors import RunError, SpecError
 from orchestrator.search.random_streams import derive_trial_seed
-from orchestrator.search.spec import SearchSpec
+from orchestrator.search.spec import MAX_CONFIGS, SearchSpec
 from pipelines.runs.spec import Spec
 from pipelines.runs.warm_start import select_best_configs
 from pipelines.see.formatting import format_number
@@ -51,7 +51,12 @@ class Finalist:
 
 
 def make_repeat_spec(spec: Spec, run: RunTables, search: SearchSpec) -> Spec:
-    """The spec of a run that trains given configurations of another, on its data and its split."""
+    """The spec of a run that trains given configurations of another, on its data and its split.
+
+    Raises:
+        SpecError: If there are too many configurations for a spec.
+    """
+    _check_count(run, len(search.initial_configs))
     inherited = {
         name: getattr(spec.search, name) for name in ("explode_above", "retries", "state_budget")
     }
@@ -61,15 +66,26 @@ def make_repeat_spec(spec: Spec, run: RunTables, search: SearchSpec) -> Spec:
     return replace(spec, parent_run=str(run.folder.absolute()), search=whole)
 
 
+def _check_count(run: RunTables, trainings: int) -> None:
+    """Refuse more configurations than a spec can list."""
+    if trainings > MAX_CONFIGS:
+        raise SpecError(
+            f"{run.folder}: at most {MAX_CONFIGS:,} trials can be trained again at once, "
+            f"got {trainings:,}; ask for fewer"
+        )
+
+
 def make_finalists_spec(spec: Spec, run: RunTables, *, top: int, seeds: int) -> Spec:
     """The best `top` configurations, each with the same `seeds` fresh seeds, in turns.
 
     Raises:
         RunError: If no trial of the run has a result.
+        SpecError: If there are too many configurations for a spec.
     """
     configs = select_best_configs(run, run.space, top)
     if not configs:
         raise RunError(f"{run.folder}: finalists need trials with results, found none")
+    _check_count(run, len(configs) * seeds)
     fresh = [derive_trial_seed(spec.seed, FRESH + i) for i in range(seeds)]
     search = SearchSpec(
         method="finalists",

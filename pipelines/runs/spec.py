@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -36,6 +36,7 @@ from orchestrator.search.samplers import SAMPLERS
 from orchestrator.search.spec import ChosenByMethod, InBytes, RegisteredName, SearchSpec, Seed
 from orchestrator.space.parse import OLD_KEYS, parse_parameter
 from orchestrator.space.space import Space
+from pipelines.runs.plain_content import copy_content
 from pipelines.runs.spec_errors import describe_spec_error, name_place
 from pipelines.runs.yaml_text import dump_yaml
 
@@ -53,6 +54,7 @@ TaskName = Literal["classification", "regression"]
 
 MAX_EPOCHS = 1_000_000_000  #: epochs of one trial
 
+Name = Annotated[str, MaxLen(500)]  #: a name that messages quote whole
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -63,7 +65,7 @@ class DataSpec:
     #: name of a built-in data set, or a path; the path may change, the fingerprint may not
     source: str
     #: the column to predict; None = the last one
-    target: str | None = None
+    target: Name | None = None
     #: a file with a separate test set
     test: str | None = None
     #: what the target is; None = guessed from its values
@@ -82,9 +84,9 @@ class Spec:
 
     data: DataSpec
     #: import path of the trainer's class, package.module:Class
-    trainer: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    trainer: Annotated[Name, Field(pattern=r"^[\w.]+:\w+$")]
     #: the metric that decides; None = the trainer's first one that has a goal
-    metric: str | None = None
+    metric: Name | None = None
     #: the same seed gives the same draws
     seed: Seed = 0
     #: the most epochs of one trial
@@ -140,7 +142,8 @@ def load_spec(content: Mapping[str, Any], *, source: str) -> Spec:
         SpecError: What is wrong, where, and what to type instead; one line.
     """
     try:
-        checked = _make_model(Spec).model_validate(_with_new_names(content)).model_dump()
+        plain = copy_content(content, source=source)
+        checked = _make_model(Spec).model_validate(_with_new_names(plain)).model_dump()
     except ValidationError as e:
         raise SpecError(f"{source}: {_describe(e)}") from e
     try:
@@ -276,8 +279,13 @@ def _describe(error: ValidationError) -> str:
 
 
 def dump_spec(spec: Spec) -> str:
-    """The YAML text of a spec, defaults written out; `load_spec` gives back the same value."""
-    return dump_yaml(asdict(spec))
+    """The YAML text of a spec, defaults written out; `load_spec` gives back the same value.
+
+    Raises:
+        SpecError: If the text could not be read again, for example because a path or the name of a
+            column holds a control character, or there are too many configurations.
+    """
+    return dump_yaml(copy_content(asdict(spec), source="the spec of this run"))
 
 
 def compare_specs(old: Spec, new: Spec) -> list[str]:

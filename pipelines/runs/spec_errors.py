@@ -16,6 +16,8 @@ _NEEDS = {
     "less_than": "needs a number below {lt}",
     "less_than_equal": "needs at most {le}",
     "finite_number": "needs a finite number",
+    "string_too_long": "needs at most {max_length} characters",
+    "too_long": "needs at most {max_length} items",
     "literal_error": "needs {expected}",
     "string_pattern_mismatch": "needs package.module:Class",
     "one_of": "needs one of {names}",

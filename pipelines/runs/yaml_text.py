@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import SpecError
-from orchestrator.quote import quote
+from orchestrator.quote import quote, shorten
 from pipelines.runs.plain_content import MAX_DEPTH, MAX_VALUES, copy_content
 from pipelines.runs.yaml_errors import describe_yaml_error
 
 __all__ = ["dump_yaml", "parse_yaml", "read_yaml"]
 
 MAX_BYTES = 1_000_000  #: size of a spec; PyYAML reads about 400 kB a second
+MAX_PATH = 300  #: characters of a path that a message quotes
 MAX_DIGITS = 400  #: characters of a number; the longest float64 written out has 309 digits
 
 #: Tags of the values that are read. Others (dates, sets, binary, Python's objects) are texts or
@@ -136,7 +137,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if isinstance(e, UnicodeDecodeError):
             raise SpecError(f"{path}: needs to be text in UTF-8, got other bytes") from e
         reason = getattr(e, "strerror", None) or e  # a ValueError is a NUL in the path
-        raise SpecError(f"`spec` needs a file that can be read, got {path}: {reason}") from e
+        name = shorten(str(path), MAX_PATH)
+        raise SpecError(f"`spec` needs a file that can be read, got {name}: {reason}") from e
     return parse_yaml(text, source=str(path))
 
 
@@ -174,5 +176,12 @@ def _parse(text: str, source: str) -> Any:
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
-    """The YAML text of a mapping, in its order."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    """The YAML text of a mapping, in its order.
+
+    Raises:
+        SpecError: If the text is too long to be read again.
+    """
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    if len(text.encode()) > MAX_BYTES:
+        raise SpecError(f"the spec of this run needs at most {MAX_BYTES:,} bytes, got more")
+    return text

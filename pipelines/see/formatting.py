@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import quote
 
 __all__ = [
     "format_duration",
@@ -15,6 +16,7 @@ __all__ = [
     "parse_share",
 ]
 
+MAX_SECONDS = 100 * 365 * 86400  #: longest duration: 100 years; threads wait at most 292 years
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -22,13 +24,15 @@ def parse_duration(text: str, option: str = "--time") -> float:
     """Parse 60s, 10m, 2h or 1h30m into seconds; a bare number is seconds.
 
     Raises:
-        SpecError: If the text is none of these, or the duration is not above 0.
+        SpecError: If the text is none of these, or the duration is not above 0 or over 100 years.
     """
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)([smhd]))+|\d+(?:\.\d+)?", text.strip())
     terms = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     total = sum(float(number) * _UNITS[unit or "s"] for number, unit in terms) if parts else 0.0
     if not total > 0:
-        raise SpecError(f"{option} needs something like 60s, 10m or 2h, got {text!r}")
+        raise SpecError(f"{option} needs something like 60s, 10m or 2h, got {quote(text)}")
+    if total > MAX_SECONDS:
+        raise SpecError(f"{option} needs at most {MAX_SECONDS:,} seconds, got {quote(text)}")
     return total
 
 
@@ -41,7 +45,7 @@ def parse_share(text: str, option: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0 <= share <= 0.5:
-        raise SpecError(f"{option} needs something like 5%, at most 50%, got {text!r}")
+        raise SpecError(f"{option} needs something like 5%, at most 50%, got {quote(text)}")
     return share
 
 
