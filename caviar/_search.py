@@ -140,7 +140,7 @@ def _make_request(
         seed=seed,
         max_epochs=max_epochs,
         deterministic=deterministic,
-        audit=parse_share(audit, "`audit`") if isinstance(audit, str) else audit,
+        audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
         like=[_make_path("like", folder) for folder in like],
     )
 

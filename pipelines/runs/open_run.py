@@ -24,7 +24,6 @@ from orchestrator.runtime.worker import restore_trainer
 from orchestrator.search.budget import Budget, extend_budget, remaining
 from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
 from orchestrator.search.messages import State
-from orchestrator.search.simulate import simulate
 from orchestrator.search.trial import ENDED, Incumbent
 from orchestrator.store.checkpoints import CheckpointStore
 from orchestrator.store.files import atomic_write, reporting_write_errors
@@ -38,6 +37,7 @@ from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, stopped_by_signals
 from pipelines.runs.from_spec import make_job, make_search, make_tables
 from pipelines.runs.older_runs import check_version_can_write
+from pipelines.runs.simulated import simulate_run
 from pipelines.runs.spec import Spec, compare_specs, dump_spec
 from pipelines.runs.trust import trust_spec
 from pipelines.see.run_spec import read_run_spec
@@ -277,8 +277,8 @@ def _estimate_epochs(spec: Spec, budget: Budget) -> float:
     if budget.trials is None:
         return math.inf
     trials = min(budget.trials, SIMULATED_TRIALS)
-    result = simulate(
-        make_search(spec),
+    result = simulate_run(
+        spec,
         budget=Budget(trials=trials),
         workers=1,
         epoch_seconds=lambda _: 1.0,

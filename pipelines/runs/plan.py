@@ -14,9 +14,10 @@ from orchestrator.runtime.worker import Checkpoint
 from orchestrator.search.budget import DEFAULT_SECONDS, Budget
 from orchestrator.search.events import SessionStarted, TrialStarted
 from orchestrator.search.random_streams import derive_trial_seed
-from orchestrator.search.simulate import SimulationResult, simulate
+from orchestrator.search.simulate import SimulationResult
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.from_spec import make_search
+from pipelines.runs.simulated import simulate_run
 from pipelines.runs.spec import Spec
 from pipelines.see.formatting import format_duration
 
@@ -81,8 +82,8 @@ def simulate_budget(
         epochs=max(int(budget.epochs / scale), 1) if budget.epochs else None,
     )
     durations = cost.epoch_seconds or (1.0,)
-    result = simulate(
-        make_search(spec),
+    result = simulate_run(
+        spec,
         budget=scaled,
         workers=workers,
         epoch_seconds=lambda a: durations[a.trial % len(durations)],

@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Read a value with all that it contains."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call] # in the stubs
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias and event.anchor in self.anchors and event.anchor not in self._sizes:
             raise self.refuse(event.start_mark, f"*{event.anchor} stands inside of itself")
@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
             self._sizes[event.anchor] = self._values - before
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Read a mapping; each of its keys stands once."""
         node = super().compose_mapping_node(anchor)
         keys = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Protocol
 
 import numpy as np
@@ -69,15 +68,16 @@ class ConstrainedSampler:
         Raises:
             SpecError: If too many of them in a row break a constraint.
         """
-        numbers = range(self._examined, self._examined + self.BLOCK)
-        drawn = (self._sampler.draw_point(number) for number in numbers)
-        existing = itertools.takewhile(lambda point: point is not None, drawn)
-        points = [self._space.to_point(self._space.to_config(point)) for point in existing]
+        points: list[Point] = []
+        for number in range(self._examined, self._examined + self.BLOCK):
+            if (point := self._sampler.draw_point(number)) is None:
+                self._has_ended = True
+                break
+            points.append(self._space.to_point(self._space.to_config(point)))
         if points:
             allowed = np.flatnonzero(self._space.allowed_mask(np.array(points)))
             self._positions += (self._examined + allowed).tolist()
         self._examined += len(points)
-        self._has_ended = len(points) < self.BLOCK
         last = self._positions[-1] if self._positions else -1
         if self._examined - 1 - last >= self.MAX_REJECTED and not self._has_ended:
             raise SpecError(

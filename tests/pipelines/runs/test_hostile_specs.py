@@ -316,7 +316,7 @@ def test_constraints_compute_as_python_does_where_python_can() -> None:
         ({"epochs": 10**5_000}, "`epochs` needs at most 1,000,000,000,000"),
         ({"workers": 10**12}, "`workers` needs at most 10,000"),
         ({"audit": float("nan")}, "search.audit"),
-        ({"audit": DIGITS + "%"}, "`audit` needs something like 5%"),
+        ({"audit": DIGITS + "%"}, "audit needs something like 5%"),
         ({"like": "base"}, "`like` needs a list of folders"),
         ({"like": 5}, "`like` needs a list of folders"),
         ({"like": ["x" * 5_000]}, "`like` needs names of at most 255 bytes"),
