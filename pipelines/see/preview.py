@@ -42,7 +42,7 @@ def format_space(spec: Spec) -> list[str]:
 
 
 def _draw_configs(space: Space, sampler: Sampler) -> list[Config]:
-    configs = []
+    configs: list[Config] = []
     deadline = time.perf_counter() + DRAW_SECONDS
     for number in range(DRAWS):
         point = sampler.draw_point(number)

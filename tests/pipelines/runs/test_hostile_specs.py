@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_examples import SMALL, spec_of
+from search_examples import SMALL, make_search, spec_of
 from test_bad_input import files_in, typed
 
 import caviar
 from orchestrator.errors import InputError, SpecError
 from orchestrator.quote import join_names, quote
+from orchestrator.search.budget import Budget
+from orchestrator.search.simulate import simulate
 from orchestrator.space.domains import MAX_INTEGER, Integer, Real
 from pipelines.runs.finalists import make_finalists_spec
 from pipelines.runs.new_spec import load_space_spec
+from pipelines.runs.simulated import simulate_run
 from pipelines.runs.spec import dump_spec, load_spec
 from pipelines.runs.yaml_text import parse_yaml, read_yaml
 
@@ -412,3 +415,24 @@ def test_the_module_of_python_is_not_executed_by_a_constraint() -> None:
     with pytest.raises(SpecError):
         load_space_spec({"constraints": ["__import__('antigravity') == layers"]}, seed=None)
     assert set(sys.modules) == before
+
+
+# ---------------------------------------------------------------------- long trials
+
+
+def test_trials_of_a_thousand_million_epochs_are_estimated_in_a_moment() -> None:
+    for max_epochs, trials in ((10**9, 40), (9, 40), (1_700, 40)):
+        spec = spec_of(max_epochs=max_epochs, pruning="asha")
+        result = simulate_run(
+            spec, budget=Budget(trials=trials), workers=2, epoch_seconds=lambda _: 1.0
+        )
+        assert result.trials == trials
+        assert set(result.reached) <= set(spec.search.rungs)
+        assert result.epochs >= max_epochs  # at least one trial got to the end
+        assert result.seconds >= result.epochs / 2
+
+
+def test_the_estimate_of_short_trials_is_a_plain_simulation() -> None:
+    spec, budget = spec_of(max_epochs=27, pruning="asha"), Budget(trials=30)
+    options: dict[str, Any] = {"budget": budget, "workers": 2, "epoch_seconds": lambda _: 1.0}
+    assert simulate_run(spec, **options) == simulate(make_search(spec), **options)
