@@ -63,6 +63,7 @@ def nest(level: str, *, times: int = 11) -> str:
         (f"a: 0x{'f' * 5_000}", "needs a number of at most 400 digits"),
         (f"a: {2**70}", "a: an integer needs to fit into 64 bits"),
         ("a: 1:" + ":".join(["1"] * 190) + ".5", "needs a number"),
+        ("a: " + "1" * 900_000 + "x", "a: a text needs at most 4,096 characters"),  # once quadratic
         ("a: 0b_", "needs a number"),
         ("a: !!int x", "needs a number"),
         ("a: !!int ''", "needs a number"),
