@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from caviar._paths import make_path
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -111,7 +113,7 @@ class Run:
         """
         from pipelines.see.page import write_page
 
-        page = Path(out) if out is not None else self.folder / "report.html"
+        page = make_path("out", out) if out is not None else self.folder / "report.html"
         write_page([self.folder], page)
         return page
 
@@ -153,7 +155,7 @@ def load(folder: str | Path) -> Run:
     """
     from pipelines.see.run import load_run as load_tables
 
-    return Run(load_tables(folder))
+    return Run(load_tables(make_path("folder", folder)))
 
 
 def load_model(folder: str | Path) -> Model:
@@ -164,7 +166,7 @@ def load_model(folder: str | Path) -> Model:
     """
     from pipelines.data.model import load_model
 
-    return load_model(folder)
+    return load_model(make_path("folder", folder))
 
 
 def compare(folders: Sequence[str | Path]) -> RunComparison:
@@ -175,4 +177,4 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     """
     from pipelines.see.compare import compare_folders
 
-    return compare_folders([Path(folder) for folder in folders])
+    return compare_folders([make_path("folders", folder) for folder in folders])

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from caviar._paths import make_path
 from caviar._run import Run, load
 from orchestrator.errors import CaviarError, SpecError
 from orchestrator.quote import quote
@@ -77,7 +78,7 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
     request = _make_request(
         data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like
     )
-    folder = None if out is None else _make_path("out", out)
+    folder = None if out is None else make_path("out", out)
     start = partial(launch.search, request, out=folder)
     where = _make_options(pool, workers, address, epoch_timeout, mirror)
     return _run_session(start, where, time, trials, epochs, progress=progress)
@@ -107,7 +108,7 @@ def resume(
     """
     from pipelines.runs import launch
 
-    start = partial(launch.resume, _make_path("folder", folder))
+    start = partial(launch.resume, make_path("folder", folder))
     where = _make_options(pool, workers, address, epoch_timeout, mirror)
     return _run_session(start, where, time, trials, epochs, progress=progress)
 
@@ -131,33 +132,18 @@ def _make_request(
     if isinstance(like, str | os.PathLike) or not isinstance(like, Iterable):
         raise SpecError(f"`like` needs a list of folders, got {quote(like)}")
     return SearchRequest(
-        source=str(_make_path("data", data)),
-        spec=_make_path("spec", spec) if isinstance(spec, str) else spec,
+        source=str(make_path("data", data)),
+        spec=make_path("spec", spec) if isinstance(spec, str) else spec,
         target=target,
-        test=None if test is None else str(_make_path("test", test)),
+        test=None if test is None else str(make_path("test", test)),
         task=task,
         metric=metric,
         seed=seed,
         max_epochs=max_epochs,
         deterministic=deterministic,
         audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
-        like=[_make_path("like", folder) for folder in like],
+        like=[make_path("like", folder) for folder in like],
     )
-
-
-def _make_path(argument: str, value: object) -> Path:
-    """Make a path of an argument.
-
-    Raises:
-        SpecError: If it is neither text nor a path, is empty, or is no path of a file system: one
-            with a NUL, or with a name of more than 255 bytes.
-    """
-    if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
-        raise SpecError(f"`{argument}` needs a path, got {quote(value)}")
-    path = Path(value)
-    if any(len(part.encode(errors="surrogatepass")) > 255 for part in path.parts):
-        raise SpecError(f"`{argument}` needs names of at most 255 bytes, got {quote(str(value))}")
-    return path
 
 
 def _make_options(

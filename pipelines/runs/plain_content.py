@@ -9,6 +9,7 @@ of nine aliases stand for 387,420,489 values ("billion laughs").
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -88,7 +89,8 @@ class _Copier:
                 )
             return int(value)
         if isinstance(value, Real):
-            return float(value)
+            with contextlib.suppress(OverflowError):  # a fraction of large integers
+                return float(value)
         raise self._refuse(
             path, f"needs a text, a number, true, false, a list or a mapping, got {quote(value)}"
         )

@@ -49,7 +49,7 @@ def nest(level: str, *, times: int = 11) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "complaint"),
     [
         (nest("[{}]"), "line 6, column 15: the spec needs at most 50,000 keys and values"),
         (nest("{{<<: [{}]}}"), "needs at most 50,000 keys and values"),
@@ -91,10 +91,10 @@ def nest(level: str, *, times: int = 11) -> str:
         ("[1, 2]", "needs a mapping"),
     ],
 )
-def test_a_text_beyond_the_limits_is_refused_with_its_place(text: str, told: str) -> None:
+def test_a_text_beyond_the_limits_is_refused_with_its_place(text: str, complaint: str) -> None:
     message = refuse(lambda: parse_yaml(text, source="run.yaml"))
     assert message.startswith("run.yaml")
-    assert told in message
+    assert complaint in message
 
 
 def test_what_yaml_offers_within_the_limits_is_read() -> None:
@@ -146,7 +146,7 @@ def search(**values: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "complaint"),
     [
         (5, "spec: needs a mapping"),
         ({1: 2}, "a key needs to be a text"),
@@ -199,8 +199,8 @@ def search(**values: object) -> dict[str, Any]:
         ({"space": {"learning_rate": "x" * 4_000}}, "learning_rate must be a number"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_its_place(content: Any, told: str) -> None:
-    assert told in refuse(lambda: load_space_spec(content, seed=None))
+def test_a_value_that_cannot_be_is_refused_with_its_place(content: Any, complaint: str) -> None:
+    assert complaint in refuse(lambda: load_space_spec(content, seed=None))
 
 
 def test_numbers_of_numpy_are_numbers_of_a_spec() -> None:
@@ -257,7 +257,7 @@ def test_a_fixed_whole_number_may_be_written_as_a_float_in_a_configuration() -> 
 
 
 @pytest.mark.parametrize(
-    ("constraint", "told"),
+    ("constraint", "complaint"),
     [
         ("9**9**9 > layers", "'9 ** 9 ** 9': is no finite number"),
         ("1/0 < layers", "'1 / 0': is no finite number"),
@@ -279,11 +279,11 @@ def test_a_fixed_whole_number_may_be_written_as_a_float_in_a_configuration() -> 
     ],
 )
 def test_a_constraint_that_cannot_be_computed_or_fulfilled_is_refused(
-    constraint: str, told: str
+    constraint: str, complaint: str
 ) -> None:
     message = refuse(lambda: load_space_spec({"constraints": [constraint]}, seed=None))
     assert "constraints: " in message
-    assert told in message
+    assert complaint in message
 
 
 def test_constraints_compute_as_python_does_where_python_can() -> None:
@@ -310,7 +310,7 @@ def test_constraints_compute_as_python_does_where_python_can() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "complaint"),
     [
         ({"time": "1e400s"}, "`time` needs something like 60s"),
         ({"time": DIGITS}, "`time` needs at most 3,153,600,000 seconds"),
@@ -339,11 +339,11 @@ def test_constraints_compute_as_python_does_where_python_can() -> None:
     ],
 )
 def test_an_argument_that_cannot_be_is_refused_and_leaves_nothing(
-    arguments: Mapping[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: Mapping[str, Any], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     full: dict[str, Any] = {"data": "wine", "pool": "inline", "trials": 1, **arguments}
-    assert told in refuse(lambda: caviar.search(**full))
+    assert complaint in refuse(lambda: caviar.search(**full))
     assert files_in(tmp_path) == {}
 
 
@@ -366,11 +366,18 @@ def test_an_option_that_cannot_be_is_one_line_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     command = "search wine --pool inline " + ("" if "--trials" in words else "--trials 1 ")
     assert typed(command + words, monkeypatch) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("caviar: ") and told.err.count("\n") == 1
-    assert len(told.err) <= LONGEST
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("caviar: ") and output.err.count("\n") == 1
+    assert len(output.err) <= LONGEST
     assert files_in(tmp_path) == {}
+
+
+@pytest.mark.parametrize("folder", [5, None, "", "a\0b", "x" * 5_000, ["run"], "nowhere"])
+def test_what_is_no_folder_of_a_run_is_refused(folder: Any) -> None:
+    for act in (caviar.load, caviar.load_model, caviar.resume):
+        refuse(lambda act=act: act(folder))  # type: ignore[misc]
+    refuse(lambda: caviar.compare([folder, folder]))
 
 
 def test_what_is_written_can_be_read_again_or_is_not_written(
@@ -391,8 +398,8 @@ def test_more_trainings_than_a_spec_can_list_are_refused(
     monkeypatch.chdir(tmp_path)
     run = caviar.search("wine", pool="inline", trials=2, max_epochs=1)
     spec = load_spec(read_yaml(run.folder / "spec.yaml"), source="test")
-    told = refuse(lambda: make_finalists_spec(spec, run._tables, top=2, seeds=10**12))
-    assert "at most 1,000 trials can be trained again at once" in told
+    message = refuse(lambda: make_finalists_spec(spec, run._tables, top=2, seeds=10**12))
+    assert "at most 1,000 trials can be trained again at once" in message
 
 
 # ---------------------------------------------------------------------- quoting
