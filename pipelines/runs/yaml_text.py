@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call] # in the stubs
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias and event.anchor in self.anchors and event.anchor not in self._sizes:
-            raise self.refuse(event.start_mark, f"*{event.anchor} stands inside of itself")
+            raise self.refuse(event.start_mark, f"*{shorten(event.anchor)} stands inside of itself")
         before = self._values
         self._depth += 1
         self._values += self._sizes.get(event.anchor, 1) if is_alias else 1

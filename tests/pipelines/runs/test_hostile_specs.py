@@ -55,6 +55,7 @@ def nest(level: str, *, times: int = 11) -> str:
         (nest("{{<<: [{}]}}"), "needs at most 50,000 keys and values"),
         ("a: &a [*a]", "line 1, column 8: *a stands inside of itself"),
         ("a: &a {<<: *a}", "*a stands inside of itself"),
+        ("a: &" + "x" * 5_000 + " [*" + "x" * 5_000 + "]", "… stands inside of itself"),
         ("a: [" + "{}," * 60_000 + "]", "needs at most 50,000 keys and values"),
         ("a: " + "[" * 3_000, "column 23: needs at most 20 levels of lists and mappings"),
         ("{" * 100_000, "needs at most 20 levels"),
