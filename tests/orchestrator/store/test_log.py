@@ -35,7 +35,6 @@ from orchestrator.search.events import Event, Kind, ModelTested, SessionStarted
 from orchestrator.search.messages import Assignment, Failure, Observation
 from orchestrator.search.trial import Status
 from orchestrator.store import log as log_module
-from orchestrator.store.files import atomic_write
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.reading import read_entries, read_table
@@ -405,18 +404,6 @@ def patient(read: Callable[[], int], tries: int) -> int:
         except (duckdb.Error, pl.exceptions.PolarsError, OSError):
             pass
     return read()
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "part.parquet"
-    with atomic_write(path) as file:
-        file.write(b"old")
-    with contextlib.suppress(Crash), atomic_write(path) as file:
-        file.write(b"new and unfinished")
-        assert path.read_bytes() == b"old"
-        raise Crash
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["part.parquet"]
 
 
 # ---------------------------------------------------------------------- one writer
