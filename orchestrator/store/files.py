@@ -28,6 +28,7 @@ from typing import IO
 from orchestrator.errors import RunError
 
 __all__ = [
+    "TEMPORARIES",
     "atomic_write",
     "make_folder",
     "make_unused_folder",
