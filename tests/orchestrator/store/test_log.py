@@ -32,6 +32,7 @@ from orchestrator.search.events import Event, Kind, ModelTested, SessionStarted
 from orchestrator.search.messages import Assignment, Failure, Observation
 from orchestrator.search.trial import Status
 from orchestrator.store import log as log_module
+from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.reading import read_entries, read_table
 from orchestrator.store.tables import Tables
@@ -292,6 +293,7 @@ def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
     for name in ("events", "epochs", "trials"):
         (tmp_path / name).mkdir()
         (tmp_path / name / ".part-00000.parquet.tmp").write_bytes(b"PAR1")
+    Lock(tmp_path).release()  # the next writer removes them
     driver = Driver(tmp_path, budget=Budget(trials=2))
     assert not list(tmp_path.glob("*/.*"))
     driver.go_on(np.random.default_rng(0))
