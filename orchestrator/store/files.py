@@ -99,7 +99,7 @@ def open_in_place(path: Path) -> int:
 
 def move(source: Path, target: Path) -> None:
     """Rename a file or folder, durably; an existing target file is replaced."""
-    source.replace(target)
+    source.rename(target)
     sync_folder(target.parent)
     if source.parent != target.parent:
         sync_folder(source.parent)
