@@ -125,6 +125,7 @@ def _write_salvaged(
             trials.add(entry.report.trial)
             count += 1
     log.flush(final=True)
+    _make_old_folder(folder.parent)
     with atomic_write(folder / _WHOLE):
         pass
     return f"{count} of {len(rows['epochs'])} readable epochs, of {len(trials)} trials"
@@ -168,10 +169,7 @@ def _list_stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]
 
 def _put_in_place(run: Path, fresh: Path) -> Path:
     """Put the new tables in the place of the old ones, and return the folder that keeps the old."""
-    taken = [int(p.name.removeprefix("damaged-")) for p in run.glob("damaged-*")]
-    half_done = not all((fresh / name).exists() for name in TABLES)
-    old = run / f"damaged-{max(taken, default=0) + (not half_done)}"
-    make_folder(old)
+    old = run / f"damaged-{_find_last_number(run)}"
     for name in TABLES:
         if (fresh / name).exists():
             if (run / name).exists():
@@ -179,3 +177,19 @@ def _put_in_place(run: Path, fresh: Path) -> Path:
             move(fresh / name, run / name)
     remove_folder(fresh)
     return old
+
+
+def _find_last_number(run: Path) -> int:
+    """The N of the last damaged-N, or 0 if there is none."""
+    names = [path.name.removeprefix("damaged-") for path in run.glob("damaged-*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _make_old_folder(run: Path) -> None:
+    """Make the next damaged-N, before the new tables count as complete.
+
+    So a repair that is interrupted at any later moment finds the folder that it has to fill.
+    """
+    number = _find_last_number(run)
+    if number == 0 or any((run / f"damaged-{number}").iterdir()):
+        make_folder(run / f"damaged-{number + 1}")
