@@ -37,7 +37,7 @@ from orchestrator.store.files import (
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.mirror import Mirror
-from orchestrator.store.reading import list_parts, read_entries
+from orchestrator.store.reading import read_entries
 from orchestrator.store.run_files import FOLDERS, LOCK, SPEC, TEMPORARIES
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
@@ -267,7 +267,7 @@ def open_run(
                 logger.info("%s: open, %d trials so far", folder, len(run.search.trials))
             yield run
         except CaviarError:
-            if is_new and not list_parts(folder / "events"):
+            if is_new and not any((folder / "events").glob("part-*.parquet")):
                 _remove_new_run(folder, lock, is_made=is_made)
             raise
 
