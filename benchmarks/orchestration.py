@@ -292,7 +292,7 @@ def driver(folder: Path, *, method: str, trials: int, max_epochs: int, rungs: tu
         pool=pool, log=Log(folder, TABLES), checkpoints=states,
         budget=Budget(trials=trials), at_seconds=0.0, expected_epochs=np.inf,
         start=SessionStarted(budget=Budget(trials=trials), reason="a benchmark"),
-        watcher=marks, save_best=lambda *_: None, closing_events=list,
+        watcher=marks, save_best=lambda *_: None, require_lock=lambda: None, closing_events=list,
     )  # fmt: skip
     began = time.process_time()
     session.run()

@@ -83,6 +83,7 @@ class Session:
         expected_epochs: Epochs that a budget of trials will need, pruning included, or inf.
         watcher: Follows the session.
         save_best: Writes the model of a new incumbent.
+        require_lock: Called before each flush; raises RunError if another process may write.
         closing_events: Called after the last assignment; the events it returns are logged.
         clock: Monotonic time in seconds.
     """
@@ -100,6 +101,7 @@ class Session:
         expected_epochs: float,
         watcher: Watcher,
         save_best: Callable[[Incumbent, State], None],
+        require_lock: Callable[[], None],
         closing_events: Callable[[], Sequence[Event]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -110,6 +112,7 @@ class Session:
         self.dropped = 0
         self.stopping = ""  #: reason to stop, set by a signal handler
         self._save_best, self._closing_events, self._clock = save_best, closing_events, clock
+        self._require_lock = require_lock
         self._unsaved_best: tuple[Incumbent, State] | None = None
         self._started = self._ticked = clock()
         self._offset = at_seconds
@@ -292,9 +295,11 @@ class Session:
         """Write checkpoints and the best model, then the rows that speak of them.
 
         Raises:
-            RunError: If the disk is full, or gone; what was on it stays whole.
+            RunError: If the disk is full, or gone; what was on it stays whole. Also if the run's
+                lock was lost.
         """
         begin = self._clock()
+        self._require_lock()
         try:
             self.checkpoints.flush()
             if self._unsaved_best is not None:

@@ -6,7 +6,8 @@ Theory of operation
 A run is a folder. One process at a time may write to it, and any number may read it at any moment.
 
     spec.yaml       what makes the run this run; written once, before the first row
-    run.lock        the writer holds an flock on it; the kernel releases it when the process ends
+    run.lock        the writer holds an flock on it and on the folder; the kernel releases both when
+                    the process ends
     events/         every decision, one row each                   append-only
     epochs/         every epoch that was reported, one row each    append-only
     trials/         one row for each trial, derived from the other two tables
@@ -19,6 +20,11 @@ things in. Applying both tables in that order gives the search its state back, s
 to be saved. A table is a folder of parts. Only the last part changes: it is rewritten under a
 hidden name, synchronised to the disk and renamed, so a reader sees the old part or the new one.
 When it holds 100,000 rows, the next part begins.
+
+All writing goes through `files`. A run may have come from somebody else, so `run_files` refuses one
+whose files are links or pipes before anything is read or written, and no write follows a link. What
+a writer finds to be moved, deleted or replaced under its lock (`Lock.require_held`, before each
+flush) ends its session: another process may be writing there.
 
 Who may change what. `Log` alone writes events, epochs and trials; `CheckpointStore` alone writes
 checkpoints; both belong to the process that holds `Lock`. Readers (`reading`) take no lock and
@@ -36,7 +42,8 @@ What a crash leaves behind:
                                       the epochs and renames the events that belong to them
     after the events are renamed      a trials table that is behind; readers add the newest events
     in the middle of a checkpoint     a hidden file; the trial trains again from its last state
-    in the middle of a hidden file    a file that no reader opens; the next writer removes it
+    in the middle of a hidden file    a file that no reader opens; the next writer removes it, as
+                                      no process holds an flock on it
 
 So opening a run for writing repairs all that a crash can do. What a crash cannot do, a file that
 was damaged, lost or edited, makes readers name the file; `caviar repair` then keeps every part that

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from orchestrator.runtime.worker import Checkpoint
 from orchestrator.search.messages import State
-from orchestrator.store.files import atomic_write
+from orchestrator.store.files import atomic_write, make_folder, remove_file
 
 __all__ = ["CheckpointStore", "from_tensors", "to_tensors"]
 
@@ -57,9 +57,7 @@ class CheckpointStore:
         self._live_bytes: Counter[Path] = Counter()  # bytes of those that are still needed
         self._live_trials: defaultdict[Path, set[int]] = defaultdict(set)  # the trials of these
         self.used_bytes = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.tmp"):
-            unfinished.unlink()
+        make_folder(folder)
         self._number = 0
         for path in sorted(folder.glob("states-*.safetensors")):
             self._number = int(path.stem.removeprefix("states-")) + 1
@@ -97,7 +95,7 @@ class CheckpointStore:
         if not self._live_trials[stored.path]:
             for by_file in (self._live_trials, self._live_bytes, self._total_bytes):
                 by_file.pop(stored.path, None)
-            stored.path.unlink(missing_ok=True)
+            remove_file(stored.path)
 
     def __contains__(self, trial: object) -> bool:
         """Whether the store has a checkpoint of this trial."""
@@ -204,7 +202,7 @@ class CheckpointStore:
                 for t, entry in metadata.items()
             }
         except (OSError, SafetensorError, ValueError, KeyError):
-            path.unlink(missing_ok=True)
+            remove_file(path)
             return
         for trial, checkpoint in stored.items():
             self.drop(trial)

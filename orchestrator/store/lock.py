@@ -1,4 +1,9 @@
-"""The lock that allows one process at a time to write to a run's folder."""
+"""The lock that allows one process at a time to write to a run's folder.
+
+A writer holds two flocks, which the kernel releases when the process ends. The one on the folder
+itself cannot be lost by deleting a file, but NFS does not show it to other hosts. The one on
+run.lock is seen by all hosts and by older versions, and the file names the holder.
+"""
 
 from __future__ import annotations
 
@@ -8,63 +13,125 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import reporting_write_errors
+from orchestrator.store.files import open_in_place, reporting_write_errors
+from orchestrator.store.run_files import LOCK, check_run_files, remove_run_leftovers
 
 __all__ = ["Lock"]
 
+TRIES, WAIT_SECONDS = 10, 0.03  #: `is_locked` of a reader holds the lock for some microseconds
+HOLDER_BYTES = 200  #: bytes of run.lock that a message shows
+
 
 class Lock:
-    """The right to write to a run: an flock on run.lock, which ends with its process.
+    """The right to write to a run, until it is released or the process ends.
 
     Raises:
-        RunError: If another process holds the lock (the message names it), or the file cannot be
-            written.
+        RunError: If another process holds the lock (the message names it), if the folder cannot be
+            written to or has no locks, or if a file of the run is a link.
     """
 
     def __init__(self, run: Path) -> None:
-        with reporting_write_errors(run):
-            self._file: IO[str] = (run / "run.lock").open("a+", encoding="utf-8")
-        for wait in (0.05, 0.15, 0.0):  # `is_locked` of another process holds it for a moment only
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(wait)
-        else:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise RunError(
-                f"{run}: {holder} is writing to this run; wait for it, stop it, "
-                f"or give another folder with `out`"
+        check_run_files(run)
+        self._run = run
+        self._descriptors: list[int] = []
+        try:
+            with reporting_write_errors(run):
+                self._acquire(os.open(run, os.O_RDONLY | os.O_DIRECTORY))
+                self._acquire(self._open_file())
+                self.require_held()
+                self._write_holder(f"process {os.getpid()} on {socket.gethostname()}")
+                remove_run_leftovers(run)
+        except BaseException:
+            self._close()
+            raise
+
+    def require_held(self) -> None:
+        """Refuse to go on if the folder or its run.lock was moved, deleted or replaced.
+
+        Raises:
+            RunError: If another process may be writing at this path now.
+        """
+        paths = (self._run, self._run / LOCK)
+        try:
+            same = all(
+                os.path.samestat(path.stat(), os.fstat(descriptor))
+                for path, descriptor in zip(paths, self._descriptors, strict=True)
             )
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        with reporting_write_errors(run):
-            try:
-                self._file.flush()
-            except OSError:
-                with suppress(OSError):  # closing tries to write the same text again
-                    self._file.close()
-                raise
+        except OSError:
+            same = False
+        if not same:
+            raise RunError(
+                f"{self._run}: the folder or its {LOCK} was moved, deleted or replaced while this "
+                f"process was writing, so another one may write there now; nothing more is written"
+            )
 
     def release(self) -> None:
-        """Give the folder free for the next writer."""
-        self._file.truncate(0)
-        self._file.close()
+        """Let the next writer in. An error of the disk is no error here: closing releases."""
+        with suppress(OSError):
+            self._write_holder("")
+        self._close()
 
     @staticmethod
     def is_locked(run: Path) -> bool:
         """Whether a process is writing to the run now."""
-        path = run / "run.lock"
-        if not path.exists():
-            return False
-        with path.open(encoding="utf-8") as file:
+        return _is_held(run) or _is_held(run / LOCK)
+
+    def _open_file(self) -> int:
+        path = self._run / LOCK
+        try:
+            return open_in_place(path)
+        except PermissionError as e:
+            raise RunError(
+                f"{path}: needs a file that this user may read and write, got {e.strerror}; ask "
+                f"its owner, or copy the run's folder without {LOCK}"
+            ) from e
+
+    def _acquire(self, descriptor: int) -> None:
+        self._descriptors.append(descriptor)
+        for _ in range(TRIES):
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(WAIT_SECONDS)
+            except OSError as e:
+                raise RunError(
+                    f"{self._run}: the file system does not support locks ({e.strerror}), which "
+                    f"keep a second writer out; put the run on another disk with `out`"
+                ) from e
+        raise RunError(
+            f"{self._run}: {self._read_holder()} is writing to this run; wait for it, stop it, "
+            f"or give another folder with `out`"
+        )
+
+    def _read_holder(self) -> str:
+        text = ""
+        with suppress(OSError), (self._run / LOCK).open(encoding="utf-8", errors="replace") as file:
+            text = file.read(HOLDER_BYTES)
+        return "".join(c for c in text if c.isprintable()).strip() or "another process"
+
+    def _write_holder(self, text: str) -> None:
+        os.ftruncate(self._descriptors[-1], 0)
+        os.pwrite(self._descriptors[-1], text.encode(), 0)
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors:
+            with suppress(OSError):  # of NFS: it is closed all the same
+                os.close(descriptor)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # it is missing, or not ours to read: the lock on the other path tells
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here: no process could have begun to write
+        return False
+    finally:
+        os.close(descriptor)
+    return False

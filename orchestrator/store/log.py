@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.search.events import Event
 from orchestrator.search.messages import Observation
-from orchestrator.store.files import atomic_write
+from orchestrator.store.files import atomic_write, make_folder, move, remove_file
 from orchestrator.store.reading import list_parts, read_part
 from orchestrator.store.tables import Tables
 from orchestrator.store.trials_table import TrialsTable
@@ -43,9 +43,7 @@ class _Appended:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._schema = schema
-        folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.tmp"):
-            unfinished.unlink()
+        make_folder(folder)
         parts = list_parts(folder)
         self._folder, self._number = folder, max(len(parts) - 1, 0)
         self._whole_rows: int = sum(pq.ParquetFile(part).metadata.num_rows for part in parts[:-1])
@@ -102,9 +100,7 @@ class Log:
     def __init__(self, run: Path, tables: Tables) -> None:
         self._tables = tables
         self._trials = run / "trials"
-        self._trials.mkdir(parents=True, exist_ok=True)
-        for unfinished in self._trials.glob(".*.tmp"):
-            unfinished.unlink()
+        make_folder(self._trials)
         self._epochs = _Appended(run / "epochs", tables.epochs)
         _resolve_staged_events(run / "events", self._epochs.rows)
         self._events = _Appended(run / "events", tables.events)
@@ -153,7 +149,7 @@ class Log:
             _write_part(self._epochs.path, epochs)
             self._epochs.accept(epochs)
         if events is not None:
-            staged.replace(self._events.path)
+            move(staged, self._events.path)
             self._events.accept(events)
 
     def _write_trials(self) -> None:
@@ -176,9 +172,9 @@ def _resolve_staged_events(events: Path, epochs: int) -> None:
     for staged in events.glob(".*.staged"):
         metadata = read_part(staged, None).schema.metadata
         if metadata.get(b"caviar_goes_with") == str(epochs).encode():
-            staged.replace(events / staged.name.removeprefix(".").removesuffix(".staged"))
+            move(staged, events / staged.name.removeprefix(".").removesuffix(".staged"))
         else:
-            staged.unlink()
+            remove_file(staged)
 
 
 def _write_part(path: Path, table: pa.Table, *, epochs: int | None = None) -> None:

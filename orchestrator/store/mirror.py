@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import atomic_write
+from orchestrator.store.files import atomic_write, make_folder
 
 __all__ = ["Mirror", "restore"]
 
@@ -120,9 +120,9 @@ def restore(uri: str, run: Path) -> None:
             target = run / Path(info.path).relative_to(base)
             if not target.resolve().is_relative_to(run.resolve()):
                 raise RunError(f"{uri}: {info.path} would lie outside the run's folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with store.open_input_stream(info.path) as stream:
-                target.write_bytes(stream.read())
+            make_folder(target.parent)
+            with store.open_input_stream(info.path) as stream, atomic_write(target) as file:
+                file.write(stream.read())
     except (OSError, pa.ArrowException) as e:
         raise RunError(f"`mirror` needs a place that can be read, got {uri}: {e}") from e
 

@@ -22,16 +22,19 @@ def predict(
     ],
 ) -> None:
     """Predict the rows of DATA with RUN's best model; reads only its best/ folder."""
-    from orchestrator.store.files import atomic_write
+    from orchestrator.store.files import atomic_write, make_folder, remove_leftovers
+    from orchestrator.store.run_files import check_run_files
     from pipelines.data.model import load_model
     from pipelines.see.formatting import format_number
 
     if out.suffix != ".parquet":
         raise RunError(f"--out needs a name that ends in .parquet, got {out}")
     require_writable(out)
+    check_run_files(run)
     frame, metrics = load_model(run / "best").predict(data)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
+        remove_leftovers(out.parent)
         with atomic_write(out) as file:
             frame.to_parquet(file, index=False)
     except OSError as e:

@@ -58,8 +58,7 @@ def search(
     from pipelines.runs.new_spec import SearchRequest
     from pipelines.see.formatting import parse_share
 
-    folder = out or launch.choose_folder(data)
-    require_writable(folder)
+    require_writable(out or launch.name_folder(data))
     require_trust(spec, granted=trust_trainer)
     budget = make_budget(time, trials, total_epochs)
     options = make_options(pool, workers, address, epoch_timeout, mirror)
@@ -78,7 +77,7 @@ def search(
     )
     with watch_session(as_json=as_json, quiet=quiet) as watcher:
         result = launch.search(
-            request, out=folder, budget=budget, options=options, make_watcher=watcher
+            request, out=out, budget=budget, options=options, make_watcher=watcher
         )
     print_summary(result.folder, as_json=as_json)
     exit_unless_finished(result, as_json=as_json)

@@ -19,7 +19,8 @@ from orchestrator.search.messages import State
 from orchestrator.search.trial import Incumbent
 from orchestrator.space.domains import Config
 from orchestrator.store.checkpoints import to_tensors
-from orchestrator.store.files import atomic_write
+from orchestrator.store.files import atomic_write, make_folder, remove_file
+from orchestrator.store.run_files import check_files
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
 from pipelines.data.encode import decode_target, encode_features, encode_target
@@ -49,9 +50,9 @@ def save_model(
     An exported model.onnx belongs to the model before this one, so it is removed. The whole state
     of a user's trainer is written, but only the weights of one of ours.
     """
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").unlink(missing_ok=True)  # without it the model is not whole
-    (folder / "model.onnx").unlink(missing_ok=True)
+    make_folder(folder)
+    remove_file(folder / "config.yaml")  # without it the model is not whole
+    remove_file(folder / "model.onnx")
     arrays, rest = to_tensors(select_weights(state) if is_builtin_trainer(trainer) else state)
     with atomic_write(folder / "model.safetensors") as file:
         file.write(save(arrays, {"rest": json.dumps(rest)}))
@@ -148,6 +149,7 @@ def load_model(folder: str | Path) -> Model:
         RunError: If the model is not there, not whole, or of a trainer that is not ours.
     """
     folder = Path(folder)
+    check_files(folder)
     try:
         content: dict[str, Any] = yaml.safe_load(
             (folder / "config.yaml").read_text(encoding="utf-8")

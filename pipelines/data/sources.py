@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import zipfile
 import zlib
 from collections import Counter
@@ -55,7 +56,7 @@ def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = Fa
     """
     if source in BUILT_IN:
         return _load_built_in(source)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 # Path's raises without a home
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
         if path.is_dir():

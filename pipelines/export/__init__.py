@@ -2,20 +2,39 @@
 
 A format is a file here with a function `write(run, out)`, and a row of FORMATS. The file imports
 the packages that it needs, which come with an optional extra of the same name. `write` fills a
-temporary folder beside the final place; the result is moved there when it is complete.
+temporary folder beside the final place; the result is moved there when it is complete. An export
+that was killed after that move is complete, too: the same command then says so.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import RunError
+from orchestrator.store.files import (
+    TEMPORARIES,
+    atomic_write,
+    make_folder,
+    move,
+    remove_leftovers,
+    reporting_write_errors,
+    sync_tree,
+    temporary_folder,
+)
+
+if TYPE_CHECKING:
+    from pipelines.see.run import RunTables
 
 __all__ = ["FORMATS", "export"]
+
+#: File in the temporary folder that names the result once it is complete.
+_COMPLETE = ".caviar-complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +71,20 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
     Raises:
         RunError: If the tool is not installed, `out` exists already, or the folder holds no run.
     """
-    from orchestrator.store.files import reporting_write_errors
     from pipelines.see.run import load_run
 
     export_format = FORMATS[to]
     run = load_run(folder)
     out = out or folder / export_format.out
-    if out.exists():
+    if out.exists() and not _is_from_killed_export(out):
         raise RunError(f"{out}: exists already; remove it, or give another name with `out`")
     try:
         exporter = importlib.import_module(f"pipelines.export.{export_format.module}")
         with reporting_write_errors(out.parent):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
-                whole = Path(unfinished) / out.name
-                exporter.write(run, whole)
-                whole.replace(out)
+            make_folder(out.parent)
+            remove_leftovers(out.parent)
+            if not out.exists():
+                _write(exporter.write, run, out)
     except ImportError as e:
         raise RunError(
             f"export --to {to} needs the package {e.name or to}, which cannot be imported ({e}); "
@@ -75,3 +92,21 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
         ) from e
     url = exporter.format_url(out) if "{url}" in export_format.usage else ""
     return f"{out}: {export_format.usage.format(out=shlex.quote(str(out)), url=shlex.quote(url))}"
+
+
+def _write(write: Callable[[RunTables, Path], None], run: RunTables, out: Path) -> None:
+    with temporary_folder(out.parent) as folder:
+        result = folder / out.name
+        write(run, result)
+        sync_tree(result)
+        with atomic_write(folder / _COMPLETE) as file:
+            file.write(os.fsencode(out.name))
+        move(result, out)
+
+
+def _is_from_killed_export(out: Path) -> bool:
+    """Whether an export was killed between the move of its result to `out` and its end."""
+    return any(
+        mark.read_bytes() == os.fsencode(out.name) and not (mark.parent / out.name).exists()
+        for mark in out.parent.glob(f"{TEMPORARIES}/{_COMPLETE}")
+    )

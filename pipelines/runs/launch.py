@@ -26,7 +26,7 @@ from pipelines.runs.spec import Spec, compare_specs
 from pipelines.see.run import load_run
 from pipelines.see.run_spec import read_run_spec
 
-__all__ = ["MakeWatcher", "Result", "choose_folder", "resume", "search", "train_again"]
+__all__ = ["MakeWatcher", "Result", "name_folder", "resume", "search", "train_again"]
 
 #: Makes a watcher from the objective, the run's folder, notes on the data, and the best score yet.
 MakeWatcher = Callable[[Objective, Path, tuple[str, ...], Score], Watcher]
@@ -60,9 +60,11 @@ def search(
     Raises:
         InputError: If any of it cannot be used; nothing has been written.
     """
-    folder = Path(out) if out else choose_folder(request.source)
+    folder = Path(out) if out else name_folder(request.source)
     validate_before_start(request)
-    return _run_session(folder, options, budget, make_watcher, lambda: new_spec(request))
+    return _run_session(
+        folder, options, budget, make_watcher, lambda: new_spec(request), unused=not out
+    )
 
 
 def resume(
@@ -115,6 +117,8 @@ def _run_session(
     budget: Budget | None,
     make_watcher: MakeWatcher | None,
     read: Callable[[], tuple[Spec, PreparedData]],
+    *,
+    unused: bool = False,
 ) -> Result:
     """Read the data while the workers come up, then run a session."""
     options, budget = options or ExecutionOptions(), budget or Budget()
@@ -123,15 +127,15 @@ def _run_session(
     try:
         spec, data = read()
         workers.wait()
-        with open_run(folder, spec, data) as run:
+        with open_run(folder, spec, data, unused=unused) as run:
             best = run.search.incumbent.score if run.search.incumbent else WORST
-            shown = make_watcher and make_watcher(run.job.objective, folder, data.notes, best)
+            shown = make_watcher and make_watcher(run.job.objective, run.folder, data.notes, best)
             watcher = LoggedWatcher(shown or None)
             watcher.log_notes(data.notes)
             # As in the workers: two BLAS threads give other bits, also to the model that decides.
             with threadpool_limits(limits=1):
                 ending = run.train(budget, options, watcher, workers.pool)
-        return Result(folder=folder, ending=ending)
+        return Result(folder=run.folder, ending=ending)
     finally:
         workers.close()
 
@@ -158,9 +162,7 @@ def _describe_repeats(spec: Spec) -> str:
     return f"`epochs={configs * spec.max_epochs}`"
 
 
-def choose_folder(source: str) -> Path:
-    """A folder for a new run that is not there yet: runs/NAME-YYYYMMDD-HHMM."""
+def name_folder(source: str) -> Path:
+    """The default name of a new run's folder: runs/NAME-YYYYMMDD-HHMM."""
     name = Path(source).name.partition(".")[0] or "run"
-    stem = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M}"
-    tries = (Path("runs") / (stem if i == 1 else f"{stem}-{i}") for i in range(1, 10_000))
-    return next(folder for folder in tries if not folder.exists())
+    return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.errors import RunError
 from orchestrator.store.reading import read_schema_versions
+from orchestrator.store.run_files import check_run_files
 from orchestrator.store.tables import SCHEMA_VERSION
 
 __all__ = ["check_same_version_decided", "check_version_can_write"]
@@ -22,6 +23,7 @@ def check_version_can_write(run: Path) -> None:
     Raises:
         RunError: If a table of the run has another schema than this version writes.
     """
+    check_run_files(run)
     versions = read_schema_versions(run)
     if any(version > SCHEMA_VERSION for version in versions):
         raise RunError(
@@ -42,6 +44,7 @@ def check_same_version_decided(run: Path) -> None:
     Raises:
         RunError: If a table of the run has another schema than this version writes.
     """
+    check_run_files(run)
     others = read_schema_versions(run) - {SCHEMA_VERSION}
     if others:
         raise RunError(

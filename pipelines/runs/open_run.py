@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import shlex
-import shutil
 import socket
 import textwrap
 from collections.abc import Callable, Iterator
@@ -26,11 +25,19 @@ from orchestrator.search.events import ModelTested, SessionDetails, SessionStart
 from orchestrator.search.messages import State
 from orchestrator.search.trial import ENDED, Incumbent
 from orchestrator.store.checkpoints import CheckpointStore
-from orchestrator.store.files import atomic_write, reporting_write_errors
+from orchestrator.store.files import (
+    atomic_write,
+    make_folder,
+    make_unused_folder,
+    remove_file,
+    remove_folder,
+    reporting_write_errors,
+)
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.mirror import Mirror
 from orchestrator.store.reading import read_entries
+from orchestrator.store.run_files import FOLDERS, LOCK, SPEC, TEMPORARIES
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.prepare import PreparedData
@@ -45,16 +52,17 @@ from pipelines.see.run_spec import read_run_spec
 __all__ = ["OpenRun", "open_run", "require_same_spec"]
 
 logger = logging.getLogger("caviar.runs.open_run")
-#: Files of a driver that was killed before it had written the spec.
-_BEFORE_SPEC = ("run.lock", ".spec.yaml.tmp")
 SIMULATED_TRIALS = 100  #: takes a third of a second; enough to see what pruning lets through
 
 
 class OpenRun:
     """A run that is open for writing: its search with all that its log says applied."""
 
-    def __init__(self, folder: Path, spec: Spec, data: PreparedData) -> None:
+    def __init__(
+        self, folder: Path, spec: Spec, data: PreparedData, *, require_lock: Callable[[], None]
+    ) -> None:
         self.folder, self.spec, self.data = folder, spec, data
+        self._require_lock = require_lock
         self.job = make_job(spec, data)
         tables = make_tables(spec)
         self.search = make_search(spec)
@@ -112,6 +120,7 @@ class OpenRun:
             expected_epochs=_estimate_epochs(self.spec, budget),
             watcher=watcher,
             save_best=self._save_best,
+            require_lock=self._require_lock,
             closing_events=self._make_closing_events,
         )
         try:
@@ -223,39 +232,78 @@ class OpenRun:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, spec: Spec, data: PreparedData) -> Iterator[OpenRun]:
+def open_run(
+    folder: Path, spec: Spec, data: PreparedData, *, unused: bool = False
+) -> Iterator[OpenRun]:
     """Make the run's folder, or open the existing one, as its only writer.
+
+    Args:
+        folder: The run's folder.
+        spec: What the run searches.
+        data: The data that the spec names.
+        unused: Whether a new folder is made in any case, with a number behind the name if another
+            one has that name.
 
     Raises:
         RunError: If it cannot be written, another writer has it, or it is another run's.
     """
-    spec_file = folder / "spec.yaml"
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"`out` needs a folder, got the file {folder}; give another name")
-    if spec_file.exists():
-        check_version_can_write(folder)
-        require_same_spec(folder, spec)
-    elif folder.exists() and any(p.name not in _BEFORE_SPEC for p in folder.iterdir()):
-        raise RunError(f"{folder}: needs a folder that is new, empty or a run's; got another one")
-    is_new = not folder.exists()
-    with contextlib.ExitStack() as undo:
+    with reporting_write_errors(folder):
+        if unused:
+            folder = make_unused_folder(folder)
+        else:
+            _check_is_free_or_same(folder, spec)  # other folders do not even get a run.lock
+        is_made = unused or make_folder(folder)
+        lock = Lock(folder)
+    with contextlib.ExitStack() as closing:
+        closing.callback(lock.release)
+        # The lock is held only now, and until then another process may have made its run here.
+        _check_is_free_or_same(folder, spec)
+        is_new = not (folder / SPEC).exists()
         try:
             with reporting_write_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = Lock(folder)
-                undo.callback(lock.release)
-                if not spec_file.exists():
-                    with atomic_write(spec_file) as file:
-                        file.write(dump_spec(spec).encode())
-                    if not is_builtin_trainer(spec.trainer):
-                        trust_spec(spec_file)  # the user has trusted its trainer
-                run = OpenRun(folder, spec, data)
+                if is_new:
+                    _write_spec(folder / SPEC, spec)
+                run = OpenRun(folder, spec, data, require_lock=lock.require_held)
                 logger.info("%s: open, %d trials so far", folder, len(run.search.trials))
             yield run
         except CaviarError:
-            if is_new and folder.is_dir() and not list(folder.glob("events/part-*.parquet")):
-                shutil.rmtree(folder)  # no row yet: leave nothing half-written
+            if is_new and not any((folder / "events").glob("part-*.parquet")):
+                _remove_new_run(folder, lock, is_made=is_made)
             raise
+
+
+def _check_is_free_or_same(folder: Path, spec: Spec) -> None:
+    """Refuse a folder that holds something else than this run."""
+    if (folder / SPEC).exists():
+        check_version_can_write(folder)
+        require_same_spec(folder, spec)
+    elif folder.is_dir():
+        if any(p.name != LOCK and not p.match(TEMPORARIES) for p in folder.iterdir()):
+            raise RunError(
+                f"{folder}: needs a folder that is new, empty or a run's; got another one"
+            )
+    elif os.path.lexists(folder):
+        raise RunError(f"`out` needs a folder, got the file {folder}; give another name")
+
+
+def _write_spec(path: Path, spec: Spec) -> None:
+    with atomic_write(path) as file:
+        file.write(dump_spec(spec).encode())
+    if not is_builtin_trainer(spec.trainer):
+        trust_spec(path)  # the user has trusted its trainer
+
+
+def _remove_new_run(folder: Path, lock: Lock, *, is_made: bool) -> None:
+    """Remove a run without rows, all of which this process has made since it holds the lock."""
+    with contextlib.suppress(RunError, OSError):  # the error that ended the run is the one to tell
+        lock.require_held()
+        for name in FOLDERS:
+            if (folder / name).exists():
+                remove_folder(folder / name)
+        for name in (SPEC, LOCK):
+            remove_file(folder / name)
+        if is_made:
+            folder.rmdir()  # fails if somebody has put another file there, which is right
 
 
 def require_same_spec(folder: Path, spec: Spec) -> None:

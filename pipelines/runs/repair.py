@@ -18,7 +18,13 @@ from orchestrator.search.events import Kind, SessionDetails, SessionStarted, Tri
 from orchestrator.search.messages import Entry, Observation
 from orchestrator.search.replay import ReplayResult, replay
 from orchestrator.search.salvage import REASON, salvage
-from orchestrator.store.files import reporting_write_errors
+from orchestrator.store.files import (
+    atomic_write,
+    make_folder,
+    move,
+    remove_folder,
+    reporting_write_errors,
+)
 from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.reading import TABLES, read_entries, read_intact_parts
@@ -99,9 +105,9 @@ def _write_salvaged(
     folder: Path, spec: Spec, tables: Tables, rows: Mapping[str, list[dict[str, Any]]]
 ) -> str:
     """Write the salvaged log into a separate folder, and say in words what it holds."""
-    for left in sorted(folder.rglob("*"), reverse=True):
-        left.rmdir() if left.is_dir() else left.unlink()
-    folder.mkdir(exist_ok=True)
+    if folder.exists():
+        remove_folder(folder)  # of a repair that was interrupted before its tables were complete
+    make_folder(folder)
     log = Log(folder, tables)
     if not any(row["kind"] == Kind.SESSION for row in rows["events"]):
         details = SessionDetails(objective=tables.objective)
@@ -119,7 +125,9 @@ def _write_salvaged(
             trials.add(entry.report.trial)
             count += 1
     log.flush(final=True)
-    (folder / _WHOLE).touch()
+    _make_old_folder(folder.parent)
+    with atomic_write(folder / _WHOLE):
+        pass
     return f"{count} of {len(rows['epochs'])} readable epochs, of {len(trials)} trials"
 
 
@@ -161,15 +169,27 @@ def _list_stops(rows: Mapping[str, list[dict[str, Any]]]) -> dict[int, list[int]
 
 def _put_in_place(run: Path, fresh: Path) -> Path:
     """Put the new tables in the place of the old ones, and return the folder that keeps the old."""
-    taken = [int(p.name.removeprefix("damaged-")) for p in run.glob("damaged-*")]
-    half_done = not all((fresh / name).exists() for name in TABLES)
-    old = run / f"damaged-{max(taken, default=0) + (not half_done)}"
-    old.mkdir(exist_ok=True)
+    old = run / f"damaged-{_find_last_number(run)}"
     for name in TABLES:
         if (fresh / name).exists():
             if (run / name).exists():
-                (run / name).rename(old / name)
-            (fresh / name).rename(run / name)
-    (fresh / _WHOLE).unlink()
-    fresh.rmdir()
+                move(run / name, old / name)
+            move(fresh / name, run / name)
+    remove_folder(fresh)
     return old
+
+
+def _find_last_number(run: Path) -> int:
+    """The N of the last damaged-N, or 0 if there is none."""
+    names = [path.name.removeprefix("damaged-") for path in run.glob("damaged-*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _make_old_folder(run: Path) -> None:
+    """Make the next damaged-N, before the new tables count as complete.
+
+    So a repair that is interrupted at any later moment finds the folder that it has to fill.
+    """
+    number = _find_last_number(run)
+    if number == 0 or any((run / f"damaged-{number}").iterdir()):
+        make_folder(run / f"damaged-{number + 1}")

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from orchestrator.errors import SpecError
-from orchestrator.store.files import atomic_write
+from orchestrator.store.files import atomic_write, make_folder
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.runs.yaml_text import read_yaml
 
@@ -48,7 +48,7 @@ def trust_spec(spec_file: Path) -> None:
     if digest in digests:
         return
     with contextlib.suppress(OSError):
-        _registry().parent.mkdir(parents=True, exist_ok=True)
+        make_folder(_registry().parent)
         with atomic_write(_registry()) as file:
             file.write("".join(f"{line}\n" for line in (*digests, digest)).encode())
 

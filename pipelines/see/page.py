@@ -15,7 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.store.files import atomic_write, reporting_write_errors
+from orchestrator.store.files import (
+    atomic_write,
+    make_folder,
+    remove_leftovers,
+    reporting_write_errors,
+)
 from pipelines.data.intervals import estimate_interval
 from pipelines.runs.spec import Spec, dump_spec
 from pipelines.see import charts
@@ -70,7 +75,8 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
     """Write the page of these runs to a file; a failure leaves no partial file."""
     text = format_page(folders)
     with reporting_write_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
+        remove_leftovers(out.parent)
         with atomic_write(out) as file:
             file.write(text.encode())
 

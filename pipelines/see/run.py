@@ -21,6 +21,7 @@ from orchestrator.search.trial import AUDIT, TRANSITIONS, Status
 from orchestrator.store.event_rows import parse_session_details
 from orchestrator.store.lock import Lock
 from orchestrator.store.reading import list_parts, read_table
+from orchestrator.store.run_files import check_run_files
 
 if TYPE_CHECKING:
     from orchestrator.space.space import Space
@@ -94,11 +95,12 @@ def load_run(folder: str | Path) -> RunTables:
 
 
 def check_is_run(folder: Path) -> None:
-    """Refuse a folder that holds no run.
+    """Refuse a folder that holds no run, or one whose files are links.
 
     Raises:
-        RunError: If there is no spec.yaml in the folder.
+        RunError: If there is no spec.yaml in the folder, or a file of the run is a link or a pipe.
     """
+    check_run_files(folder)
     if not (folder / "spec.yaml").is_file():
         raise RunError(
             f"{folder}: needs the folder of a run (with a spec.yaml), found none; "

@@ -94,6 +94,34 @@ def test_a_runs_tables_are_written_by_one_file() -> None:
     assert found == {"orchestrator/store/log.py"}
 
 
+def opens_for_writing(path: Path) -> bool:
+    """Whether a file calls `open` with a mode that writes."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "open":
+            named = [keyword.value for keyword in node.keywords if keyword.arg == "mode"]
+            modes = [w.value for w in (*node.args, *named) if isinstance(w, ast.Constant)]
+            if any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes):
+                return True
+    return False
+
+
+def test_the_disk_is_changed_by_one_file() -> None:
+    """What fills the temporary folder of an export is exempt: `export` makes it durable."""
+    changes = {
+        "copyfile", "copytree", "hardlink_to", "makedirs", "mkdir", "mkdtemp", "mkstemp",
+        "removedirs", "rmtree", "symlink_to", "touch", "unlink", "write_bytes", "write_text",
+    }  # fmt: skip
+    whole = {"os.remove", "os.rename", "os.replace", "shutil.move"}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sources(*PACKAGES)
+        if not path.match("pipelines/export/to_*.py")
+        if opens_for_writing(path)
+        or any(name in whole or name.rpartition(".")[2] in changes for name in called(path))
+    }
+    assert found == {"orchestrator/store/files.py"}
+
+
 @pytest.mark.parametrize("module", ["pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"])
 def test_nobody_pickles(module: str) -> None:
     assert files_that_import(module, *PACKAGES) == set()

@@ -15,6 +15,7 @@ from orchestrator.runtime.worker import Checkpoint
 from orchestrator.search.messages import State
 from orchestrator.store import checkpoints as states_module
 from orchestrator.store.checkpoints import CheckpointStore, from_tensors, to_tensors
+from orchestrator.store.lock import Lock
 
 BUDGET = 10**9
 
@@ -203,9 +204,12 @@ def test_small_files_stay_few_and_a_state_is_written_a_few_times_in_all(tmp_path
 
 
 def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".states-000000.safetensors.tmp").write_bytes(b"half")
-    CheckpointStore(tmp_path, budget_bytes=BUDGET)
-    assert files(tmp_path) == []
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / ".states-000000.safetensors.tmp").write_bytes(b"half")
+    Lock(tmp_path).release()  # the next writer removes it
+    CheckpointStore(folder, budget_bytes=BUDGET)
+    assert files(folder) == []
 
 
 def test_an_earlier_state_stays_until_the_newer_one_is_on_disk(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -336,3 +338,59 @@ def test_every_format_of_the_command_line_is_there() -> None:
     from pipelines.cli.look import Format
 
     assert {f.value for f in Format} == set(FORMATS)
+
+
+# ---------------------------------------------------------------------- killed
+
+
+def list_names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import pipelines.export as export_module
+before = export_module.move
+
+def die(source, target):
+    if sys.argv[3] == "after":
+        before(source, target)
+    os.kill(os.getpid(), 9)
+
+export_module.move = die
+export_module.export(Path(sys.argv[1]), to="csv", out=Path(sys.argv[2]))
+"""
+
+
+def export_and_die(run: Path, out: Path, moment: str) -> None:
+    """Export in a process that is killed before or after the result is moved to its place."""
+    command = [sys.executable, "-c", KILLED, str(run), str(out), moment]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_export_that_was_killed_at_its_end_is_complete_after_the_next(
+    moment: str, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "trials.csv"
+    export_and_die(run, out, moment)
+    assert out.exists() == (moment == "after")
+    assert len(list_names(out.parent)) == 1 + out.exists()
+    assert export(run, to="csv", out=out) == f"{out}: one row for each trial"
+    assert list_names(out.parent) == ["trials.csv"]
+    assert len(pd.read_csv(out)) == len(load_run(run).trials)
+    with pytest.raises(RunError, match="exists already"):
+        export(run, to="csv", out=out)
+
+
+def test_what_a_killed_export_left_does_not_give_away_a_file_of_the_user(
+    run: Path, tmp_path: Path
+) -> None:
+    export_and_die(run, tmp_path / "a.csv", "before")
+    export_and_die(run, tmp_path / "b.csv", "after")
+    for name in ("a.csv", "c.csv"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(RunError, match="exists already"):
+            export(run, to="csv", out=tmp_path / name)
+        assert (tmp_path / name).read_text() == "mine"
