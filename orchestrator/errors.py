@@ -5,21 +5,25 @@
     │   ├── SpecError     the spec or the space
     │   ├── DataError     the data set
     │   └── RunError      the run's folder, its lock, its log
-    │       └── InvalidEntry  a row of the log does not follow from the rows before it
+    │       └── DamageError   the content of the run's tables is damaged; `caviar repair` helps
+    │           └── InvalidEntry  a row of the log does not follow from the rows before it
     └── PoolError         the workers or the cluster are lost; exit code 1
 
-A message is one line: what is needed, what was given, where, and what to type instead.
+A message is one line: what is needed, what was given, where, and what to type instead. `RunWarning`
+is the category of a warning about a run's folder, which is one line too.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "CaviarError",
+    "DamageError",
     "DataError",
     "InputError",
     "InvalidEntry",
     "PoolError",
     "RunError",
+    "RunWarning",
     "SpecError",
 ]
 
@@ -48,7 +52,15 @@ class RunError(InputError):
     """The run's folder cannot be used as requested."""
 
 
-class InvalidEntry(RunError):  # noqa: N818 # a term of the log: an entry that is invalid
+class DamageError(RunError):
+    """The content of a run's tables is damaged: a file, a gap, or rows that contradict each other.
+
+    `caviar repair` acts on this error alone. A table of another version, or one that may not or
+    cannot be read now, is another RunError, because its content may be sound.
+    """
+
+
+class InvalidEntry(DamageError):  # noqa: N818 # a term of the log: an entry that is invalid
     """A row of the log that does not follow from the rows before it.
 
     Args:
@@ -69,3 +81,7 @@ class InvalidEntry(RunError):  # noqa: N818 # a term of the log: an entry that i
 
 class PoolError(CaviarError):
     """No worker is available; the run's folder keeps everything that was written to it."""
+
+
+class RunWarning(UserWarning):
+    """A warning about a run's folder: the command goes on, and a person should look at a file."""

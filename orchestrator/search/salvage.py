@@ -32,33 +32,38 @@ REASON = "repaired: the original reason is lost"
 
 def salvage(
     search: Search,
-    entries: Iterable[tuple[float, Entry]],
+    entries: Iterable[tuple[int, float, Entry]],
     starts: Mapping[int, TrialStarted],
     stops: Mapping[int, list[int]],
-) -> Iterator[tuple[float, Entry]]:
+) -> Iterator[tuple[int | None, float, Entry]]:
     """Yield the entries that are still valid, with the lost decisions between them.
+
+    An entry is yielded as (seq, at_seconds, entry), where seq is its number in the damaged log, and
+    None for a decision that was lost.
 
     Args:
         search: A fresh search with the run's spec and seed; the salvage changes it.
-        entries: The readable entries as (at_seconds, entry), in the order of the log.
+        entries: The readable entries as (seq, at_seconds, entry), in the order of the log.
         starts: Starts of trials whose start event is lost, from another table; their stop_epoch is
             not used.
         stops: Trial -> the epochs at which an assignment ended, rising.
     """
     at_seconds = 0.0
-    for at_seconds, entry in entries:
+    for seq, at_seconds, entry in entries:
         if isinstance(entry, Observation):
             for missing in _find_lost_decisions(search, entry.report, starts, stops):
+                if find_problem(search, missing):
+                    break
                 search.apply(missing)
-                yield at_seconds, missing
+                yield None, at_seconds, missing
         if not find_problem(search, entry):
             search.apply(entry)
-            yield at_seconds, entry
+            yield seq, at_seconds, entry
     for trial in search.trials.values():
         if trial.status is Status.RUNNING and trial.assignment_over:
             end = _make_end(trial, search.max_epochs)
             search.apply(end)
-            yield at_seconds, end
+            yield None, at_seconds, end
 
 
 def _find_lost_decisions(

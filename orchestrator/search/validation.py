@@ -78,14 +78,19 @@ def _check_start(search: SearchState, event: TrialStarted) -> str:
         return f"a start of trial {event.trial} with epochs {event.start_epoch} to " + (
             f"{event.stop_epoch}, but max_epochs is {search.max_epochs}"
         )
-    if event.stage == AUDIT and not set(event.parents or ()) <= search.trials.keys():
+    repeated = event.parents or ()
+    if event.stage == AUDIT and not (len(repeated) == 1 and repeated[0] in search.trials):
         return f"trial {event.trial} repeats trial {event.parents}, which was not started"
     return ""
 
 
 def _check_zoom(search: SearchState, event: ZoomedIn) -> str:
     due = search.fine_stage.zooms + 1
-    return "" if event.zoom == due else f"box {event.zoom}, but box {due} was due"
+    if event.zoom != due:
+        return f"box {event.zoom}, but box {due} was due"
+    if list(event.box) != [d.name for d in search.space.dimensions]:
+        return f"box {event.zoom}, which has not one side for each dimension, in their order"
+    return ""
 
 
 def _check_move(search: SearchState, event: TrialEvent) -> str:

@@ -13,7 +13,7 @@ A run is a folder. One process at a time may write to it, and any number may rea
     trials/         one row for each trial, derived from the other two tables
     checkpoints/    the states of trials that may go on: a cache
     best/           the best model so far
-    damaged-N/      the tables that a repair has replaced
+    damaged-N/      the tables that a repair has replaced, and files that were no parts of a table
 
 Events and epochs are the truth. They share one counter, `seq`: the order in which the driver took
 things in. Applying both tables in that order gives the search its state back, so nothing else has
@@ -46,7 +46,13 @@ What a crash leaves behind:
                                       no process holds an flock on it
 
 So opening a run for writing repairs all that a crash can do. What a crash cannot do, a file that
-was damaged, lost or edited, makes readers name the file; `caviar repair` then keeps every part that
-can be read and moves the old tables to damaged-N/. A checkpoint that cannot be read is never an
-error: the trial trains again.
+was damaged, lost, copied or edited, makes readers name the file or the row (`DamageError`);
+`caviar repair` then keeps every row that fits and moves the old tables to damaged-N/. A part of
+another version, or one that may not or cannot be read now, is not damage: nothing changes it. A
+checkpoint that cannot be read is never an error: the trial trains again.
+
+A run may come from a foreign machine, so nothing in its tables is trusted. `parquet_errors` turns
+what pyarrow raises into errors of ours; `cells` checks each part alone: sizes before memory is
+taken, types, ranges; `reading` checks names of parts and numbers of rows; `agreement` and the
+search check that rows follow from each other.
 """

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from orchestrator.errors import RunError
 from orchestrator.search.budget import Budget
@@ -32,8 +32,10 @@ from orchestrator.search.objective import Objective
 __all__ = [
     "EVENT_COLUMN_NAMES",
     "flatten_event",
+    "parse_box",
     "parse_end_details",
     "parse_intervals",
+    "parse_json",
     "parse_session_details",
     "rebuild_event",
 ]
@@ -127,8 +129,9 @@ def rebuild_event(row: Row, **wide: Any) -> Event:
 
 def _read_others(cls: type[Event], row: Row) -> dict[str, Any]:
     """The fields that are JSON in the column `details`; empty if the class has none."""
-    content = json.loads(row.get("details") or "{}") if _OTHERS[cls] else {}
-    return {name: content[name] for name in _OTHERS[cls] & content.keys()}
+    if not _OTHERS[cls]:
+        return {}
+    return _select_fields(cls, parse_json(row.get("details")), _OTHERS[cls])
 
 
 def _plain(name: str) -> Callable[[Row], Any]:
@@ -151,7 +154,7 @@ def _forecast(row: Row) -> Forecast | None:
 
 def _box(row: Row) -> Box | None:
     text = row.get("box")
-    return text and {name: (low, high) for name, (low, high) in json.loads(text).items()}
+    return parse_box(text) if text else None
 
 
 def _parents(row: Row) -> tuple[int, ...] | None:
@@ -165,30 +168,109 @@ def _parse_details(row: Row) -> SessionDetails | EndDetails:
 
 
 def parse_session_details(text: str | None) -> SessionDetails:
-    """The details of a session's start; what the text does not say takes its default."""
-    content = json.loads(text or "{}")
+    """The details of a session's start; what the text does not say takes its default.
+
+    Raises:
+        RunError: If the text is no JSON of such details.
+    """
+    content = parse_json(text)
     if content.get("objective") is not None:
-        content["objective"] = Objective(**content["objective"])
-    return SessionDetails(**_known_fields(SessionDetails, content))
+        objective = _require_mapping(content["objective"])
+        if not isinstance(objective.get("metric"), str) or "maximize" not in objective:
+            raise RunError("the details of a session need the name of a metric")
+        content["objective"] = Objective(**_select_fields(Objective, objective))
+    return SessionDetails(**_select_fields(SessionDetails, content))
 
 
 def parse_end_details(text: str | None) -> EndDetails:
-    """The details of a session's end; what the text does not say takes its default."""
-    return EndDetails(**_known_fields(EndDetails, json.loads(text or "{}")))
+    """The details of a session's end; what the text does not say takes its default.
+
+    Raises:
+        RunError: If the text is no JSON of such details.
+    """
+    return EndDetails(**_select_fields(EndDetails, parse_json(text)))
 
 
 def parse_intervals(text: str | None) -> dict[str, dict[str, Interval]]:
-    """The intervals of a test event: split -> metric -> (low, high); empty if there are none."""
-    splits = json.loads(text or "{}").get("intervals", {})
-    return {
-        split: {name: (low, high) for name, (low, high) in metrics.items()}
-        for split, metrics in splits.items()
-    }
+    """The intervals of a test event: split -> metric -> (low, high); empty if there are none.
+
+    Raises:
+        RunError: If the text is no JSON of intervals.
+    """
+    splits = _require_mapping(parse_json(text).get("intervals", {}))
+    return {split: _parse_intervals(metrics) for split, metrics in splits.items()}
 
 
-def _known_fields(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
-    return {name: value for name, value in content.items() if name in names}
+def parse_box(text: str) -> dict[str, Interval]:
+    """The box of a zoom: dimension -> (low, high) in the unit cube.
+
+    Raises:
+        RunError: If the text is no JSON of a box.
+    """
+    box = _parse_intervals(parse_json(text))
+    for name, ends in box.items():
+        if not all(-1e-9 <= end <= 1 + 1e-9 for end in ends):  # rounding errors are smaller
+            raise RunError(f"a side of a box needs ends from 0 to 1, got {ends} for {name}")
+    return box
+
+
+def parse_json(text: str | None) -> dict[str, Any]:
+    """The JSON object in a cell; an empty one if the cell is null.
+
+    Raises:
+        RunError: If the text is no JSON, or no object.
+    """
+    try:
+        return _require_mapping(json.loads(text or "{}"))
+    except (ValueError, RecursionError) as e:  # RecursionError: nested thousands deep
+        raise RunError(f"a cell needs JSON, got {text[:40] if text else text!r}") from e
+
+
+def _require_mapping(value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise RunError(f"a cell needs a JSON object, got {str(value)[:40]}")
+
+
+def _parse_intervals(content: object) -> dict[str, Interval]:
+    intervals = {}
+    for name, ends in _require_mapping(content).items():
+        if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))):
+            raise RunError(f"{name} needs two numbers, low and high, got {str(ends)[:40]}")
+        intervals[name] = (ends[0], ends[1])
+    return intervals
+
+
+def _select_fields(
+    cls: type, content: Mapping[str, Any], names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """The values of a class's fields, from JSON; names that the class does not have are left out.
+
+    Raises:
+        RunError: If a value has another type than its field.
+    """
+    hints = _HINTS[cls]
+    values = {name: content[name] for name in names or hints if name in content}
+    for name, value in values.items():
+        if not _has_type(value, hints[name]):
+            raise RunError(f"{name} needs {hints[name]}, got {str(value)[:40]}")
+    return values
+
+
+def _has_type(value: object, hint: Any) -> bool:
+    """Whether a value from JSON has the type of a field: X | Y, a mapping, a class."""
+    options = get_args(hint)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, dict) and all(_has_type(v, options[1]) for v in value.values())
+    if options:
+        return any(_has_type(value, option) for option in options)
+    if hint is float:
+        return _is_number(value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _REBUILD: dict[str, Callable[[Row], Any]] = {
@@ -203,6 +285,11 @@ _REBUILD: dict[str, Callable[[Row], Any]] = {
     "intervals": lambda row: parse_intervals(row.get("details")) or None,
 }
 
+#: By class: the types of its fields.
+_HINTS = {
+    cls: get_type_hints(cls)
+    for cls in (SessionDetails, EndDetails, Objective, *EVENT_TYPES.values())
+}
 #: Fields that have a column for each hyperparameter or metric; the caller adds these columns.
 _WIDE = ("config", "unit", "metrics")
 _NAMES = {cls: {f.name for f in fields(cls)} for cls in EVENT_TYPES.values()}

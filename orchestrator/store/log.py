@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 
 from orchestrator.search.events import Event
 from orchestrator.search.messages import Observation
+from orchestrator.store.aside import move_strays_aside
 from orchestrator.store.files import atomic_write, make_folder, move, remove_file
-from orchestrator.store.reading import list_parts, read_part
+from orchestrator.store.reading import count_part_rows, list_parts, read_part
 from orchestrator.store.tables import Tables
 from orchestrator.store.trials_table import TrialsTable
 
-__all__ = ["Log"]
+__all__ = ["Log", "resolve_staged_events"]
 
 PART_ROWS = 100_000  #: rows of a full part; rewriting that many of 13 columns takes about 80 ms
 PACK_ROWS = (
@@ -46,7 +47,7 @@ class _Appended:
         make_folder(folder)
         parts = list_parts(folder)
         self._folder, self._number = folder, max(len(parts) - 1, 0)
-        self._whole_rows: int = sum(pq.ParquetFile(part).metadata.num_rows for part in parts[:-1])
+        self._whole_rows = sum(map(count_part_rows, parts[:-1]))
         self._open = read_part(parts[-1], schema) if parts else schema.empty_table()
         self._packed: list[pa.Table] = []
         self._waiting: list[dict[str, Any]] = []
@@ -99,10 +100,12 @@ class Log:
 
     def __init__(self, run: Path, tables: Tables) -> None:
         self._tables = tables
+        move_strays_aside(run)
         self._trials = run / "trials"
         make_folder(self._trials)
+        list_parts(self._trials)  # a gap there is damage too
         self._epochs = _Appended(run / "epochs", tables.epochs)
-        _resolve_staged_events(run / "events", self._epochs.rows)
+        resolve_staged_events(run, self._epochs.rows)
         self._events = _Appended(run / "events", tables.events)
         self.ledger = TrialsTable(tables)
         self._seq = 0
@@ -167,9 +170,18 @@ def _staged_path(part: Path) -> Path:
     return part.with_name(f".{part.name}.staged")
 
 
-def _resolve_staged_events(events: Path, epochs: int) -> None:
-    """Finish a flush whose epochs are on disk; drop one whose epochs are not."""
-    for staged in events.glob(".*.staged"):
+def resolve_staged_events(run: Path, epochs: int) -> None:
+    """Finish a flush whose epochs are on disk; drop one whose epochs are not.
+
+    Args:
+        run: The run's folder; the caller holds its lock.
+        epochs: Number of rows of the epochs on disk.
+
+    Raises:
+        DamageError: If the file of a flush is damaged.
+    """
+    events = run / "events"
+    for staged in events.glob(".part-*.parquet.staged"):
         metadata = read_part(staged, None).schema.metadata
         if metadata.get(b"caviar_goes_with") == str(epochs).encode():
             move(staged, events / staged.name.removeprefix(".").removesuffix(".staged"))

@@ -7,14 +7,15 @@ So every hyperparameter and metric has its typed column from the start, null whe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from orchestrator.errors import SpecError
-from orchestrator.search.events import Event, Kind, ModelTested, TrialStarted
+from orchestrator.errors import InvalidEntry, RunError, SpecError
+from orchestrator.search.events import Event, Kind, ModelTested, TrialFailed, TrialStarted
 from orchestrator.search.messages import Observation, Report
 from orchestrator.search.objective import WORST, Objective
 from orchestrator.search.trial import Status
@@ -22,12 +23,23 @@ from orchestrator.space.domains import Choice, Config, Fixed, Integer, Real, Val
 from orchestrator.space.space import Dimension, Space
 from orchestrator.store.event_rows import EVENT_COLUMN_NAMES, flatten_event, rebuild_event
 
-__all__ = ["FIXED_COLUMNS", "SCHEMA_VERSION", "Column", "Tables", "read_config"]
+__all__ = [
+    "FIXED_COLUMNS",
+    "SCHEMA_VERSION",
+    "Column",
+    "Tables",
+    "list_space_columns",
+    "read_config",
+]
 
 #: Number of the schema. 1: the first schema. 2: with the columns `expected`, `expected_low` and
 #: `expected_high`, which hold what the model expected. 3: the columns of 2; version 0.2 of caviar
 #: decides differently from 0.1, so it does not continue the runs of 0.1.
 SCHEMA_VERSION = 3
+
+#: Longest reason or traceback in a cell, in characters. Trainers write these texts, and readers
+#: refuse a cell of more than 16 MiB.
+TEXT_LIMIT = 1_000_000
 
 _NUMBER = {float: pa.float64(), int: pa.int64()}
 _VALUE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -178,11 +190,11 @@ class Tables:
     @property
     def columns(self) -> dict[str, dict[str, Column]]:
         """By table: its columns in their order."""
-        configs, units, tests = self._configs(), self._units(), self._tests()
+        tests, of_space = self._tests(), list_space_columns(self.space)
         return {
-            "events": {**FIXED_COLUMNS["events"], **tests, **configs, **units},
+            "events": {**FIXED_COLUMNS["events"], **tests, **of_space},
             "epochs": {**FIXED_COLUMNS["epochs"], **self._metrics()},
-            "trials": {**FIXED_COLUMNS["trials"], **self._metrics(), **tests, **configs, **units},
+            "trials": {**FIXED_COLUMNS["trials"], **self._metrics(), **tests, **of_space},
         }
 
     @property
@@ -208,7 +220,37 @@ class Tables:
             row |= {f"unit_{name}": u for name, u in (event.unit or {}).items()}
         elif isinstance(event, ModelTested):
             row |= event.metrics
+        elif isinstance(event, TrialFailed) and "details" in row:
+            row["details"] = _to_text(row["details"])
+        row["reason"] = _to_text(row["reason"])
         return row
+
+    def entry(self, row: Mapping[str, Any]) -> Event | Observation:
+        """Read the event or the report in a row, which may come from a foreign machine.
+
+        Raises:
+            InvalidEntry: If the row holds none.
+        """
+        with _reading_row(row):
+            return self.event(row) if "kind" in row else self.observation(row)
+
+    def start(self, row: Mapping[str, Any], *, stop_epoch: int) -> TrialStarted:
+        """Make the start of a trial from its row in the trials table.
+
+        Raises:
+            InvalidEntry: If the row holds no trial.
+        """
+        with _reading_row(row):
+            return TrialStarted(
+                trial=row["trial"],
+                stage=row["stage"],
+                zoom=row["zoom"],
+                parents=None if row["parents"] is None else tuple(row["parents"]),
+                config=self.read_trial_config(row),
+                unit=self._read_units(row),
+                seed=row["seed"],
+                stop_epoch=stop_epoch,
+            )
 
     def event(self, row: Mapping[str, Any]) -> Event:
         """Read the event in a row, which `event_row` has written.
@@ -218,9 +260,7 @@ class Tables:
         """
         wide: dict[str, Any] = {}
         if row["kind"] == Kind.START:
-            units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
-            wide["config"] = self.read_trial_config(row)
-            wide["unit"] = {name: u for name, u in units.items() if u is not None}
+            wide["config"], wide["unit"] = self.read_trial_config(row), self._read_units(row)
         elif row["kind"] == Kind.TEST:
             metrics = {name: row[name] for name in self._test_names()}
             wide["metrics"] = {name: v for name, v in metrics.items() if v is not None}
@@ -238,7 +278,7 @@ class Tables:
             "worker": r.worker,
             "epoch_seconds": r.seconds,
             "last": r.last,
-            "cause": r.cause or None,
+            "cause": _to_text(r.cause) or None,
             **r.metrics,
         }
 
@@ -269,22 +309,9 @@ class Tables:
         """Read the configuration in a row."""
         return read_config(self.space, row)
 
-    def _configs(self) -> dict[str, Column]:
-        return {
-            f"config_{name}": Column(
-                _config_type(d), f"value of {name}; null where the hyperparameter is not active"
-            )
-            for name, d in self.space.names.items()
-        }
-
-    def _units(self) -> dict[str, Column]:
-        return {
-            f"unit_{d.name}": Column(
-                pa.float64(),
-                f"position of {d.name} in its range, from 0 to 1 on the scale of the range",
-            )
-            for d in self.space.dimensions
-        }
+    def _read_units(self, row: Mapping[str, Any]) -> dict[str, float]:
+        units = {d.name: row[f"unit_{d.name}"] for d in self.space.dimensions}
+        return {name: u for name, u in units.items() if u is not None}
 
     def _metrics(self) -> dict[str, Column]:
         return {
@@ -307,6 +334,24 @@ class Tables:
         ]
 
 
+def list_space_columns(space: Space) -> dict[str, Column]:
+    """The columns of a space: a value for each hyperparameter, a coordinate for each dimension."""
+    configs = {
+        f"config_{name}": Column(
+            _config_type(d), f"value of {name}; null where the hyperparameter is not active"
+        )
+        for name, d in space.names.items()
+    }
+    units = {
+        f"unit_{d.name}": Column(
+            pa.float64(),
+            f"position of {d.name} in its range, from 0 to 1 on the scale of the range",
+        )
+        for d in space.dimensions
+    }
+    return configs | units
+
+
 def read_config(space: Space, row: Mapping[str, Any]) -> Config:
     """Read the configuration in the `config_…` columns; inactive hyperparameters are None there."""
     values = {name: row[f"config_{name}"] for name in space.names}
@@ -315,6 +360,16 @@ def read_config(space: Space, row: Mapping[str, Any]) -> Config:
         for name, value in values.items()
         if value is not None
     }
+
+
+@contextmanager
+def _reading_row(row: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what goes wrong while a row is read into an InvalidEntry with the row's number."""
+    try:
+        yield
+    except (RunError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
+        words = " ".join(str(e).split()) or type(e).__name__
+        raise InvalidEntry(f"no entry of a log ({words[:200]})", seq=row.get("seq")) from e
 
 
 def _schema(columns: Mapping[str, Column]) -> pa.Schema:
@@ -330,6 +385,13 @@ def _config_type(d: Dimension) -> pa.DataType:
         return pa.int64()
     kinds = {type(v) for v in _values(domain)}
     return _VALUE[kinds.pop()] if len(kinds) == 1 else pa.string()
+
+
+def _to_text(text: str) -> str:
+    """A text that a cell can hold: not too long, and without surrogates, which UTF-8 lacks."""
+    if len(text) > TEXT_LIMIT:
+        text = f"{text[:TEXT_LIMIT]} … ({len(text) - TEXT_LIMIT} more characters)"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_mixed(d: Dimension) -> bool:

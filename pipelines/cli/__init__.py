@@ -15,9 +15,10 @@ import typer
 
 from orchestrator.errors import CaviarError
 from orchestrator.quote import quote, shorten
+from orchestrator.store.memory import require_address_space
 from pipelines.cli import data, look, maintain, search, train_again
 from pipelines.cli.options import LogLevel
-from pipelines.cli.output import log_to_stderr, report_error
+from pipelines.cli.output import log_to_stderr, print_problem, print_run_warnings, report_error
 
 __all__ = ["app", "main"]
 
@@ -80,10 +81,15 @@ def _set_up(
 
 def main() -> None:
     """Run the command; an error of the user's is one line and exit code 2."""
+    print_run_warnings()
     try:
+        require_address_space()
         code = app(standalone_mode=False)
     except CaviarError as e:
         sys.exit(report_error(e))
+    except MemoryError as e:
+        print_problem(f"needs more memory than this process can have: {e or 'no details'}")
+        sys.exit(1)
     except typer.Exit as e:
         sys.exit(e.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -93,11 +99,11 @@ def main() -> None:
         sys.exit(141)
     except Exception as e:
         if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # of a path that was typed
-            sys.stderr.write(f"caviar: needs a shorter name of a file, got {quote(e.filename)}\n")
+            print_problem(f"needs a shorter name of a file, got {quote(e.filename)}")
             sys.exit(2)
         if hasattr(e, "format_message"):  # the command line itself was wrong
             message = " ".join(e.format_message().split())
-            sys.stderr.write(f"caviar: {shorten(message, MAX_MESSAGE)}\n")
+            print_problem(shorten(message, MAX_MESSAGE))
             sys.exit(2)
         raise
     sys.exit(code or 0)

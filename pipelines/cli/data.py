@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.errors import RunError
 from pipelines.cli import options as o
-from pipelines.cli.output import require_writable
+from pipelines.cli.output import print_lines, require_writable
 
 __all__ = ["predict"]
 
@@ -40,4 +40,4 @@ def predict(
     except OSError as e:
         raise RunError(f"--out needs a file that can be written, got {out}: {e.strerror}") from e
     values = ", ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
-    typer.echo(f"{len(frame)} predictions in {out}" + (f": {values}" if values else ""))
+    print_lines([f"{len(frame)} predictions in {out}" + (f": {values}" if values else "")])

@@ -47,11 +47,10 @@ def _show_importance(folder: Path, *, as_json: bool) -> None:
 
 def watch(run: o.RunArgument) -> None:
     """Follow RUN from another terminal until it ends; Ctrl-C leaves, the run continues."""
-    from rich.console import Console
-
+    from pipelines.see.console import PlainConsole
     from pipelines.see.watch import watch_run
 
-    watch_run(run, console=Console())
+    watch_run(run, console=PlainConsole())
 
 
 def why(
@@ -62,7 +61,7 @@ def why(
     from pipelines.see.run import load_run
     from pipelines.see.why import explain_trial
 
-    typer.echo(explain_trial(load_run(run), trial))
+    print_lines([explain_trial(load_run(run), trial)])
 
 
 def report(
@@ -77,7 +76,7 @@ def report(
     page = out or runs[0] / "report.html"
     require_writable(page)
     write_page(runs, page)
-    typer.echo(f"{page}: open it in a browser")
+    print_lines([f"{page}: open it in a browser"])
 
 
 def compare(
@@ -90,7 +89,7 @@ def compare(
     from pipelines.see.compare import compare_folders, format_comparison
 
     for line in format_comparison(compare_folders(runs)):
-        typer.secho(line, bold=line.lstrip().startswith("differs in"))
+        print_lines([line], bold=line.lstrip().startswith("differs in"))
     if page:
         report(runs, out=page)
 
@@ -104,4 +103,4 @@ def export(
     from pipelines.export import export
 
     require_writable(out or run)
-    typer.echo(export(run, to=str(to), out=out))
+    print_lines([export(run, to=str(to), out=out)])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from pipelines.cli import options as o
+from pipelines.cli.output import print_lines, print_problem
 from pipelines.cli.session import require_trust
 
 __all__ = ["repair", "replay"]
@@ -20,9 +19,9 @@ def replay(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
     result = replay_run(run)
     counts = f"{result.decisions} decisions taken again, {result.applied} events taken as they were"
     if result.difference:
-        sys.stderr.write(f"caviar: {run}: {counts}; then {result.difference}\n")
+        print_problem(f"{run}: {counts}; then {result.difference}")
         raise typer.Exit(1)
-    typer.echo(f"{run}: {counts}: the same")
+    print_lines([f"{run}: {counts}: the same"])
 
 
 def repair(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
@@ -30,4 +29,4 @@ def repair(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
     from pipelines.runs.repair import repair
 
     require_trust(run / "spec.yaml", granted=trust_trainer)
-    typer.echo(repair(run))
+    print_lines([repair(run)])

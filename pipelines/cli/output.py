@@ -8,19 +8,24 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from orchestrator.errors import CaviarError, RunError
+from orchestrator.errors import CaviarError, RunError, RunWarning
+from pipelines.see.formatting import escape_controls
 
 __all__ = [
     "log_to_stderr",
     "print_json",
     "print_lines",
     "print_notes",
+    "print_problem",
+    "print_run_warnings",
     "print_summary",
     "report_error",
     "require_writable",
@@ -57,14 +62,32 @@ def word_for_command_line(message: str) -> str:
 
 def report_error(error: CaviarError) -> int:
     """Print an error on one line of standard error, and return the exit code."""
-    sys.stderr.write(f"caviar: {word_for_command_line(' '.join(str(error).split()))}\n")
+    print_problem(word_for_command_line(" ".join(str(error).split())))
     return error.exit_code
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Print each line to standard output."""
+def print_problem(text: str) -> None:
+    """Print one line to standard error."""
+    sys.stderr.write(f"caviar: {escape_controls(text)}\n")
+
+
+def print_run_warnings() -> None:
+    """From now on, print a warning about a run's folder as a note, and others as Python does."""
+    show = warnings.showwarning
+
+    def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, RunWarning):
+            sys.stderr.write(f"note: {escape_controls(str(message))}\n")
+        else:
+            show(message, category, *place)
+
+    warnings.showwarning = show_warning  # type: ignore[assignment] # the same arguments
+
+
+def print_lines(lines: Iterable[str], *, bold: bool = False) -> None:
+    """Print each line to standard output, without what would act on the terminal."""
     for line in lines:
-        typer.echo(line)
+        typer.secho(escape_controls(line), bold=bold)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -101,9 +124,11 @@ def print_summary(folder: Path, *, as_json: bool) -> None:
         return
     print_lines(format_summary(content, locate_best_values(run), run.objective))
     if spec.search.audit and not content["audits"]:
-        typer.echo(
-            f"note: {spec.search.audit:.0%} of the epochs did not suffice for an audit, "
-            f"which takes {spec.max_epochs}"
+        print_notes(
+            [
+                f"{spec.search.audit:.0%} of the epochs did not suffice for an audit, "
+                f"which takes {spec.max_epochs}"
+            ]
         )
 
 
@@ -126,11 +151,22 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg] # generic
         super().emit(record)
 
 
+class _LineFormatter(logging.Formatter):
+    """Writes one line for each record, and below it the traceback of an error if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n".join(map(escape_controls, lines))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # of logging
+        return escape_controls(super().formatMessage(record))
+
+
 @contextmanager
 def log_to_stderr(level: str) -> Iterator[None]:
     """Let the logger `caviar` write to standard error, from this level on."""
     logger, handler = logging.getLogger("caviar"), _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     level_before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level.upper())

@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.errors import RunError
 from pipelines.cli.options import PoolKind
-from pipelines.cli.output import print_notes, require_writable
+from pipelines.cli.output import print_lines, print_notes, print_problem, require_writable
 
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Watcher
@@ -88,11 +88,11 @@ def exit_unless_finished(result: Result, *, as_json: bool) -> None:
     """End the command with the exit code of a session that failed or was stopped."""
     folder, ending = shlex.quote(str(result.folder)), result.ending
     if ending.status == "failed":
-        sys.stderr.write(f"caviar: {ending.reason}; `caviar show {folder}` has the rest\n")
+        print_problem(f"{ending.reason}; `caviar show {folder}` has the rest")
         raise typer.Exit(1)
     if ending.status == "interrupted":
         if not as_json:
-            typer.echo(f"stopped; `caviar resume {folder}` goes on")
+            print_lines([f"stopped; `caviar resume {folder}` goes on"])
         raise typer.Exit(130)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.errors import RunError
 from pipelines.cli import options as o
-from pipelines.cli.output import print_json, print_lines
+from pipelines.cli.output import print_json, print_lines, print_notes
 from pipelines.cli.session import make_options, require_ended, require_trust, train_spec_again
 
 __all__ = ["audit", "finalists"]
@@ -96,7 +96,7 @@ def audit(
         print_json(asdict(result))
         return
     if parent.status == "running":
-        typer.echo(f"note: {run} is still going; all of this may change")
+        print_notes([f"{run} is still going; all of this may change"])
     print_lines(format_audit(result))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import os
 import zipfile
 import zlib
@@ -16,8 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
+from numpy.lib import format as npy
 
 from orchestrator.errors import DataError
+from orchestrator.store.memory import format_bytes, require_memory
 from pipelines.data.columns import make_positional_names
 from pipelines.data.delimited import read_delimited
 from pipelines.data.hints import find_similar, format_names
@@ -28,6 +32,13 @@ BUILT_IN = ("digits", "wine", "breast_cancer", "diabetes")
 DELIMITED = (".csv", ".tsv", ".data", ".test", ".txt", ".dat")
 FORMS = "a .csv, .tsv, .data or .txt file (.gz too), .parquet, .npz, or a folder of IDX files"
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
+#: What the readers of the formats raise for a file that is damaged, or of another format.
+_UNREADABLE = (
+    OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, csv.Error, NotImplementedError,
+    RuntimeError, OverflowError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +75,7 @@ def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = Fa
         elif not path.exists():
             raise DataError(_format_missing_path(path, source))
         elif ending == ".parquet":
-            raw = RawTable(frame=pd.read_parquet(path).reset_index(drop=True))
+            raw = RawTable(frame=_load_parquet(path))
         elif ending == ".npz":
             raw = _load_npz(path, source)
         elif ending in DELIMITED:
@@ -74,7 +85,9 @@ def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = Fa
             raw = RawTable(frame=frame, has_header=has_header, notes=notes)
         else:
             raise DataError(f"{source}: needs {FORMS}, got the ending {ending!r}")
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, csv.Error) as error:
+    except MemoryError as error:  # pyarrow's is one too
+        raise DataError(f"{source}: needs more memory than this process can have") from error
+    except _UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise DataError(
             f"{source}: needs a readable {ending or 'IDX'} file, got {type(error).__name__}: "
@@ -120,6 +133,13 @@ def _make_frame(x: npt.NDArray[Any], target_name: str, y: npt.NDArray[Any] | Non
     return frame
 
 
+def _load_parquet(path: Path) -> pd.DataFrame:
+    """Load a Parquet file, unless its footer declares more rows than fit into memory."""
+    metadata = pq.read_metadata(path)
+    require_memory(str(path), 8.0 * metadata.num_rows * metadata.num_columns, DataError)
+    return pd.read_parquet(path).reset_index(drop=True)
+
+
 # --- NumPy's archives -------------------------------------------------------------------------
 
 
@@ -127,6 +147,7 @@ def _load_npz(path: Path, source: str) -> RawTable:
     """Load arrays X (N, ...) and y (N,), with X_test and y_test if there is a test set."""
     if not zipfile.is_zipfile(path):
         raise zipfile.BadZipFile("an .npz file is a zip archive, as np.savez writes it")
+    _check_npz_sizes(path, source)
     with np.load(path, allow_pickle=False) as archive:
         if "X" not in archive:
             raise DataError(f"{source}: needs arrays X and y, got {format_names(archive.files)}")
@@ -142,6 +163,29 @@ def _load_npz(path: Path, source: str) -> RawTable:
         )
     image = x.ndim > 2 or x.dtype == np.uint8
     return RawTable(frame=frame, has_header=False, image=image, target_name="y", test=test)
+
+
+def _check_npz_sizes(path: Path, source: str) -> None:
+    """Refuse an array that declares more values than the archive holds, or than fit into memory.
+
+    NumPy makes room for all of them before it reads the first one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            with archive.open(member) as file:
+                major, _ = npy.read_magic(file)
+                read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
+                shape, _, dtype = read_header(file)
+            declared = math.prod(shape) * dtype.itemsize  # as Python's integers, which never wrap
+            sizes = (declared, *shape)
+            if min(sizes) < 0 or max(sizes) > member.file_size:
+                raise DataError(
+                    f"{source}: {member.filename} declares the shape {str(shape)[:80]}, "
+                    f"{format_bytes(declared)}, but holds {format_bytes(member.file_size)}"
+                )
+            require_memory(source, declared, DataError)
 
 
 def _make_npz_frame(

@@ -69,7 +69,7 @@ class OpenRun:
         self.at_seconds = 0.0
         self._log = Log(folder, tables)
         try:
-            for seq, at_seconds, entry in read_entries(folder, tables):
+            for seq, at_seconds, entry in read_entries(folder, tables, settled=True):
                 self.search.apply(entry, seq=seq)
                 self._log.restore(seq, at_seconds, entry)
                 self.at_seconds = max(self.at_seconds, at_seconds)

@@ -9,6 +9,7 @@ from orchestrator.errors import SpecError
 from orchestrator.quote import quote
 
 __all__ = [
+    "escape_controls",
     "format_duration",
     "format_number",
     "format_with_interval",
@@ -17,6 +18,12 @@ __all__ = [
 ]
 
 MAX_SECONDS = 100 * 365 * 86400  #: longest duration: 100 years; threads wait at most 292 years
+#: Characters that act on a terminal instead of being shown: control characters (among them ESC and
+#: those from 0x80 to 0x9f), separators of lines, and marks that change the direction of writing.
+#: Surrogates alone cannot be written at all.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -76,3 +83,11 @@ def format_with_interval(value: float, interval: Sequence[float] | None) -> str:
     if interval is None:
         return format_number(value)
     return f"{format_number(value)} ({format_number(interval[0])} to {format_number(interval[1])})"
+
+
+def escape_controls(text: str) -> str:
+    r"""Write a text in one line that does nothing to a terminal: ESC becomes \x1b, a newline \n.
+
+    Error texts, names of columns and reasons come from data, trainers and the runs of others.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -70,7 +70,7 @@ def compute_importance(spec: Spec, run: RunTables) -> tuple[list[Importance], li
     active gets random values, new ones for each forest. So it explains nothing; with one value for
     all, the forest could tell from it which trials these were.
     """
-    names = [d.name for d in spec.parameters().dimensions]
+    names = [d.name for d in run.space.dimensions]
     y = _extrapolate_results(run)
     if not names or len(y) < MIN_TRIALS or np.ptp(y) == 0:
         return [], []

@@ -9,19 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from orchestrator.errors import RunError
+from orchestrator.errors import DamageError, RunError
 from orchestrator.search.events import Kind, SessionDetails
 from orchestrator.search.objective import Objective
 from orchestrator.search.trial import AUDIT, TRANSITIONS, Status
+from orchestrator.store.agreement import check_agreement
 from orchestrator.store.event_rows import parse_session_details
 from orchestrator.store.lock import Lock
-from orchestrator.store.reading import list_parts, read_table
+from orchestrator.store.reading import (
+    TABLES,
+    count_settled_rows,
+    is_settled,
+    list_parts,
+    read_table,
+)
 from orchestrator.store.run_files import check_run_files
+from orchestrator.store.tables import list_space_columns
 
 if TYPE_CHECKING:
     from orchestrator.space.space import Space
@@ -57,10 +68,14 @@ class RunTables:
 
         Raises:
             SpecError: If the spec cannot be read.
+            RunError: If the trials table lacks a column of the space.
         """
         from pipelines.see.run_spec import read_run_spec  # imports pydantic
 
-        return read_run_spec(self.folder).parameters()
+        space = read_run_spec(self.folder).parameters()
+        if len(self.trials):
+            _require_columns(self.folder, self.trials, space)
+        return space
 
 
 def load_run(folder: str | Path) -> RunTables:
@@ -71,27 +86,43 @@ def load_run(folder: str | Path) -> RunTables:
     """
     folder = Path(folder)
     check_is_run(folder)
-    if not list_parts(folder / "events"):
+    settled, running = is_settled(folder), Lock.is_locked(folder)
+    events, epochs, trials = _read_settled_rows(folder, settled=settled)
+    if not events.num_rows:
         raise RunError(
             f"{folder}: the run has logged nothing yet; `caviar resume {folder}` begins it"
         )
-    running = Lock.is_locked(folder)
-    events = _read_frame(folder / "events").sort_values("seq", ignore_index=True)
-    sessions = events[events["kind"] == Kind.SESSION]
-    epochs = _read_frame(folder / "epochs")
-    if len(epochs):  # of a running or killed run they may be a moment ahead of the events
-        started = events.loc[events["kind"] == Kind.START, "trial"]
-        epochs = epochs[epochs["trial"].isin(started)].reset_index(drop=True)
+    check_agreement(folder, events, epochs, trials)
+    event_frame = _to_frame(events)
+    details = events.filter(pc.equal(events["kind"], Kind.SESSION.value))["details"][-1].as_py()
     return _split_audits(
         RunTables(
             folder=folder,
-            events=events,
-            epochs=epochs,
-            trials=_update_trials(_read_frame(folder / "trials"), events),
-            session=parse_session_details(sessions["details"].iloc[-1]),
-            status=_find_run_status(events, running=running),
+            events=event_frame,
+            epochs=_to_frame(epochs),
+            trials=_update_trials(_to_frame(trials), event_frame),
+            session=parse_session_details(details),
+            status=_find_run_status(event_frame, running=running),
         )
     )
+
+
+def _read_settled_rows(folder: Path, *, settled: bool) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Events, epochs and trials up to the last row that events and epochs both have reached."""
+    events, epochs, trials = (_read_table(folder / name) for name in TABLES)
+    count = count_settled_rows(
+        folder, *(_get_column(table, "seq") for table in (events, epochs)), settled=settled
+    )
+    if events.num_columns:
+        events = events.filter(pc.field("seq") < count).sort_by("seq")
+    if epochs.num_columns:
+        epochs = epochs.filter(pc.field("seq") < count)
+    if (
+        events.num_columns and trials.num_columns and not settled
+    ):  # they are written after the events, so may be ahead
+        started = events.filter(pc.equal(events["kind"], Kind.START.value))["trial"]
+        trials = trials.filter(pc.is_in(trials["trial"], started.combine_chunks()))
+    return events, epochs, trials
 
 
 def check_is_run(folder: Path) -> None:
@@ -113,6 +144,23 @@ def resolve_status(run: RunTables, status: str) -> Status:
     recorded = Status(status)
     dead = recorded is Status.RUNNING and run.status != "running"
     return Status.STOPPED if dead else recorded
+
+
+def _require_columns(folder: Path, trials: pd.DataFrame, space: Space) -> None:
+    """Refuse trials without a column of the space, or with another type: both come from files."""
+    fits = {
+        pa.float64(): pd.api.types.is_float_dtype,
+        pa.int64(): pd.api.types.is_integer_dtype,
+        pa.bool_(): pd.api.types.is_bool_dtype,
+        pa.string(): pd.api.types.is_string_dtype,
+    }
+    for name, column in list_space_columns(space).items():
+        cells = trials[name].dropna().infer_objects() if name in trials else None
+        if cells is None or (len(cells) and not fits[column.type](cells)):
+            raise RunError(
+                f"{folder}: trials/ needs the column {name} of type {column.type}, as spec.yaml "
+                f"says, got {'none' if cells is None else cells.dtype}"
+            )
 
 
 def _split_audits(run: RunTables) -> RunTables:
@@ -138,12 +186,23 @@ def _split_audits(run: RunTables) -> RunTables:
     return replace(select(audit=False), audit=select(audit=True))
 
 
-def _read_frame(folder: Path) -> pd.DataFrame:
-    """A table as a frame, which is empty if the table has no part yet."""
-    if not list_parts(folder):
-        return pd.DataFrame()
+def _read_table(folder: Path) -> pa.Table:
+    """A table, without a column if it has no part yet."""
+    return read_table(folder) if list_parts(folder) else pa.table({})
+
+
+def _get_column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    if not table.num_columns:
+        return np.zeros(0, np.int64)
+    if table[name].null_count:
+        raise DamageError(f"each row of events and epochs needs a number in {name}, got null")
+    column: npt.NDArray[Any] = table[name].to_numpy()
+    return column
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
     whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}  # whole even beside nulls
-    frame: pd.DataFrame = read_table(folder).to_pandas(types_mapper=whole.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
     return frame
 
 

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -21,7 +19,13 @@ from orchestrator.search.messages import Observation
 from orchestrator.search.objective import Objective, Score
 from orchestrator.search.search import Search
 from orchestrator.search.trial import Status
-from pipelines.see.formatting import format_duration, format_number, format_with_interval
+from pipelines.see.console import PlainConsole, make_plain_text
+from pipelines.see.formatting import (
+    escape_controls,
+    format_duration,
+    format_number,
+    format_with_interval,
+)
 from pipelines.see.placement import PlacedValue
 from pipelines.see.time_left import LimitedWork, TimeLeft, estimate_time_left
 
@@ -86,7 +90,7 @@ class SilentWatcher:
 
     def note(self, text: str) -> None:
         """Print a note to standard error, apart from the output."""
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {escape_controls(text)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -125,14 +129,14 @@ class LineWatcher:
 
     def note(self, text: str) -> None:
         """Print a note as a line of its own."""
-        print(f"note: {text}", flush=True)
+        print(f"note: {escape_controls(text)}", flush=True)
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
 
     @staticmethod
     def _print(at_seconds: float, text: str) -> None:
-        print(f"{at_seconds:8.1f}s  {text}", flush=True)
+        print(f"{at_seconds:8.1f}s  {escape_controls(text)}", flush=True)
 
 
 class PanelWatcher:
@@ -140,7 +144,7 @@ class PanelWatcher:
 
     def __init__(self, objective: Objective, title: str) -> None:
         self._objective, self._title = objective, title
-        self._console = Console()
+        self._console = PlainConsole()
         self._live: Live | None = None
         self._clock = SessionClock()
         self._drawn_at = -REFRESH_SECONDS
@@ -153,7 +157,7 @@ class PanelWatcher:
 
     def note(self, text: str) -> None:
         """Print a note above the panel."""
-        self._console.print(f"note: {escape(text)}")
+        self._console.print(f"note: {text}")
 
     def close(self) -> None:
         """Remove the panel and show the cursor again."""
@@ -185,7 +189,7 @@ class PanelWatcher:
         rows.add_row("workers", f"{busy}, {share:.0%} of the time in training")
         rest = _describe_time_left(self._clock, session)
         rows.add_row("time", f"{format_duration(session.now())}, {rest}")
-        return Panel(rows, title=escape(self._title), title_align="left", width=88)
+        return Panel(rows, title=make_plain_text(self._title), title_align="left", width=88)
 
 
 def make_watcher(objective: Objective, title: str, best: Score, *, silent: bool) -> Watcher:

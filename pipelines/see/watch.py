@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from orchestrator.errors import RunError
 from orchestrator.search.events import Kind
 from orchestrator.search.trial import Status
+from pipelines.see.console import make_plain_text
 from pipelines.see.epochs import concat_epochs
 from pipelines.see.formatting import format_duration, format_number
 from pipelines.see.run import RunTables, load_run
@@ -28,6 +28,9 @@ __all__ = ["draw_panel", "draw_sparkline", "estimate_run_time_left", "watch_run"
 
 LOOK_SECONDS = 1.0  #: seconds between two looks; the tables lag a second or two behind the search
 PATIENCE_SECONDS = 10.0  #: seconds to try again when a part cannot be read while it is replaced
+#: Age of the newest file above which the system's clock is wrong: on a disk that takes 5 s for each
+#: synchronisation, a running search writes every ten minutes.
+MOST_AGE_SECONDS = 3600.0
 MAX_WORKERS = 12  #: workers that the panel shows
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -79,7 +82,7 @@ def draw_panel(run: RunTables) -> Panel:
     if run.status == "running":
         parts += ["", _draw_workers(run)]
     title = f"{run.folder} ({run.status})"
-    return Panel(Group(*parts), title=escape(title), title_align="left", width=88)
+    return Panel(Group(*parts), title=make_plain_text(title), title_align="left", width=88)
 
 
 def draw_sparkline(values: np.ndarray, width: int = 40) -> str:
@@ -157,7 +160,8 @@ def _read_clock(run: RunTables) -> float:
     if run.status != "running":
         return max(newest)
     parts = [p.stat().st_mtime for p in run.folder.glob("e*/part-*.parquet")]
-    return max(newest) + max(time.time() - max(parts), 0.0)
+    age = time.time() - max(parts)
+    return max(newest) + (age if 0 < age < MOST_AGE_SECONDS else 0.0)
 
 
 def _describe_time(run: RunTables) -> str:

@@ -101,8 +101,8 @@ def test_what_salvage_makes_of_a_damaged_log_can_be_applied_from_the_start(
     seed: int, lost: set[int]
 ) -> None:
     log = [entry for i, entry in enumerate(recorded_log(seed)) if i not in lost]
-    entries = [(float(i), entry) for i, entry in enumerate(log)]
-    mended = [entry for _, entry in salvage(make_search(SPEC, seed=seed), entries, {}, {})]
+    entries = [(i, float(i), entry) for i, entry in enumerate(log)]
+    mended = [entry for _, _, entry in salvage(make_search(SPEC, seed=seed), entries, {}, {})]
     search, applied = apply_until_refused(mended, seed)
     assert applied == len(mended)
     search.validate()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import shutil
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -151,3 +153,13 @@ def test_the_orchestrator_names_no_option_of_the_command_line(package: str) -> N
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found = set(re.findall(r"--[a-z][a-z-]*", node.value))
                 assert not found & options, (path, node.value)
+
+
+def test_a_file_that_is_no_part_of_a_table_is_a_note_on_standard_error(
+    tmp_path: Path, caviar: Any
+) -> None:
+    shutil.copytree(ROOT / "tests" / "recordings" / "run-0.2", tmp_path / "run")
+    shutil.copy(tmp_path / "run/epochs/part-00000.parquet", tmp_path / "run/epochs/copy.parquet")
+    done = caviar("show", "run")
+    assert done.stderr.count("\n") == 1
+    assert re.match(r"note: run/epochs: only part-00000\.parquet.* not copy\.parquet", done.stderr)

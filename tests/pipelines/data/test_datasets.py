@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import io
 import struct
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DataError
+from orchestrator.store import memory
 from pipelines.data.columns import is_numeric, match_labels, read_texts
 from pipelines.data.datasets import BUILT_IN, compute_fingerprint, read_features, read_table
 
@@ -466,3 +469,46 @@ def test_whole_numbers_read_as_text_without_a_point() -> None:
     column = pd.Series([3.0, 2.5, None, True, " a "], dtype=object, name="c")
     found = read_texts(column, "here")
     assert found.dropna().tolist() == ["3", "2.5", "True", "a"]
+
+
+def write_npz(path: Path, shape: tuple[int, ...], kind: str = "<f8") -> str:
+    """An archive whose arrays declare a shape, and hold 16 bytes."""
+    header = io.BytesIO()
+    content = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, content)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("X", "y"):
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(16))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "shape", [(10**13, 3), (10**9, 3), (10**30, 2), (-1, 3), (2**63, 0), (10**13, 0)]
+)
+@pytest.mark.parametrize("kind", ["<f8", "|u1", "|V0"])
+def test_an_npz_that_declares_more_than_it_holds_is_refused_before_memory_is_taken(
+    shape: tuple[int, ...], kind: str, tmp_path: Path
+) -> None:
+    message = refusal(write_npz(tmp_path / "d.npz", shape, kind))
+    assert "X.npy declares the shape" in message
+    assert "\n" not in message and len(message) < 400
+
+
+def test_data_that_does_not_fit_into_memory_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "d.npz", X=np.zeros((1000, 3)), y=np.arange(1000))
+    pd.DataFrame({"a": np.arange(1000), "y": np.arange(1000)}).to_parquet(tmp_path / "d.parquet")
+    monkeypatch.setattr(memory, "measure_free_memory", lambda: 1000.0)
+    for name in ("d.npz", "d.parquet"):
+        assert "of memory, 1000 bytes are free" in refusal(str(tmp_path / name))
+
+
+def test_a_reader_without_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("malloc of size 80000000000 failed")
+
+    monkeypatch.setattr("pipelines.data.sources.read_delimited", fail)
+    assert "needs more memory" in refusal(put(tmp_path, "d.csv", "a,b\n1,2\n"))
