@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.errors import DamageError, RunError
+from orchestrator.quote import quote
 from orchestrator.search.events import EVENT_TYPES, Assigning, Kind, TrialEvent
 from orchestrator.search.trial import AUDIT
 from orchestrator.store.cells import check_cells
@@ -81,7 +82,7 @@ def _check_kinds(run: Path, events: pa.Table) -> None:
     unknown = set(pc.unique(events["kind"]).to_pylist()) - {kind.value for kind in Kind}
     if unknown:
         raise RunError(
-            f"{run}: needs events of the kinds that this version knows, got {min(unknown)[:80]!r}; "
+            f"{run}: needs events of the kinds that this version knows, got {quote(min(unknown))}; "
             f"use the version of caviar that wrote the run"
         )
     if events["kind"][0].as_py() != Kind.SESSION:
@@ -152,7 +153,7 @@ def _check_objective(run: Path, events: pa.Table, epochs: pa.Table) -> None:
             continue
         kind: Any = epochs.schema.field(name).type if name in epochs.column_names else None
         if not (kind and (pa.types.is_floating(kind) or pa.types.is_integer(kind))):
-            raise _damage(run, f"epochs/ needs a column of numbers {name[:80]!r}, got {kind}")
+            raise _damage(run, f"epochs/ needs a column of numbers {quote(name)}, got {kind}")
 
 
 def _find_repeated(ids: npt.NDArray[np.int64]) -> int:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.errors import DamageError, RunError
+from orchestrator.quote import quote, shorten
 from orchestrator.store.memory import format_bytes, require_memory
 from orchestrator.store.tables import FIXED_COLUMNS, Column
 
@@ -71,14 +72,14 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
         raise RunError(
-            f"{path}: columns need different names, {twice[:80]!r} occurs more than once"
+            f"{path}: columns need different names, {quote(twice)} occurs more than once"
         )
     for field in schema:
         wanted = fixed[field.name].type if field.name in fixed else None
         if field.type not in (_PLAIN_TYPES if wanted is None else (wanted, pa.null())):
             needed = wanted or "a number, a truth value or text"
             raise RunError(
-                f"{path}: column {field.name[:80]!r} needs {needed}, got {str(field.type)[:80]}"
+                f"{path}: column {quote(field.name)} needs {needed}, got {shorten(str(field.type))}"
             )
 
 
@@ -101,7 +102,7 @@ def decode_text(path: Path, table: pa.Table) -> pa.Table:
             lengths = pc.binary_length(chunk.dictionary)
             if (pc.max(lengths).as_py() or 0) > MOST_CELL_BYTES:
                 raise RunError(
-                    f"{path}: column {field.name[:80]!r} needs texts of at most "
+                    f"{path}: column {quote(field.name)} needs texts of at most "
                     f"{format_bytes(MOST_CELL_BYTES)}, got a longer one"
                 )
             size += pc.sum(lengths.take(chunk.indices)).as_py() or 0

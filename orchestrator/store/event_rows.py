@@ -15,6 +15,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from orchestrator.errors import RunError
+from orchestrator.quote import quote
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import (
     EVENT_TYPES,
@@ -223,20 +224,20 @@ def parse_json(text: str | None) -> dict[str, Any]:
     try:
         return _require_mapping(json.loads(text or "{}"))
     except (ValueError, RecursionError) as e:  # RecursionError: nested thousands deep
-        raise RunError(f"a cell needs JSON, got {text[:40] if text else text!r}") from e
+        raise RunError(f"a cell needs JSON, got {quote(text)}") from e
 
 
 def _require_mapping(value: object) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    raise RunError(f"a cell needs a JSON object, got {str(value)[:40]}")
+    raise RunError(f"a cell needs a JSON object, got {quote(value)}")
 
 
 def _parse_intervals(content: object) -> dict[str, Interval]:
     intervals = {}
     for name, ends in _require_mapping(content).items():
         if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))):
-            raise RunError(f"{name} needs two numbers, low and high, got {str(ends)[:40]}")
+            raise RunError(f"{name} needs two numbers, low and high, got {quote(ends)}")
         intervals[name] = (ends[0], ends[1])
     return intervals
 
@@ -253,7 +254,7 @@ def _select_fields(
     values = {name: content[name] for name in names or hints if name in content}
     for name, value in values.items():
         if not _has_type(value, hints[name]):
-            raise RunError(f"{name} needs {hints[name]}, got {str(value)[:40]}")
+            raise RunError(f"{name} needs {hints[name]}, got {quote(value)}")
     return values
 
 
