@@ -187,7 +187,7 @@ def remove_leftovers(folder: Path, pattern: str = TEMPORARIES) -> None:
     One that a running process holds stays. So does one that cannot be removed: no reader opens it.
     """
     for path in folder.glob(pattern):
-        with suppress(OSError):
+        with suppress(OSError, RecursionError):  # RecursionError: thousands of nested folders
             _remove_if_unheld(path)
 
 
