@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from orchestrator.errors import SpecError
-from orchestrator.quote import quote
 
 __all__ = ["make_path"]
 
@@ -18,6 +17,8 @@ def make_path(argument: str, value: object) -> Path:
         SpecError: If it is neither text nor a path, is empty, or is no path of a file system: one
             with a NUL, or with a name of more than 255 bytes.
     """
+    from orchestrator.quote import quote
+
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
         raise SpecError(f"`{argument}` needs a path, got {quote(value)}")
     path = Path(value)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from caviar._paths import make_path
 from caviar._run import Run, load
 from orchestrator.errors import CaviarError, SpecError
-from orchestrator.quote import quote
 
 if TYPE_CHECKING:
     from pipelines.runs.execution import ExecutionOptions
@@ -126,6 +125,7 @@ def _make_request(
     audit: str | float | None,
     like: Sequence[str | Path],
 ) -> SearchRequest:
+    from orchestrator.quote import quote
     from pipelines.runs.new_spec import SearchRequest
     from pipelines.see.formatting import parse_share
 

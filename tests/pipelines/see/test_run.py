@@ -54,7 +54,7 @@ def test_a_spec_that_cannot_be_read_does_not_hide_the_tables(tmp_path: Path) -> 
     (folder / "spec.yaml").write_text("max_epochs: [")
     run = load_run(folder)
     assert len(run.trials) == len(load_run(RECORDED).trials)
-    with pytest.raises(SpecError, match=r"spec\.yaml: not YAML"):
+    with pytest.raises(SpecError, match=r"spec\.yaml, line 1, column 14: not YAML"):
         _ = run.space
 
 
