@@ -14,15 +14,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.errors import CaviarError
-from orchestrator.quote import quote, shorten
+from orchestrator.quote import quote
 from orchestrator.store.memory import require_address_space
 from pipelines.cli import data, look, maintain, search, train_again
 from pipelines.cli.options import LogLevel
 from pipelines.cli.output import log_to_stderr, print_problem, print_run_warnings, report_error
 
 __all__ = ["app", "main"]
-
-MAX_MESSAGE = 500  #: characters of a message about what was typed, which may be of any length
 
 #: Each command with its group, in the order in which --help lists them.
 COMMANDS = (
@@ -102,8 +100,7 @@ def main() -> None:
             print_problem(f"needs a shorter name of a file, got {quote(e.filename)}")
             sys.exit(2)
         if hasattr(e, "format_message"):  # the command line itself was wrong
-            message = " ".join(e.format_message().split())
-            print_problem(shorten(message, MAX_MESSAGE))
+            print_problem(" ".join(e.format_message().split()))
             sys.exit(2)
         raise
     sys.exit(code or 0)

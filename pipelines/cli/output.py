@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from orchestrator.errors import CaviarError, RunError, RunWarning
+from orchestrator.quote import shorten
 from pipelines.see.formatting import escape_controls
 
 __all__ = [
@@ -41,6 +42,7 @@ _OPTIONS = {
         "trials", "workers",
     )
 } | {"epochs": "--total-epochs"}  # fmt: skip
+MAX_MESSAGE = 1_000  #: characters of an error; a path or an option may be of any length
 _ARGUMENT = re.compile(r'`(\w+)(?:=("[^"`]*"|[^`\s]+))?`')
 
 
@@ -67,8 +69,8 @@ def report_error(error: CaviarError) -> int:
 
 
 def print_problem(text: str) -> None:
-    """Print one line to standard error."""
-    sys.stderr.write(f"caviar: {escape_controls(text)}\n")
+    """Print one line of at most `MAX_MESSAGE` characters to standard error."""
+    sys.stderr.write(f"caviar: {shorten(escape_controls(text), MAX_MESSAGE)}\n")
 
 
 def print_run_warnings() -> None:

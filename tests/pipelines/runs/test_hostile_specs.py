@@ -25,7 +25,7 @@ from pipelines.runs.simulated import simulate_run
 from pipelines.runs.spec import dump_spec, load_spec
 from pipelines.runs.yaml_text import parse_yaml, read_yaml
 
-LONGEST = 800  #: characters of a message; most of them list what there is
+LONGEST = 1_100  #: characters of a message; most of them list what there is
 DIGITS = "9" * 5_000
 
 
