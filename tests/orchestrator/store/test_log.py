@@ -116,15 +116,18 @@ def crash_before(rename: int) -> Iterator[None]:
     A file becomes visible by a rename alone, so these are all the moments that make a difference.
     """
     count = itertools.count()
-    before = Path.replace
 
-    def replace(self: Path, target: Path) -> Path:
-        if next(count) == rename:
-            raise Crash
-        return before(self, target)
+    def counting(before: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def replace(self: Path, target: Path) -> Path:
+            if next(count) == rename:
+                raise Crash
+            return before(self, target)
+
+        return replace
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        for name in ("replace", "rename"):
+            patch.setattr(Path, name, counting(getattr(Path, name)))
         with contextlib.suppress(Crash):
             yield
 

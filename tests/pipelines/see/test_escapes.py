@@ -133,13 +133,14 @@ def test_column_names_and_errors_with_escapes_reach_no_terminal(
     spec = tmp_path / "spec.yaml"
     spec.write_text("trainer: hostile_trainer:Hostile\nspace: {floor: {linear: [0, 1]}}\n")
     run = tmp_path / "run"
-    words = f"search {tmp_path}/d.csv --pool inline --trials 3 --out {run}"
-    typed(words + f" --spec {spec} --trust-trainer", monkeypatch)
+    options = f"--spec {spec} --trust-trainer"
+    typed(f"search wine --pool inline --trials 3 --out {run} {options}", monkeypatch)
     typed(f"why {run} 0", monkeypatch)
     typed(f"show {run}", monkeypatch)
+    typed(f"search {tmp_path}/d.csv --pool inline --trials 3 --out {run}-2", monkeypatch)
     typed(f"plan {tmp_path}/d.csv --target a", monkeypatch)
     printed = capsys.readouterr()
-    assert "ValueError" in printed.out
+    assert printed.out.count("ValueError") >= 2
     assert is_harmless((printed.out + printed.err).replace("\n", ""))
 
 
