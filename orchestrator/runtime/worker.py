@@ -22,7 +22,24 @@ from orchestrator.search.messages import Assignment, Failure, Report, State
 from orchestrator.search.objective import WORST
 from orchestrator.space.domains import Config
 
-__all__ = ["Checkpoint", "Message", "WorkerQueue", "restore_trainer", "train"]
+__all__ = [
+    "Checkpoint",
+    "Message",
+    "StoppedAtOnce",
+    "WorkerQueue",
+    "describe_error",
+    "restore_trainer",
+    "train",
+]
+
+MOST_TEXT = 10_000  #: characters of an error's message or traceback that the log keeps
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """A signal to this process that ends whatever runs, also a trainer's epoch.
+
+    A KeyboardInterrupt of another class is an error that a trainer raised.
+    """
 
 
 @dataclass(slots=True)
@@ -88,23 +105,46 @@ def train(
     """Train the assignment's epochs: a report for each, the trial's state with the last one.
 
     A metric that is not finite, or a train_loss beyond `explode_above`, ends the assignment at
-    once. What a trainer raises becomes a Failure; `train` itself raises nothing. An assignment of
-    no epochs ends in a Failure, too. A message that is put into `inbox` is carried out before the
-    next epoch, and then yielded.
+    once. Whatever a trainer raises becomes a Failure, also what ends a program elsewhere, such as
+    SystemExit; `train` itself raises StoppedAtOnce alone. An assignment of no epochs ends in a
+    Failure, too. A message that is put into `inbox` is carried out before the next epoch, and then
+    yielded.
     """
+    inbox = deque() if inbox is None else inbox
+    messages = _train(job, assignment, checkpoint, worker, inbox, clock)
+    while True:
+        try:
+            message = next(messages, None)
+        except StoppedAtOnce:
+            raise
+        except BaseException as e:
+            message = Failure(
+                trial=assignment.trial,
+                attempt=assignment.attempt,
+                kind="raised",
+                message=describe_error(e),
+                traceback=_to_valid_text(traceback.format_exc()[-MOST_TEXT:]),
+                worker=worker,
+            )
+        if message is None:
+            return
+        yield message  # outside of the `try`: a GeneratorExit here is not the trainer's
+
+
+def describe_error(error: BaseException) -> str:
+    """The class of a trainer's error and the first line of its message."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+        error = error.__cause__  # raised inside a generator, which Python does not let through
     try:
-        inbox = deque() if inbox is None else inbox
-        yield from _train(job, assignment, checkpoint, worker, inbox, clock)
-    except Exception as e:
-        first_line = str(e).splitlines()[0] if str(e) else ""
-        yield Failure(
-            trial=assignment.trial,
-            attempt=assignment.attempt,
-            kind="raised",
-            message=f"{type(e).__name__}: {first_line}".strip(": "),
-            traceback=traceback.format_exc(),
-            worker=worker,
-        )
+        first_line = str(error).strip().partition("\n")[0]
+    except Exception:
+        first_line = "its message cannot be read"
+    return _to_valid_text(f"{type(error).__name__}: {first_line}".strip(": ")[:MOST_TEXT])
+
+
+def _to_valid_text(text: str) -> str:
+    """The text with `?` for what UTF-8 cannot encode, and a table therefore cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _train(
@@ -204,22 +244,31 @@ def _validate_metrics(
     if missing := sorted(declared.keys() - metrics.keys()):
         raise ValueError(f"the trainer did not report a metric it declared: {', '.join(missing)}")
     for name, (kind, _) in declared.items():
-        if kind is int and not math.isfinite(metrics[name]):
-            raise ValueError(f"{name} is {metrics[name]}, which no int can be; declare it as float")
+        if kind is int and not -(2**63) <= metrics[name] < 2**63:
+            raise ValueError(
+                f"{name} is {metrics[name]}, which no integer of 64 bits can be; "
+                f"declare it as float"
+            )
     return {name: kind(metrics[name]) for name, (kind, _) in declared.items()}
 
 
 def _validate_state(state: State) -> State:
     """A state that can be sent and stored; an error names the value that cannot."""
     for name, value in state.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            continue
-        if not isinstance(value, np.number | np.bool_ | bool | int | float | str | bytes):
+        if not (isinstance(name, str) and _is_storable(value)):
             raise TypeError(
                 f"the trainer's state needs arrays of numbers, numbers, strings or bytes, "
                 f"got {type(value).__name__} for {name!r}"
             )
     return state
+
+
+def _is_storable(value: object) -> bool:
+    """Whether a checkpoint file can hold the value; it has no numbers of more than 64 bits."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
+    plain = value.item() if isinstance(value, np.generic) else value
+    return isinstance(plain, bool | int | float | str | bytes)
 
 
 def _find_cause(metrics: Mapping[str, float], explode_above: float) -> str:

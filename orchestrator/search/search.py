@@ -88,6 +88,16 @@ class Search(SearchState):
             decisions.stop_trial(t, reason) for t in sorted(running, key=lambda t: t.turn)
         )
 
+    def end_reported_assignments(self) -> list[Event]:
+        """Decide on trials whose last report is applied and whose decision is not.
+
+        A log ends in this way where it was cut between a report and its decision.
+        """
+        over = (t for t in self.trials.values() if t.status is Status.RUNNING and t.assignment_over)
+        return self._apply_all(
+            decisions.end_assignment(t, self._judge(t)) for t in sorted(over, key=lambda t: t.turn)
+        )
+
     def evict(self, among: Container[int], reason: str) -> list[Event]:
         """Give up the least promising waiting trial among those whose checkpoints take up space."""
         trial = self.method.choose_eviction(among)

@@ -113,7 +113,10 @@ class Log:
         self._interval, self._trials_interval = FLUSH_SECONDS, FLUSH_SECONDS
 
     def restore(self, seq: int, at_seconds: float, entry: Event | Observation) -> None:
-        """Take in an entry that is on disk already."""
+        """Take in an entry that is on disk already; after the last one, flush with `final`.
+
+        The writer before may have been killed before it wrote the trials table.
+        """
         self._seq = seq + 1
         self.ledger.apply(entry, at_seconds)
 

@@ -7,7 +7,6 @@ is heavy inside their functions: `caviar --help` takes 0.2 s.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from orchestrator.store.memory import require_address_space
 from pipelines.cli import data, look, maintain, search, train_again
 from pipelines.cli.options import LogLevel
 from pipelines.cli.output import log_to_stderr, print_problem, print_run_warnings, report_error
+from pipelines.cli.streams import OutputError, describe_failure, guard_streams
 
 __all__ = ["app", "main"]
 
@@ -79,28 +79,36 @@ def _set_up(
 
 def main() -> None:
     """Run the command; an error of the user's is one line and exit code 2."""
+    with guard_streams():
+        code = _run_command()
+        if failure := describe_failure():
+            print_problem(failure)
+    sys.exit(code)
+
+
+def _run_command() -> int:
+    """Run the command that was typed, and return its exit code."""
     print_run_warnings()
     try:
         require_address_space()
         code = app(standalone_mode=False)
+    except OutputError as e:
+        return e.exit_code  # `main` reports the failure, also of commands that go on without output
     except CaviarError as e:
-        sys.exit(report_error(e))
+        return report_error(e)
     except MemoryError as e:
         print_problem(f"needs more memory than this process can have: {e or 'no details'}")
-        sys.exit(1)
+        return 1
     except typer.Exit as e:
-        sys.exit(e.exit_code)
+        return e.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
-        sys.exit(141)
+        return 130
     except Exception as e:
         if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # of a path that was typed
             print_problem(f"needs a shorter name of a file, got {quote(e.filename)}")
-            sys.exit(2)
+            return 2
         if hasattr(e, "format_message"):  # the command line itself was wrong
             print_problem(" ".join(e.format_message().split()))
-            sys.exit(2)
+            return 2
         raise
-    sys.exit(code or 0)
+    return int(code or 0)

@@ -14,6 +14,7 @@ import typer
 from orchestrator.errors import RunError
 from pipelines.cli.options import PoolKind
 from pipelines.cli.output import print_lines, print_notes, print_problem, require_writable
+from pipelines.cli.streams import train_without_output
 
 if TYPE_CHECKING:
     from orchestrator.runtime.session import Watcher
@@ -74,8 +75,10 @@ def require_ended(run: RunTables) -> None:
 def watch_session(*, as_json: bool, quiet: bool) -> Iterator[MakeWatcher]:
     """Yield what makes a session's watcher; meanwhile say that the workers are starting.
 
-    With --json, what a trainer prints goes to standard error, so that the object stands alone.
+    With --json, what a trainer prints goes to standard error, so that the object stands alone. From
+    here on the command goes on where standard output fails: its result is in the run's folder.
     """
+    train_without_output()
     silent = as_json or quiet
     with (
         _show_starting(shown=not silent) as started,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,24 +14,28 @@ from queue import SimpleQueue
 
 from orchestrator.errors import SpecError
 from orchestrator.quote import quote
-from orchestrator.runtime.pool import EPOCH_TIMEOUT, InlinePool, Pool
+from orchestrator.runtime.pool import EPOCH_TIMEOUT, STOP_SIGNALS, InlinePool, Pool
 from orchestrator.runtime.session import Session
 from orchestrator.runtime.trainer import Job
+from orchestrator.runtime.worker import StoppedAtOnce
 from orchestrator.search.budget import Budget
 from pipelines.see.formatting import parse_duration
 
 __all__ = [
     "ExecutionOptions",
     "Workers",
+    "disturbed_by_ctrl_c_only",
     "make_budget",
     "parse_seconds",
     "require_at_least",
     "stopped_by_signals",
+    "unwound_by_signals",
 ]
 
 
 MAX_COUNT = 10**12  #: largest budget of trials or epochs; sums of several fit into 64 bits
 MAX_WORKERS = 10_000  #: workers of one run, as many as benchmarks/dispatch.py simulates
+CLOSE_SECONDS = 15.0  #: for Ray to end its start, at the end; it takes 5-6 s on a quiet machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +187,9 @@ class Workers:
     def close(self) -> None:
         """Leave the cluster; a local one that was started here ends."""
         if self._options.pool == "ray":
-            self._connected.wait()
+            # A signal that has killed Ray's processes while they start makes it wait in vain. Those
+            # that are left end with this process.
+            self._connected.wait(CLOSE_SECONDS)
             if self._joined:
                 self._disconnect()
         self._again.put(False)
@@ -197,7 +203,8 @@ def _prepare_environment(*, joining: bool) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         for setting in ("RAY_enable_metrics_collection", "RAY_task_events_report_interval_ms"):
             os.environ.setdefault(setting, "0")  # for Ray's dashboard, which does not run
-    if joining and (Path.home() / ".ray" / "auth_token").exists():
+    token = Path(os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111 # Path's needs a home
+    if joining and token.exists():
         # `ray start` turns token authentication on where it finds this file; a driver that is
         # given an address does not, and then waits in vain
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -205,18 +212,56 @@ def _prepare_environment(*, joining: bool) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals(session: Session) -> Iterator[None]:
-    """Stop the session at a signal: cleanly at the first Ctrl-C or SIGTERM, at once at a second."""
+    """Stop the session cleanly at the first signal that ends a program; Ctrl-C again: at once."""
 
     def stop(number: int, _: object) -> None:
         if session.stopping and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce
         session.stopping = f"stopped by {signal.Signals(number).name}"
 
+    with _handling_signals(stop):
+        yield
+
+
+@contextlib.contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """Leave the block at a signal that ends a program, as at Ctrl-C, so that clean-up follows."""
+
+    def leave(number: int, _: object) -> None:
+        raise StoppedAtOnce
+
+    with _handling_signals(leave):
+        yield
+
+
+@contextlib.contextmanager
+def disturbed_by_ctrl_c_only() -> Iterator[None]:
+    """Let clean-up end: a terminal that is closed sends SIGHUP twice, itself and by its shell."""
+
+    def leave(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            raise StoppedAtOnce
+
+    with _handling_signals(leave):
+        yield
+
+
+@contextlib.contextmanager
+def _handling_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle the signals that end a session.
+
+    A signal that is ignored stays so: `nohup` and the background of some shells ask for it.
+    """
     is_main = threading.current_thread() is threading.main_thread()  # others get no signals
-    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {
+        number: old
+        for number in STOP_SIGNALS
+        if is_main and (old := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -14,13 +14,19 @@ from orchestrator.runtime.session import SessionResult, Watcher
 from orchestrator.search.budget import Budget
 from orchestrator.search.objective import WORST, Objective, Score
 from orchestrator.store.mirror import restore
+from orchestrator.store.reading import list_parts
 from pipelines.data.prepare import PreparedData
-from pipelines.runs.execution import ExecutionOptions, Workers
+from pipelines.runs.execution import (
+    ExecutionOptions,
+    Workers,
+    disturbed_by_ctrl_c_only,
+    unwound_by_signals,
+)
 from pipelines.runs.from_spec import read_run_data
 from pipelines.runs.logged_watcher import LoggedWatcher
 from pipelines.runs.new_spec import SearchRequest, new_spec, validate_before_start
 from pipelines.runs.older_runs import check_version_can_write
-from pipelines.runs.open_run import open_run, require_same_spec
+from pipelines.runs.open_run import OpenRun, open_run, require_same_spec
 from pipelines.runs.repair import repair
 from pipelines.runs.spec import Spec, compare_specs
 from pipelines.see.run import load_run
@@ -84,6 +90,11 @@ def resume(
         restore(options.mirror, folder)
         repair(folder)  # the copy may have been broken off between two files
     spec = read_run_spec(folder)
+    if not (_has_events(folder) or (budget and budget.limits())):
+        raise RunError(
+            f"{folder}: was killed before its budget was written; name it again, for example with "
+            f'`time="60s"`'
+        )
     return _run_session(folder, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 
 
@@ -105,9 +116,10 @@ def train_again(
     budget = Budget(trials=len(spec.search.initial_configs))
     if (out / "spec.yaml").is_file():
         _require_same_repeats(out, spec)
-        if any((out / "events").glob("part-*.parquet")) and load_run(out).status == "finished":
-            return None
-        budget = Budget()  # what is left of the first session's
+        if _has_events(out):
+            if load_run(out).status == "finished":
+                return None
+            budget = Budget()  # what is left of the first session's
     return _run_session(out, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 
 
@@ -125,19 +137,39 @@ def _run_session(
     check_version_can_write(folder)  # before the workers start, which takes seconds
     workers = Workers(options)
     try:
-        spec, data = read()
-        workers.wait()
-        with open_run(folder, spec, data, unused=unused) as run:
-            best = run.search.incumbent.score if run.search.incumbent else WORST
-            shown = make_watcher and make_watcher(run.job.objective, run.folder, data.notes, best)
-            watcher = LoggedWatcher(shown or None)
-            watcher.log_notes(data.notes)
-            # As in the workers: two BLAS threads give other bits, also to the model that decides.
-            with threadpool_limits(limits=1):
-                ending = run.train(budget, options, watcher, workers.pool)
-        return Result(folder=run.folder, ending=ending)
+        with unwound_by_signals():
+            spec, data = read()
+            workers.wait()
+            with open_run(folder, spec, data, unused=unused) as run:
+                ending = _train(run, budget, options, make_watcher, workers)
+            return Result(folder=run.folder, ending=ending)
     finally:
-        workers.close()
+        with disturbed_by_ctrl_c_only():
+            workers.close()
+
+
+def _train(
+    run: OpenRun,
+    budget: Budget,
+    options: ExecutionOptions,
+    make_watcher: MakeWatcher | None,
+    workers: Workers,
+) -> SessionResult:
+    """Run one session of an open run, and show it."""
+    best = run.search.incumbent.score if run.search.incumbent else WORST
+    notes = run.data.notes
+    shown = make_watcher and make_watcher(run.job.objective, run.folder, notes, best)
+    watcher = LoggedWatcher(shown or None)
+    watcher.log_notes(notes)
+    # As in the workers: two BLAS threads give other bits, also to the model that decides.
+    with threadpool_limits(limits=1):
+        return run.train(budget, options, watcher, workers.pool)
+
+
+def _has_events(folder: Path) -> bool:
+    """Whether a session of the run has begun; the first event may wait for its last rename."""
+    events = folder / "events"
+    return bool(list_parts(events)) or any(events.glob(".*.staged"))
 
 
 def _require_same_repeats(folder: Path, spec: Spec) -> None:

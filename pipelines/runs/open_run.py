@@ -19,9 +19,9 @@ from orchestrator.runtime.ordered_pool import OrderedPool
 from orchestrator.runtime.pool import Pool
 from orchestrator.runtime.session import Session, SessionResult, Watcher
 from orchestrator.runtime.trainer import Job
-from orchestrator.runtime.worker import restore_trainer
+from orchestrator.runtime.worker import StoppedAtOnce, describe_error, restore_trainer
 from orchestrator.search.budget import Budget, extend_budget, remaining
-from orchestrator.search.events import ModelTested, SessionDetails, SessionStarted
+from orchestrator.search.events import ModelTested, SessionDetails, SessionEnded, SessionStarted
 from orchestrator.search.messages import State
 from orchestrator.search.trial import ENDED, Incumbent
 from orchestrator.store.checkpoints import CheckpointStore
@@ -67,17 +67,25 @@ class OpenRun:
         tables = make_tables(spec)
         self.search = make_search(spec)
         self.at_seconds = 0.0
+        self._has_finished = False  # whether the last session came to its end
         self._log = Log(folder, tables)
         try:
             for seq, at_seconds, entry in read_entries(folder, tables, settled=True):
                 self.search.apply(entry, seq=seq)
                 self._log.restore(seq, at_seconds, entry)
                 self.at_seconds = max(self.at_seconds, at_seconds)
+                if isinstance(entry, SessionStarted):
+                    self._has_finished = False
+                elif isinstance(entry, SessionEnded):
+                    self._has_finished = entry.status == "finished"
         except InvalidEntry as e:
             raise RunError(
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
                 f"missing: {e}; put them back, or `caviar repair {shlex.quote(str(folder))}`"
             ) from e
+        for event in self.search.end_reported_assignments():
+            self._log.append(event, self.at_seconds)
+        self._log.flush(final=True)  # the trials table of a killed session is behind
         self._checkpoints = CheckpointStore(
             folder / "checkpoints", budget_bytes=spec.search.state_budget
         )
@@ -139,8 +147,12 @@ class OpenRun:
         )
 
     def _is_budget_used_up(self) -> bool:
+        """Whether a session under the old budget would do nothing.
+
+        Where the last session was killed or stopped at its end, another one closes the run.
+        """
         b, search = self.search.budget, self.search
-        return (
+        return self._has_finished and (
             remaining(b.seconds, self.at_seconds) <= 0
             or remaining(b.epochs, search.epochs) <= 0
             or (b.trials is not None and search.is_settled())
@@ -193,25 +205,39 @@ class OpenRun:
             preprocessing=self.data.preprocessing,
         )
 
+    def _train_best_again(self, best: Incumbent) -> State:
+        """Train the best trial up to its best epoch once more.
+
+        Raises:
+            CaviarError: If the trainer raises an error this time.
+        """
+        trial = self.search.trials[best.trial]
+        try:
+            return restore_trainer(
+                self.job,
+                trial.config,
+                trial.seed,
+                self._checkpoints.get(best.trial),
+                epoch=best.epoch,
+                received=trial.received,
+            ).state()
+        except StoppedAtOnce:
+            raise
+        except BaseException as e:
+            raise CaviarError(
+                f"{self.folder}: the best model (trial {best.trial}, epoch {best.epoch}) could not "
+                f"be trained again: {describe_error(e)}"
+            ) from e
+
     def _make_closing_events(self) -> list[ModelTested]:
         """Evaluate the best model on the test split, which no decision has used."""
         best = self.search.choose_model()
         if best is None:
             return []
-        trial = self.search.trials[best.trial]
         if read_best_identity(self.folder / "best") != (best.trial, best.epoch):
             # the driver died between a new best and the next flush, or someone damaged the
             # files: train it again
-            checkpoint = self._checkpoints.get(best.trial)
-            trainer = restore_trainer(
-                self.job,
-                trial.config,
-                trial.seed,
-                checkpoint,
-                epoch=best.epoch,
-                received=trial.received,
-            )
-            self._save_best(best, trainer.state())
+            self._save_best(best, self._train_best_again(best))
         if not is_builtin_trainer(self.spec.trainer) or not len(self.data.x_test):
             return []
         model, data = load_model(self.folder / "best"), self.data

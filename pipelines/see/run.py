@@ -90,7 +90,8 @@ def load_run(folder: str | Path) -> RunTables:
     events, epochs, trials = _read_settled_rows(folder, settled=settled)
     if not events.num_rows:
         raise RunError(
-            f"{folder}: the run has logged nothing yet; `caviar resume {folder}` begins it"
+            f"{folder}: the run has logged nothing yet; "
+            f"`caviar resume {folder} --time 60s` begins it"
         )
     check_agreement(folder, events, epochs, trials)
     event_frame = _to_frame(events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import sys  # noqa: F401 # for `Leaving`
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -69,6 +70,25 @@ class Raising(Toy):
     def epoch(self) -> Mapping[str, Any]:
         if self.epochs == 1 and self.config["floor"] < 0.3:
             raise RuntimeError("the second epoch is not for me")
+        return super().epoch()
+
+
+class Unreadable(Exception):  # noqa: N818
+    """An error whose message cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Leaving(Toy):
+    """Runs the line of Python that its configuration names, in its second epoch.
+
+    The line may use the modules of this file, such as `sys`.
+    """
+
+    def epoch(self) -> Mapping[str, Any]:
+        if self.epochs == 1:
+            exec(self.config["way"])
         return super().epoch()
 
 

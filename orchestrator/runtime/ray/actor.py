@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,10 @@ class TrainingActor:
 
     def __init__(self, job: Job, data: Any, number: int) -> None:
         threadpool_limits(limits=1)
+        # Ray raises SystemExit at SIGTERM, which would pass for an error of the trainer; a worker
+        # that dies is replaced. Ctrl-C goes to the whole process group; the driver handles it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._queue = WorkerQueue(replace(job, data=data), worker=number)
 
     def ready(self) -> None:

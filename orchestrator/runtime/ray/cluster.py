@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
+import secrets
+import shutil
+import signal
 import socket
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
 
@@ -17,6 +24,10 @@ from orchestrator.runtime.ray import internals
 __all__ = ["connect", "count_processors", "describe_authentication", "disconnect"]
 
 CONNECT_SECONDS = 5.0  #: for an address to answer
+#: Longest path of a local cluster's folder: its sockets have up to 66 characters more
+#: (session_DATE_TIME_MICROSECONDS_PROCESS/sockets/plasma_store), and Linux allows 107 in all.
+FOLDER_LENGTH = 40
+REMOVE_SECONDS = 5.0  #: for the last processes of a local cluster to leave its folder
 
 logger = logging.getLogger("caviar.runtime.ray.cluster")
 
@@ -39,16 +50,12 @@ def connect(address: str | None, *, cpus: int | None) -> None:
                 raise RuntimeError("this process has joined one already; leave it first")
             internals.confine_to_loopback(enabled=address is None)
             if address is None:
-                internals.skip_monitors()
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else cpus,
-                include_dashboard=None if address else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+                _start(cpus)
+            else:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         internals.silence_death_notices()
     except Exception as e:
+        _local.clean_up()
         raise InputError(_describe_refusal(address, e)) from e
     logger.info("joined the Ray cluster at %s", address or "this machine")
 
@@ -56,7 +63,72 @@ def connect(address: str | None, *, cpus: int | None) -> None:
 def disconnect() -> None:
     """Leave the cluster; a local one that `connect` started ends with it."""
     ray.shutdown()
+    _local.clean_up()
     logger.info("left the Ray cluster")
+
+
+def _start(cpus: int | None) -> None:
+    """Start a cluster on this machine, and join it."""
+    internals.skip_monitors()
+    # Ray's processes inherit this: a terminal that is closed sends SIGHUP to them, too, and the
+    # driver needs them until its session has ended. Ray does the same with SIGINT.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(_local.set_up()),
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+class _LocalCluster:
+    """What a local cluster leaves outside of its processes: a folder, and a token in memory.
+
+    By itself Ray leaves its sessions in a folder that all users share, with mode 0777, and writes
+    its token to ~/.ray/auth_token, which every user may read.
+    """
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._has_token = False
+
+    def set_up(self) -> Path:
+        """Make a new folder that only this user can enter, and a new token.
+
+        Returns:
+            A folder inside of it: Ray gives mode 0777 to the one that it gets.
+        """
+        parents = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"  # noqa: S108
+        parent = next(p for p in parents if p and len(f"{p}/ray-12345678/s") <= FOLDER_LENGTH)
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
+        if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # as many as Ray's own
+            self._has_token = True
+            internals.forget_token()
+        return self._folder / "s"
+
+    def clean_up(self) -> None:
+        """Remove the folder and the token, once the cluster's processes have ended."""
+        if self._has_token:
+            os.environ.pop("RAY_AUTH_TOKEN", None)
+            internals.forget_token()
+            self._has_token = False
+        if self._folder is None:
+            return
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while self._folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            time.sleep(0.05 * self._folder.exists())
+        self._folder = None
+
+
+_local = _LocalCluster()
+atexit.register(_local.clean_up)  # where a signal cut the start short, `disconnect` is not called
 
 
 def count_processors() -> int:

@@ -20,6 +20,7 @@ import ray
 __all__ = [
     "SEEN_WITH",
     "confine_to_loopback",
+    "forget_token",
     "is_node_alive",
     "silence_death_notices",
     "skip_monitors",
@@ -78,6 +79,19 @@ def silence_death_notices() -> None:
         worker.print_to_stdstream = _print_nothing
         return
     _report_missing("worker.print_to_stdstream", "Ray may print lines to standard output")
+
+
+def forget_token() -> None:
+    """Make Ray read its authentication token anew; the first one stays in its memory otherwise.
+
+    A process that starts one cluster after another, or joins one later, would use an old token.
+    Without the internal function it does so, and the second cluster refuses it.
+    """
+    loader: Any = getattr(_find("ray._raylet"), "AuthenticationTokenLoader", None)
+    if hasattr(loader, "instance") and hasattr(loader, "reset_cache"):
+        loader.instance().reset_cache()
+    elif loader is not None:
+        _report_missing("AuthenticationTokenLoader.reset_cache", "an old token may be used")
 
 
 def is_node_alive() -> bool:

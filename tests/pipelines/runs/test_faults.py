@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,12 @@ COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 
 @contextmanager
-def started(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *words: str, before: Sequence[str] = (), **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, in a process group of its own."""
     process = subprocess.Popen(
-        [*COMMAND, *words],
+        [*before, *COMMAND, *words],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -158,7 +160,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_cleanly_and_says_how_to_go_on(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -174,6 +176,18 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(
     assert "\x1b" not in out
     check_tables(folder)
     assert load_run(folder).status == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_session_that_nohup_started_survives_its_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = f"search wine --pool inline --total-epochs 600 --quiet --out {folder}".split()
+    with started(*words, before=["nohup"]) as process:
+        wait_for_rows(folder, 20, process)
+        process.send_signal(signal.SIGHUP)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert len(load_run(folder).epochs) == 600
 
 
 @pytest.mark.slow

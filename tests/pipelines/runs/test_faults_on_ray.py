@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -225,18 +226,59 @@ def test_on_ray_a_config_that_kills_its_worker_fails_after_its_retries(tmp_path:
     assert "died" in first["reason"]
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(120)
-def test_on_ray_ctrl_c_once_stops_cleanly(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with started(*f"search digits --time 60s --out {folder}".split()) as process:
+def alive(pids: list[int]) -> list[str]:
+    """The commands of those processes that still run; a process that has ended may be a zombie."""
+    commands = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if command := Path(f"/proc/{pid}/cmdline").read_bytes():
+                commands.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return commands
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_on_ray_a_signal_to_the_group_stops_cleanly_and_leaves_nothing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    folder, place = tmp_path / "run", Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    words = f"search digits --time 60s --workers 2 --out {folder}".split()
+    with started(*words, RAY_TMPDIR=str(place), HOME=str(place)) as process:
         wait_for_rows(folder, 5, process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        pids = below(process, "")
+        (session,) = [p for p in place.iterdir() if p.name.startswith("ray-")]
+        assert session.stat().st_mode & 0o777 == 0o700
+        os.killpg(process.pid, number)  # as a terminal does: to the whole group
+        if number is signal.SIGHUP:
+            time.sleep(0.3)
+            process.send_signal(number)  # a shell sends it once more
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert err == ""
     assert f"caviar resume {folder}" in out
     check_tables(folder)
+    assert load_run(folder).status == "interrupted"
+    assert alive(pids) == []
+    assert list(place.iterdir()) == []  # no session of Ray, no token
+    place.rmdir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_ray_starts_leaves_no_process(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    words = f"search digits --time 60s --workers 2 --out {tmp_path / 'run'}".split()
+    with started(*words, RAY_TMPDIR=str(place)) as process:
+        deadline = time.monotonic() + 60
+        while not (pids := below(process, "gcs_server")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        pids = below(process, "")
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert alive(pids) == []
+    assert list(place.iterdir()) == []
+    place.rmdir()
 
 
 def listening(pids: list[int]) -> set[str]:
