@@ -13,7 +13,7 @@ from orchestrator.errors import RunError
 from orchestrator.runtime.session import SessionResult, Watcher
 from orchestrator.search.budget import Budget
 from orchestrator.search.objective import WORST, Objective, Score
-from orchestrator.store.mirror import restore
+from orchestrator.store.mirror import Mirror, check_mirror, restore
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, Workers
 from pipelines.runs.from_spec import read_run_data
@@ -82,7 +82,7 @@ def resume(
     folder = Path(folder)
     if options and options.mirror and not (folder / "spec.yaml").exists():
         restore(options.mirror, folder)
-        repair(folder)  # the copy may have been broken off between two files
+        _repair_restored(folder, options.mirror)
     spec = read_run_spec(folder)
     return _run_session(folder, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 
@@ -123,6 +123,8 @@ def _run_session(
     """Read the data while the workers come up, then run a session."""
     options, budget = options or ExecutionOptions(), budget or Budget()
     check_version_can_write(folder)  # before the workers start, which takes seconds
+    if options.mirror is not None:
+        check_mirror(folder, options.mirror)
     workers = Workers(options)
     try:
         spec, data = read()
@@ -138,6 +140,20 @@ def _run_session(
         return Result(folder=run.folder, ending=ending)
     finally:
         workers.close()
+
+
+def _repair_restored(folder: Path, mirror: str) -> None:
+    """Repair a run from a mirror of version 0.1, whose tables may not fit together.
+
+    The mirror then gets the repaired tables, because a session refuses a mirror with other rows.
+    """
+    repair(folder)
+    if any(folder.glob("damaged-*")):
+
+        def fail(message: str) -> None:
+            raise RunError(message)
+
+        Mirror(folder, mirror, failed=fail, replace=True).close()
 
 
 def _require_same_repeats(folder: Path, spec: Spec) -> None:

@@ -13,6 +13,7 @@ import socket
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from orchestrator.errors import CaviarError, InvalidEntry, PoolError, RunError
 from orchestrator.runtime.ordered_pool import OrderedPool
@@ -67,12 +68,15 @@ class OpenRun:
         tables = make_tables(spec)
         self.search = make_search(spec)
         self.at_seconds = 0.0
+        self._run_id: str | None = None
         self._log = Log(folder, tables)
         try:
             for seq, at_seconds, entry in read_entries(folder, tables, settled=True):
                 self.search.apply(entry, seq=seq)
                 self._log.restore(seq, at_seconds, entry)
                 self.at_seconds = max(self.at_seconds, at_seconds)
+                if self._run_id is None and isinstance(entry, SessionStarted):
+                    self._run_id = entry.details.run_id
         except InvalidEntry as e:
             raise RunError(
                 f"{folder}: events/ and epochs/ do not fit together, as if files of one were "
@@ -152,6 +156,7 @@ class OpenRun:
         rows = self.data.data
         versions = ("caviar", "numpy", "ray", "pyarrow")
         details = SessionDetails(
+            run_id=uuid4().hex if self._run_id is None else self._run_id,
             workers=workers,
             pool=options.pool,
             address=options.address,
