@@ -52,7 +52,7 @@ def require_past_of(run: Path, store: MirrorStore, state: State) -> None:
     if not (run / "spec.yaml").is_file():
         raise RunError(
             f"{run}: is no run yet, but the mirror {store.uri} holds one; type "
-            f"`caviar resume {folder} --mirror {uri}` to continue it, or give another `mirror`"
+            f"`caviar resume {folder}` with `mirror={uri}` to continue it, or give another `mirror`"
         )
 
     if _is_other_run(run, store, files):
@@ -63,7 +63,7 @@ def require_past_of(run: Path, store: MirrorStore, state: State) -> None:
     if any(_has_more_rows(run, store, files, table) for table in ("epochs", "events")):
         raise RunError(
             f"{run}: lacks rows that its mirror {store.uri} holds; type "
-            f"`caviar resume {folder}-restored --mirror {uri}` to continue from the mirror, or "
+            f"`caviar resume {folder}-restored` with `mirror={uri}` to continue from the mirror, or "
             f"give another `mirror`"
         )
 
