@@ -63,8 +63,8 @@ def require_past_of(run: Path, store: MirrorStore, state: State) -> None:
     if any(_has_more_rows(run, store, files, table) for table in ("epochs", "events")):
         raise RunError(
             f"{run}: lacks rows that its mirror {store.uri} holds; type "
-            f"`caviar resume {folder}-restored` with `mirror={uri}` to continue from the mirror, or "
-            f"give another `mirror`"
+            f"`caviar resume {folder}-restored` with `mirror={uri}` to continue from the mirror, "
+            f"or give another `mirror`"
         )
 
 
