@@ -132,8 +132,8 @@ def test_a_reader_beside_a_writer_never_meets_a_mixture(digests: bool, tmp_path:
 
 @pytest.mark.parametrize(
     "config",
-    ["", "7", "sha256: 7", "sha256: {}", "sha256: {model.safetensors: 7}\nprevious: [1]", "a: [", "\0",
-     "trainer: 7", "trial: {}\nepoch: 1", "[" * 9_000],
+    ["", "7", "sha256: 7", "sha256: {}", "sha256: {model.safetensors: 7}\nprevious: [1]",
+     "a: [", "\0", "trainer: 7", "trial: {}\nepoch: 1", "[" * 9_000],
 )  # fmt: skip
 def test_a_damaged_config_is_refused_in_one_line(
     config: str, pair: tuple[Path, Path], tmp_path: Path
