@@ -96,6 +96,8 @@ class Forecast:
 class SessionDetails:
     """Host, pool and versions of a session. A field that the log does not hold has its default."""
 
+    #: random number of the run, the same in all its sessions; empty in runs of version 0.1
+    run_id: str = ""
     workers: int = 0
     pool: str = ""  #: ray | inline
     address: str | None = None  #: address of a Ray cluster; None for a cluster on this machine

@@ -1,30 +1,40 @@
 """A run's folder in a second place: for a host that may be lost with its disk.
 
-Every file is written as one whole object, so any object store can hold the copy. Epochs are written
-before the events that refer to them. A restored run is at most `MIRROR_SECONDS` old; where the copy
-stopped between two of its files, `salvage` makes the tables fit together. Checkpoints are not
-copied: they are a cache.
+A mirror holds the run as it was at one moment: `open_snapshot` reads files that belong together,
+`MirrorStore` replaces them all at once, and `require_past_of` refuses a mirror that holds anything
+but this run's past. A copy begins every `MIRROR_SECONDS`. Checkpoints are not copied: they are a
+cache.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
-from pyarrow import fs
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import atomic_write, make_folder
+from orchestrator.store.files import (
+    atomic_write,
+    make_folder,
+    move,
+    remove_folder,
+    reporting_write_errors,
+)
+from orchestrator.store.lock import Lock
+from orchestrator.store.mirror_identity import require_past_of
+from orchestrator.store.mirror_store import COMMIT, FOLDERS, MirrorStore, State
+from orchestrator.store.snapshot import RunFiles, list_run_files, list_sealed_parts, open_snapshot
 
-__all__ = ["Mirror", "restore"]
+__all__ = ["Mirror", "check_mirror", "restore"]
 
 MIRROR_SECONDS = 30.0  #: seconds between two copies of what has changed
-_BEFORE, _AFTER = (
-    ("epochs", "trials", "best"),
-    ("events", "spec.yaml"),
-)  #: names in the order of copying
+FLUSH_WAIT_SECONDS = 0.1  #: seconds until files are looked at again that a flush was replacing
+RESTORE_ATTEMPTS = 5  #: times that a mirror is read that changes while it is read
+_RESTORED = ".restored"  #: folder in the run's folder that receives the files of a mirror
 
 
 class Mirror:
@@ -35,20 +45,26 @@ class Mirror:
         uri: Where the copy goes: a folder, or a URI that pyarrow knows (s3://, gs://, hdfs://).
         failed: Called with a message when the copy cannot be written any more; the mirror then
             tries again.
+        replace: Whether the copy may hold other rows than the run, as it does after a repair of the
+            run that was restored from it.
 
     Raises:
-        RunError: If there can be no copy at that place.
+        RunError: If there can be no copy at that place, or it holds anything but this run's past.
     """
 
-    def __init__(self, run: Path, uri: str, *, failed: Callable[[str], None]) -> None:
-        self._run, self._uri, self._failed = run, uri, failed
-        self._store, self._base = _open_store(uri)
+    def __init__(
+        self, run: Path, uri: str, *, failed: Callable[[str], None], replace: bool = False
+    ) -> None:
+        self._run, self._failed = run, failed
+        self._store = MirrorStore(uri)
         self._writable = True
-        self._copied: dict[Path, tuple[int, int]] = {}  # a file's time and size when it was read
-        try:
-            self._store.create_dir(self._base, recursive=True)
-        except OSError as e:
-            raise RunError(f"`mirror` needs a place that can be written to, got {uri}: {e}") from e
+        self._copied: RunFiles = {}  # the files of the run that the copy has
+        with _reporting_errors(uri, "written to"):
+            self._require_outside_of_run()
+            self._state = self._store.read_state()
+            if not replace:
+                self._accept_state()
+            self._store.create()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._copy_until_closed, daemon=True)
         self._thread.start()
@@ -59,81 +75,156 @@ class Mirror:
         self._thread.join()
         self._copy_changes()
 
+    def _require_outside_of_run(self) -> None:
+        folder = self._store.local_folder
+        if folder is not None and folder.resolve().is_relative_to(self._run.resolve()):
+            raise RunError(
+                f"`mirror` needs a place outside of the run's folder, got {self._store.uri} for "
+                f"{self._run}; give a folder on another disk"
+            )
+
+    def _accept_state(self) -> None:
+        """Check that the mirror holds this run's past, and find the full parts that it has."""
+        require_past_of(self._run, self._store, self._state)
+        files = list_run_files(self._run)
+        self._copied = {
+            path: files[path]
+            for path in list_sealed_parts(self._run)
+            if path in self._state and self._state[path][1] == files[path][2]
+        }
+
     def _copy_until_closed(self) -> None:
         while not self._closing.wait(MIRROR_SECONDS):
             self._copy_changes()
 
     def _copy_changes(self) -> None:
         try:
-            # events are read first and written last: the copy's epochs are never behind them
-            events = self._read_changed(_AFTER)
-            for path, content in [*self._read_changed(_BEFORE), *events]:
-                self._write(path, content)
+            state = self._store.read_state()
+            if _select_committed(state) != _select_committed(self._state):
+                self._state = state  # an update has stopped in its middle, or somebody else wrote
+                self._accept_state()
+            while not self._copy_snapshot():
+                if self._closing.wait(FLUSH_WAIT_SECONDS):
+                    return  # `close` copies once more, when no flush can be going on
             self._writable = True
-        except (OSError, pa.ArrowException) as e:
-            self._copied.clear()
+        except (OSError, pa.ArrowException, RunError) as e:
             if self._writable:
-                self._failed(f"the mirror {self._uri} cannot be written, it is tried again: {e}")
+                self._failed(
+                    f"the mirror {self._store.uri} cannot be written, it is tried again: {e}"
+                )
             self._writable = False
 
-    def _read_changed(self, names: tuple[str, ...]) -> list[tuple[str, bytes]]:
-        """The files below these names that have changed, as (path in the run, content)."""
-        changed = []
-        for name in names:
-            place = self._run / name
-            for path in [place] if place.is_file() else sorted(place.glob("[!.]*")):
-                status = path.stat()
-                mark = status.st_mtime_ns, status.st_size
-                if self._copied.get(path) != mark:
-                    changed.append((path.relative_to(self._run).as_posix(), path.read_bytes()))
-                    self._copied[path] = mark
-        return changed
+    def _copy_snapshot(self) -> bool:
+        """Copy what has changed; False if a flush is going on."""
+        with open_snapshot(self._run, self._copied) as snapshot:
+            if snapshot is None:
+                return False
+            if snapshot.files != self._copied:
+                self._store.finish_update()
+                for path in snapshot.changed:
+                    with snapshot.open(path) as file:
+                        self._write(path, file)
+                self._store.commit(snapshot.files)
+                self._copied, self._state = snapshot.files, self._store.read_state()
+        return True
 
-    def _write(self, path: str, content: bytes) -> None:
-        place = f"{self._base}/{path}"
-        self._store.create_dir(place.rpartition("/")[0], recursive=True)
-        if isinstance(
-            self._store, fs.LocalFileSystem
-        ):  # other stores never show a part of an object
-            with atomic_write(Path(place)) as file:
-                file.write(content)
-        else:
-            with self._store.open_output_stream(place) as stream:
-                stream.write(content)
+    def _write(self, path: str, file: IO[bytes]) -> None:
+        self._store.stage(path, file)
+
+
+def check_mirror(run: Path, uri: str) -> None:
+    """Refuse a mirror that holds anything but the past of a run; this changes nothing.
+
+    Raises:
+        RunError: If it does, or if there can be no mirror at that place.
+    """
+    store = MirrorStore(uri)
+    with _reporting_errors(uri, "read"):
+        require_past_of(run, store, store.read_state())
 
 
 def restore(uri: str, run: Path) -> None:
-    """Bring a run back from its mirror, into a folder that does not hold one.
+    """Bring a run back from its mirror, into a folder that is new or empty.
+
+    The files are written into a hidden folder and then put in place, spec.yaml last. So a folder
+    with a spec.yaml has all files, and one without it is no run.
 
     Raises:
-        RunError: If there is no run in that place.
+        RunError: If there is no run in that place, or the folder holds something.
     """
-    store, base = _open_store(uri)
-    try:
-        entries = store.get_file_info(fs.FileSelector(base, recursive=True))
-        files = [f for f in entries if f.is_file and not f.base_name.startswith(".")]
-        if not any(f.base_name == "spec.yaml" for f in files):
+    store = MirrorStore(uri)
+    with _reporting_errors(uri, "read"):
+        if "spec.yaml" not in store.list_files(store.read_state()):
             raise RunError(f"`mirror` needs the copy of a run, found none in {uri}")
-        for info in sorted(
-            files, key=lambda f: f.base_name == "spec.yaml"
-        ):  # last: it makes a folder a run
-            target = run / Path(info.path).relative_to(base)
-            if not target.resolve().is_relative_to(run.resolve()):
-                raise RunError(f"{uri}: {info.path} would lie outside the run's folder")
-            make_folder(target.parent)
-            with store.open_input_stream(info.path) as stream, atomic_write(target) as file:
-                file.write(stream.read())
-    except (OSError, pa.ArrowException) as e:
-        raise RunError(f"`mirror` needs a place that can be read, got {uri}: {e}") from e
+        with reporting_write_errors(run):
+            make_folder(run)
+        lock = Lock(run)
+        try:
+            _clear(run, uri)
+            try:
+                _read_all(store, run)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    remove_folder(run / _RESTORED)
+                raise
+            with reporting_write_errors(run):
+                _put_in_place(run)
+        finally:
+            lock.release()
 
 
-def _open_store(uri: str) -> tuple[fs.FileSystem, str]:
+def _clear(run: Path, uri: str) -> None:
+    """Remove what a restore that was killed has left; refuse a folder with anything else."""
+    restored = run / _RESTORED
+    leftovers = FOLDERS if restored.exists() else ()
+    for path in sorted(run.iterdir()):
+        if path.name not in (*leftovers, "run.lock") and not path.name.startswith("."):
+            raise RunError(
+                f"{run}: needs a new or empty folder for the run that {uri} holds, got one with "
+                f"{path.name}; give another folder"
+            )
+    with reporting_write_errors(run):
+        for path in (*(run / name for name in leftovers), restored):
+            if path.exists():
+                remove_folder(path)
+
+
+def _read_all(store: MirrorStore, run: Path) -> None:
+    """Copy the files of the mirror into the hidden folder."""
+    for _ in range(RESTORE_ATTEMPTS):
+        state = store.read_state()
+        for path, place in store.list_files(state).items():
+            with store.open_file(place) as file:
+                content = file.read()
+            with reporting_write_errors(run):
+                target = run / _RESTORED / path
+                make_folder(target.parent)
+                with atomic_write(target) as copy:
+                    copy.write(content)
+        if store.read_state() == state:
+            return
+        remove_folder(run / _RESTORED)
+    raise RunError(
+        f"{store.uri}: changes while it is read; stop the search that writes it, then restore again"
+    )
+
+
+def _put_in_place(run: Path) -> None:
+    restored = run / _RESTORED
+    for name in (*FOLDERS, "spec.yaml"):
+        if (restored / name).exists():
+            move(restored / name, run / name)
+    remove_folder(restored)
+
+
+def _select_committed(state: State) -> Mapping[str, tuple[int | None, int]]:
+    """The files that hold, and the list of an update; not the files that wait for their list."""
+    return {path: v for path, v in state.items() if not path.startswith(".") or path == COMMIT}
+
+
+@contextlib.contextmanager
+def _reporting_errors(uri: str, use: str) -> Iterator[None]:
     try:
-        if "://" not in uri:
-            return fs.LocalFileSystem(), str(Path(uri).absolute())
-        store, base = fs.FileSystem.from_uri(uri)
+        yield
     except (OSError, pa.ArrowException) as e:
-        raise RunError(
-            f"`mirror` needs a folder or a URI such as s3://bucket/runs/name, got {uri!r}: {e}"
-        ) from e
-    return store, str(base).rstrip("/")
+        raise RunError(f"`mirror` needs a place that can be {use}, got {uri}: {e}") from e

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.errors import RunError
 from pipelines.cli import options as o
-from pipelines.cli.output import print_lines, require_writable
+from pipelines.cli.output import print_lines, print_notes, require_writable
 
 __all__ = ["predict"]
 
@@ -31,7 +31,9 @@ def predict(
         raise RunError(f"--out needs a name that ends in .parquet, got {out}")
     require_writable(out)
     check_run_files(run)
-    frame, metrics = load_model(run / "best").predict(data)
+    model = load_model(run / "best")
+    print_notes(model.notes)
+    frame, metrics = model.predict(data)
     try:
         make_folder(out.parent)
         remove_leftovers(out.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -19,8 +19,9 @@ from orchestrator.search.messages import State
 from orchestrator.search.trial import Incumbent
 from orchestrator.space.domains import Config
 from orchestrator.store.checkpoints import to_tensors
-from orchestrator.store.files import atomic_write, make_folder, remove_file
+from orchestrator.store.files import remove_file
 from orchestrator.store.run_files import check_files
+from pipelines.data.best_folder import BestFiles, read_best, write_best
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.datasets import read_features
 from pipelines.data.encode import decode_target, encode_features, encode_target
@@ -35,6 +36,13 @@ from trainers.training.trainer import select_weights
 
 __all__ = ["Model", "load_model", "read_best_identity", "save_model"]
 
+logger = logging.getLogger("caviar.data.model")
+#: Files of best/ beside config.yaml. The preprocessing of a run does not change, so a new model
+#: replaces one file alone.
+_FILES = ("preprocessing.json", "model.safetensors")
+#: What parsing raises where the content is not what `save_model` wrote.
+_DAMAGE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
 
 def save_model(
     folder: Path,
@@ -45,38 +53,38 @@ def save_model(
     trainer: str,
     preprocessing: Preprocessing,
 ) -> None:
-    """Write best/: weights, preprocessing and, last, the config, which names trial and epoch.
+    """Write best/: preprocessing, weights, and the config, which names trial, epoch and digests.
 
     An exported model.onnx belongs to the model before this one, so it is removed. The whole state
     of a user's trainer is written, but only the weights of one of ours.
     """
-    make_folder(folder)
-    remove_file(folder / "config.yaml")  # without it the model is not whole
     remove_file(folder / "model.onnx")
     arrays, rest = to_tensors(select_weights(state) if is_builtin_trainer(trainer) else state)
-    with atomic_write(folder / "model.safetensors") as file:
-        file.write(save(arrays, {"rest": json.dumps(rest)}))
-    with atomic_write(folder / "preprocessing.json") as file:
-        file.write(json.dumps(preprocessing.to_json(), indent=1).encode())
-    content = {
-        "trial": best.trial,
-        "epoch": best.epoch,
-        "trainer": trainer,
-        "config": dict(config),
-    }
-    with atomic_write(folder / "config.yaml") as file:
-        file.write(yaml.safe_dump(content, sort_keys=False).encode())
+    contents = (
+        json.dumps(preprocessing.to_json(), indent=1).encode(),
+        save(arrays, {"rest": json.dumps(rest)}),
+    )
+    write_best(
+        folder,
+        dict(zip(_FILES, contents, strict=True)),
+        {"trial": best.trial, "epoch": best.epoch, "trainer": trainer, "config": dict(config)},
+    )
 
 
 def read_best_identity(folder: Path) -> tuple[int, int] | None:
     """Read (trial, epoch) of the model in best/, or None if there is no whole model."""
     try:
-        load((folder / "model.safetensors").read_bytes())
-        json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return int(content["trial"]), int(content["epoch"])
-    except (OSError, SafetensorError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        best = read_best(folder, _FILES)
+        _parse_files(best)
+        return int(best.content["trial"]), int(best.content["epoch"])
+    except (OSError, RunError, *_DAMAGE):
         return None
+
+
+def _parse_files(best: BestFiles) -> tuple[Any, dict[str, np.ndarray]]:
+    """Parse the preprocessing and the weights."""
+    preprocessing, weights = (best.files[name] for name in _FILES)
+    return json.loads(preprocessing), load(weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +96,7 @@ class Model:
     preprocessing: Preprocessing  #: how columns and target become numbers
     trial: int  #: trial that the model is from
     epoch: int  #: epoch of the trial after which the weights were taken
+    notes: tuple[str, ...] = ()  #: what a person should know about the files, in words
 
     def compute_outputs(self, x: np.ndarray) -> np.ndarray:
         """Compute (N, classes) probabilities or (N,) standardised values for prepared rows."""
@@ -146,34 +155,45 @@ def load_model(folder: str | Path) -> Model:
     """Load the model in best/; no other folder is read.
 
     Raises:
-        RunError: If the model is not there, not whole, or of a trainer that is not ours.
+        RunError: If the model is not there, not whole, mixed with another one, or of a trainer that
+            is not ours.
     """
     folder = Path(folder)
     check_files(folder)
     try:
-        content: dict[str, Any] = yaml.safe_load(
-            (folder / "config.yaml").read_text(encoding="utf-8")
-        )
-        tensors = load((folder / "model.safetensors").read_bytes())
-        tables = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+        best = read_best(folder, _FILES)
+        content = best.content
         if not is_builtin_trainer(content["trainer"]):
             raise RunError(
                 f"{folder}: predict needs a model of our own trainer, got one of "
                 f"{content['trainer']}; load model.safetensors with that trainer's load()"
             )
+        tables, weights = _parse_files(best)
         return Model(
-            weights=tensors,
-            config=content["config"],
+            weights=weights,
+            config=dict(content["config"]),
             preprocessing=Preprocessing.from_json(tables),
-            trial=content["trial"],
-            epoch=content["epoch"],
+            trial=int(content["trial"]),
+            epoch=int(content["epoch"]),
+            notes=_list_notes(folder, best),
         )
     except OSError as e:
         raise RunError(
             f"{folder}: needs the run's best model, but {Path(str(e.filename)).name} cannot be "
             f"read: {e.strerror}; `caviar show` says whether the run has one"
         ) from e
-    except (SafetensorError, yaml.YAMLError, ValueError, KeyError, TypeError) as e:
+    except _DAMAGE as e:
         raise RunError(
             f"{folder}: the model is damaged ({e}); `caviar resume` makes it anew"
         ) from e
+
+
+def _list_notes(folder: Path, best: BestFiles) -> tuple[str, ...]:
+    if best.has_digests:
+        return ()
+    note = (
+        f"{folder}: an older version of caviar wrote this model without digests, so nothing "
+        f"proves that its files belong together"
+    )
+    logger.warning("%s", note)
+    return (note,)

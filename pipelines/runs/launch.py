@@ -13,7 +13,7 @@ from orchestrator.errors import RunError
 from orchestrator.runtime.session import SessionResult, Watcher
 from orchestrator.search.budget import Budget
 from orchestrator.search.objective import WORST, Objective, Score
-from orchestrator.store.mirror import restore
+from orchestrator.store.mirror import Mirror, check_mirror, restore
 from orchestrator.store.reading import list_parts
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import (
@@ -88,7 +88,7 @@ def resume(
     folder = Path(folder)
     if options and options.mirror and not (folder / "spec.yaml").exists():
         restore(options.mirror, folder)
-        repair(folder)  # the copy may have been broken off between two files
+        _repair_restored(folder, options.mirror)
     spec = read_run_spec(folder)
     if not (_has_events(folder) or (budget and budget.limits())):
         raise RunError(
@@ -135,6 +135,8 @@ def _run_session(
     """Read the data while the workers come up, then run a session."""
     options, budget = options or ExecutionOptions(), budget or Budget()
     check_version_can_write(folder)  # before the workers start, which takes seconds
+    if options.mirror is not None:
+        check_mirror(folder, options.mirror)
     workers = Workers(options)
     try:
         with unwound_by_signals():
@@ -170,6 +172,20 @@ def _has_events(folder: Path) -> bool:
     """Whether a session of the run has begun; the first event may wait for its last rename."""
     events = folder / "events"
     return bool(list_parts(events)) or any(events.glob(".*.staged"))
+
+
+def _repair_restored(folder: Path, mirror: str) -> None:
+    """Repair a run from a mirror of version 0.1, whose tables may not fit together.
+
+    The mirror then gets the repaired tables, because a session refuses a mirror with other rows.
+    """
+    repair(folder)
+    if any(folder.glob("damaged-*")):
+
+        def fail(message: str) -> None:
+            raise RunError(message)
+
+        Mirror(folder, mirror, failed=fail, replace=True).close()
 
 
 def _require_same_repeats(folder: Path, spec: Spec) -> None:

@@ -13,6 +13,7 @@ import socket
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from orchestrator.errors import CaviarError, InvalidEntry, PoolError, RunError
 from orchestrator.runtime.ordered_pool import OrderedPool
@@ -68,6 +69,7 @@ class OpenRun:
         self.search = make_search(spec)
         self.at_seconds = 0.0
         self._has_finished = False  # whether the last session came to its end
+        self._run_id: str | None = None
         self._log = Log(folder, tables)
         try:
             for seq, at_seconds, entry in read_entries(folder, tables, settled=True):
@@ -76,6 +78,7 @@ class OpenRun:
                 self.at_seconds = max(self.at_seconds, at_seconds)
                 if isinstance(entry, SessionStarted):
                     self._has_finished = False
+                    self._run_id = self._run_id or entry.details.run_id
                 elif isinstance(entry, SessionEnded):
                     self._has_finished = entry.status == "finished"
         except InvalidEntry as e:
@@ -164,6 +167,7 @@ class OpenRun:
         rows = self.data.data
         versions = ("caviar", "numpy", "ray", "pyarrow")
         details = SessionDetails(
+            run_id=uuid4().hex if self._run_id is None else self._run_id,
             workers=workers,
             pool=options.pool,
             address=options.address,
