@@ -128,6 +128,7 @@ class Run:
         address: str | None = None,
         epoch_timeout: str | float | None = None,
         mirror: str | None = None,
+        trust_trainer: bool = False,
         progress: bool = False,
     ) -> Run:
         """Continue the run where it stopped; the arguments are those of `caviar.resume`."""
@@ -143,6 +144,7 @@ class Run:
             address=address,
             epoch_timeout=epoch_timeout,
             mirror=mirror,
+            trust_trainer=trust_trainer,
             progress=progress,
         )
 

@@ -44,6 +44,7 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
     address: str | None = None,
     epoch_timeout: str | float | None = None,
     mirror: str | None = None,
+    trust_trainer: bool = False,
     progress: bool = False,
 ) -> Run:
     """Search for good hyperparameters; with an existing `out`, continue or extend that run.
@@ -66,6 +67,8 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
         address: The Ray cluster to use, "auto" or "HOST:PORT"; None = a local one.
         epoch_timeout: A worker is killed if a trial's first epoch takes longer, "10m" or seconds.
         mirror: A folder or URI (s3://, gs://) that receives a copy of the run's folder.
+        trust_trainer: Whether to allow the code of the trainer that the spec names; it is then
+            remembered until the code changes.
         progress: Whether to print the progress, as the command line does.
 
     Raises:
@@ -75,7 +78,8 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
     from pipelines.runs import launch
 
     request = _make_request(
-        data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like
+        data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like,
+        trust_trainer,
     )
     folder = None if out is None else make_path("out", out)
     start = partial(launch.search, request, out=folder)
@@ -94,6 +98,7 @@ def resume(
     address: str | None = None,
     epoch_timeout: str | float | None = None,
     mirror: str | None = None,
+    trust_trainer: bool = False,
     progress: bool = False,
 ) -> Run:
     """Continue a run where it stopped; without a folder, from its mirror.
@@ -107,7 +112,7 @@ def resume(
     """
     from pipelines.runs import launch
 
-    start = partial(launch.resume, make_path("folder", folder))
+    start = partial(launch.resume, make_path("folder", folder), trust_trainer=trust_trainer)
     where = _make_options(pool, workers, address, epoch_timeout, mirror)
     return _run_session(start, where, time, trials, epochs, progress=progress)
 
@@ -124,6 +129,7 @@ def _make_request(
     deterministic: bool,
     audit: str | float | None,
     like: Sequence[str | Path],
+    trust_trainer: bool,
 ) -> SearchRequest:
     from orchestrator.quote import quote
     from pipelines.runs.new_spec import SearchRequest
@@ -143,6 +149,7 @@ def _make_request(
         deterministic=deterministic,
         audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
         like=[make_path("like", folder) for folder in like],
+        trust_trainer=trust_trainer,
     )
 
 

@@ -1,4 +1,4 @@
-"""The contract of a trainer, and how a trainer is found by its import path.
+"""The contract of a trainer, and how a trainer is loaded.
 
 A trainer is any class of the shape of `Trainer`: the batch-norm network that Caviar brings along,
 or a class of the user's. The contract stands here, beside the code that calls it, so that neither
@@ -28,13 +28,13 @@ A complete trainer, which a spec names as `trainer: my_package.my_module:Decay`:
 
 from __future__ import annotations
 
-import importlib
-import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from orchestrator.errors import SpecError
+from orchestrator.runtime.trainer_code import TrainerCode, import_module
 from orchestrator.search.messages import State
 from orchestrator.search.objective import Objective
 from orchestrator.space.domains import Config, Value
@@ -110,30 +110,33 @@ class Job:
     data: Any  #: data that each trainer gets; shared between trainers, so never written to
     max_epochs: int  #: the longest that any trial is trained
     objective: Objective  #: turns an epoch's metrics into the score that trials are compared by
-    paths: tuple[str, ...] = ()  #: folders in which the user's modules are searched
+    code: TrainerCode | None = None  #: the code of a user's trainer; None = a built-in trainer
 
     def make(self, config: Config, seed: int) -> Trainer:
         """Make the trainer of one trial."""
-        trainer = load_trainer(self.trainer, self.paths)
+        trainer = load_trainer(self.trainer, self.code)
         return trainer(config, seed=seed, data=self.data, max_epochs=self.max_epochs)
 
 
-def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
-    """Import the trainer's class from its path, and check that it declares its metrics.
+def load_trainer(path: str, code: TrainerCode | None = None) -> type[Trainer]:
+    """Import the trainer's class, and check that it declares its metrics.
 
     Args:
         path: Import path, package.module:Class.
-        paths: Folders that are added to the places where modules are searched.
+        code: The code that `find_trainer_code` has read of it; None = import it by its name.
 
     Raises:
-        SpecError: If there is no such module or class, or it declares no metrics.
+        SpecError: If it cannot be imported, or declares no metrics.
     """
-    module_name, _, name = path.partition(":")
-    sys.path.extend(p for p in paths if p not in sys.path)
+    module, _, name = path.partition(":")
     try:
-        trainer = getattr(importlib.import_module(module_name), name)
+        trainer = getattr(import_module(module, code), name)
     except (ImportError, AttributeError, TypeError, ValueError) as e:
-        raise SpecError(f"trainer needs package.module:Class, got {path!r}: {e}") from e
+        raise SpecError(f"trainer needs package.module:Class, got {path!r}: {_shorten(e)}") from e
+    except (Exception, SystemExit) as e:  # raised by the user's module
+        raise SpecError(
+            f"trainer {path}: cannot be imported: {type(e).__name__}: {_shorten(e)}"
+        ) from e
     if not isinstance(getattr(trainer, "metrics", None), Mapping):
         raise SpecError(
             f"trainer {path} needs `metrics`, for example "
@@ -147,6 +150,11 @@ def load_trainer(path: str, paths: tuple[str, ...] = ()) -> type[Trainer]:
             )
     checked: type[Trainer] = trainer
     return checked
+
+
+def _shorten(error: BaseException) -> str:
+    """The text of an error that a user's module raised, in one line."""
+    return textwrap.shorten(str(error), 300)
 
 
 def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:

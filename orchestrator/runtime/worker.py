@@ -163,7 +163,7 @@ def _train(
     trainer = restore_trainer(
         job, a.config, a.seed, checkpoint, epoch=a.start_epoch, received=a.received
     )
-    declared = load_trainer(job.trainer, job.paths).metrics
+    declared = load_trainer(job.trainer, job.code).metrics
     best_score = a.best_score
     for epoch in range(a.start_epoch + 1, a.stop_epoch + 1):
         while inbox:

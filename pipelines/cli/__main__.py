@@ -1,5 +1,15 @@
 """`python -m pipelines.cli` is the command `caviar`."""
 
+import sys
+from pathlib import Path
+
+import pipelines
+
+# `python -m` has put the working directory first on sys.path. It may be the folder of a foreign
+# run, where a file such as cython.py would be imported in the place of a package.
+if sys.path[0] == str(Path.cwd()) != str(Path(pipelines.__file__).parents[1]):
+    del sys.path[0]
+
 from pipelines.cli import main
 
 if __name__ == "__main__":

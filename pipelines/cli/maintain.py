@@ -6,7 +6,6 @@ import typer
 
 from pipelines.cli import options as o
 from pipelines.cli.output import print_lines, print_problem
-from pipelines.cli.session import require_trust
 
 __all__ = ["repair", "replay"]
 
@@ -15,8 +14,7 @@ def replay(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
     """Make RUN's decisions again from what was known at each, and say whether they are the same."""
     from pipelines.runs.repair import replay_run
 
-    require_trust(run / "spec.yaml", granted=trust_trainer)
-    result = replay_run(run)
+    result = replay_run(run, trust_trainer=trust_trainer)
     counts = f"{result.decisions} decisions taken again, {result.applied} events taken as they were"
     if result.difference:
         print_problem(f"{run}: {counts}; then {result.difference}")
@@ -28,5 +26,4 @@ def repair(run: o.RunArgument, trust_trainer: o.TrustOption = False) -> None:
     """Keep all that can be read of RUN, some of whose files are damaged."""
     from pipelines.runs.repair import repair
 
-    require_trust(run / "spec.yaml", granted=trust_trainer)
-    print_lines([repair(run)])
+    print_lines([repair(run, trust_trainer=trust_trainer)])

@@ -17,7 +17,6 @@ from pipelines.cli.output import (
 from pipelines.cli.session import (
     exit_unless_finished,
     make_options,
-    require_trust,
     watch_session,
 )
 
@@ -59,7 +58,6 @@ def search(
     from pipelines.see.formatting import parse_share
 
     require_writable(out or launch.name_folder(data))
-    require_trust(spec, granted=trust_trainer)
     budget = make_budget(time, trials, total_epochs)
     options = make_options(pool, workers, address, epoch_timeout, mirror)
     request = SearchRequest(
@@ -74,6 +72,7 @@ def search(
         max_epochs=max_epochs,
         deterministic=deterministic,
         audit=None if audit is None else parse_share(audit, "--audit"),
+        trust_trainer=trust_trainer,
     )
     with watch_session(as_json=as_json, quiet=quiet) as watcher:
         result = launch.search(
@@ -101,11 +100,16 @@ def resume(
     from pipelines.runs import launch
     from pipelines.runs.execution import make_budget
 
-    require_trust(run / "spec.yaml", granted=trust_trainer)
     budget = make_budget(time, trials, total_epochs)
     options = make_options(pool, workers, address, epoch_timeout, mirror)
     with watch_session(as_json=as_json, quiet=quiet) as watcher:
-        result = launch.resume(run, budget=budget, options=options, make_watcher=watcher)
+        result = launch.resume(
+            run,
+            budget=budget,
+            options=options,
+            make_watcher=watcher,
+            trust_trainer=trust_trainer,
+        )
     print_summary(result.folder, as_json=as_json)
     exit_unless_finished(result, as_json=as_json)
 
@@ -131,7 +135,6 @@ def plan(
     from pipelines.runs.new_spec import SearchRequest, new_spec
     from pipelines.runs.plan import format_plan, measure_cost
 
-    require_trust(spec, granted=trust_trainer)
     budget = make_budget(time, trials, total_epochs)
     require_at_least(1, workers=workers)
     request = SearchRequest(
@@ -143,6 +146,7 @@ def plan(
         metric=metric,
         seed=seed,
         max_epochs=max_epochs,
+        trust_trainer=trust_trainer,
     )
     full, ready = new_spec(request)
     print_notes(ready.notes)

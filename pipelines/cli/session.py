@@ -28,7 +28,6 @@ __all__ = [
     "exit_unless_finished",
     "make_options",
     "require_ended",
-    "require_trust",
     "train_spec_again",
     "watch_session",
 ]
@@ -55,14 +54,6 @@ def make_options(
         epoch_timeout=parse_seconds(epoch_timeout, "epoch_timeout"),
         mirror=mirror,
     )
-
-
-def require_trust(spec_file: Path | None, *, granted: bool) -> None:
-    """Refuse a spec whose trainer the user has not allowed; a missing file is reported later."""
-    from pipelines.runs.trust import check_trust
-
-    if spec_file is not None and spec_file.is_file():
-        check_trust(spec_file, granted=granted)
 
 
 def require_ended(run: RunTables) -> None:
@@ -100,14 +91,22 @@ def exit_unless_finished(result: Result, *, as_json: bool) -> None:
 
 
 def train_spec_again(
-    spec: Spec, folder: Path, options: ExecutionOptions, *, as_json: bool, quiet: bool
+    spec: Spec,
+    folder: Path,
+    options: ExecutionOptions,
+    *,
+    trust_trainer: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train the configurations that a spec lists; end the command if that was broken off."""
     from pipelines.runs.launch import train_again
 
     require_writable(folder)
     with watch_session(as_json=as_json, quiet=quiet) as watcher:
-        result = train_again(spec, out=folder, options=options, make_watcher=watcher)
+        result = train_again(
+            spec, out=folder, options=options, make_watcher=watcher, trust_trainer=trust_trainer
+        )
     if result is not None:
         exit_unless_finished(result, as_json=as_json)
 

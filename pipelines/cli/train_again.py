@@ -12,7 +12,7 @@ import typer
 from orchestrator.errors import RunError
 from pipelines.cli import options as o
 from pipelines.cli.output import print_json, print_lines, print_notes
-from pipelines.cli.session import make_options, require_ended, require_trust, train_spec_again
+from pipelines.cli.session import make_options, require_ended, train_spec_again
 
 __all__ = ["audit", "finalists"]
 
@@ -43,13 +43,14 @@ def finalists(
     from pipelines.see.run_spec import read_run_spec
 
     require_at_least(1, top=top, seeds=seeds)
-    require_trust(run / "spec.yaml", granted=trust_trainer)
     parent = load_run(run)
     require_ended(parent)
     spec = make_finalists_spec(read_run_spec(run), parent, top=top, seeds=seeds)
     folder = out or run.with_name(f"{run.name}-finalists")
     options = make_options(pool, workers, address, epoch_timeout)
-    train_spec_again(spec, folder, options, as_json=as_json, quiet=quiet)
+    train_spec_again(
+        spec, folder, options, trust_trainer=trust_trainer, as_json=as_json, quiet=quiet
+    )
     repeats = load_run(folder)
     ranking = rank_finalists(repeats)
     if as_json:
@@ -81,10 +82,11 @@ def audit(
     folder = out or run.with_name(f"{run.name}-audit")
     if total_epochs is not None:
         require_ended(parent)
-        require_trust(run / "spec.yaml", granted=trust_trainer)
         audit_spec = make_audit_spec(spec, parent, epochs=total_epochs)
         options = make_options(pool, workers, address, epoch_timeout)
-        train_spec_again(audit_spec, folder, options, as_json=as_json, quiet=quiet)
+        train_spec_again(
+            audit_spec, folder, options, trust_trainer=trust_trainer, as_json=as_json, quiet=quiet
+        )
     if (folder / "spec.yaml").is_file():
         audits = load_run(folder)
     elif out is None and parent.audit is not None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from orchestrator.errors import RunError
-from orchestrator.runtime.trainer import Job, choose_objective, load_trainer
+from orchestrator.runtime.trainer import Job, choose_objective
 from orchestrator.search.search import Search
 from orchestrator.store.tables import Tables
 from pipelines.data.datasets import Table, compute_fingerprint, read_table
 from pipelines.data.prepare import PreparedData, prepare_table
 from pipelines.runs.spec import Spec
+from pipelines.runs.trust import load_spec_trainer
 
 __all__ = [
-    "list_module_paths",
     "make_job",
     "make_search",
     "make_tables",
@@ -31,9 +29,9 @@ def make_tables(spec: Spec) -> Tables:
     """The schemas of a run's tables.
 
     Raises:
-        SpecError: If the trainer cannot be found, or does not have the metric.
+        SpecError: If the trainer cannot be loaded or is not trusted, or does not have the metric.
     """
-    trainer = load_trainer(spec.trainer, list_module_paths(spec))
+    trainer, _ = load_spec_trainer(spec)
     return Tables(
         space=spec.parameters(),
         metrics={name: kind for name, (kind, _) in trainer.metrics.items()},
@@ -45,21 +43,16 @@ def make_job(spec: Spec, data: PreparedData) -> Job:
     """What each worker of a run is made with.
 
     Raises:
-        SpecError: If the trainer cannot be found, or does not have the metric.
+        SpecError: If the trainer cannot be loaded or is not trusted, or does not have the metric.
     """
-    paths = list_module_paths(spec)
+    trainer, code = load_spec_trainer(spec)
     return Job(
         trainer=spec.trainer,
         data=data.data,
         max_epochs=spec.max_epochs,
-        objective=choose_objective(load_trainer(spec.trainer, paths), spec.metric),
-        paths=paths,
+        objective=choose_objective(trainer, spec.metric),
+        code=code,
     )
-
-
-def list_module_paths(spec: Spec) -> tuple[str, ...]:
-    """The folders that a user's trainer is looked for in: this one, and that of its spec."""
-    return (str(Path.cwd()), *([spec.modules] if spec.modules else []))
 
 
 def read_run_data(spec: Spec) -> PreparedData:

@@ -29,6 +29,7 @@ from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.open_run import OpenRun, open_run, require_same_spec
 from pipelines.runs.repair import repair
 from pipelines.runs.spec import Spec, compare_specs
+from pipelines.runs.trust import check_trust
 from pipelines.see.run import load_run
 from pipelines.see.run_spec import read_run_spec
 
@@ -79,6 +80,7 @@ def resume(
     budget: Budget | None = None,
     options: ExecutionOptions | None = None,
     make_watcher: MakeWatcher | None = None,
+    trust_trainer: bool = False,
 ) -> Result:
     """Continue a run where it stopped; without a folder, from its mirror.
 
@@ -86,10 +88,13 @@ def resume(
         InputError: If there is no run, its data has changed, or its budget is used up.
     """
     folder = Path(folder)
-    if options and options.mirror and not (folder / "spec.yaml").exists():
-        restore(options.mirror, folder)
-        _repair_restored(folder, options.mirror)
+    mirror = options.mirror if options and not (folder / "spec.yaml").exists() else None
+    if mirror is not None:
+        restore(mirror, folder)
     spec = read_run_spec(folder)
+    check_trust(spec, granted=trust_trainer)
+    if mirror is not None:
+        _repair_restored(folder, mirror)
     if not (_has_events(folder) or (budget and budget.limits())):
         raise RunError(
             f"{folder}: was killed before its budget was written; name it again, for example with "
@@ -104,6 +109,7 @@ def train_again(
     out: Path,
     options: ExecutionOptions | None = None,
     make_watcher: MakeWatcher | None = None,
+    trust_trainer: bool = False,
 ) -> Result | None:
     """Train all configurations that a spec lists, as those of finalists and audits do.
 
@@ -113,6 +119,7 @@ def train_again(
     Raises:
         InputError: If `out` holds another run, or the data has changed.
     """
+    check_trust(spec, granted=trust_trainer)
     budget = Budget(trials=len(spec.search.initial_configs))
     if (out / "spec.yaml").is_file():
         _require_same_repeats(out, spec)

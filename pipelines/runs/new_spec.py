@@ -13,14 +13,15 @@ import numpy as np
 
 from orchestrator.errors import SpecError
 from orchestrator.quote import quote, shorten
-from orchestrator.runtime.trainer import choose_objective, load_trainer
+from orchestrator.runtime.trainer import choose_objective
 from orchestrator.search.samplers.random import Random
 from pipelines.data.builtin_trainers import BUILTIN_TRAINERS, is_builtin_trainer
 from pipelines.data.datasets import BUILT_IN, read_table
 from pipelines.data.prepare import PreparedData
-from pipelines.runs.from_spec import list_module_paths, prepare_spec_table
+from pipelines.runs.from_spec import prepare_spec_table
 from pipelines.runs.plain_content import copy_content
 from pipelines.runs.spec import Spec, TaskName, list_old_names, load_spec
+from pipelines.runs.trust import check_trust, load_spec_trainer
 from pipelines.runs.warm_start import select_warm_start
 from pipelines.runs.yaml_text import parse_yaml, read_yaml
 from trainers.errors import ConfigError
@@ -70,6 +71,8 @@ class SearchRequest:
     audit: float | None = None
     #: runs whose best configurations are tried first, after those of the spec
     like: Sequence[Path] = ()
+    #: whether the user allows the code of the spec's trainer
+    trust_trainer: bool = False
 
 
 def new_spec(request: SearchRequest) -> tuple[Spec, PreparedData]:
@@ -86,6 +89,7 @@ def new_spec(request: SearchRequest) -> tuple[Spec, PreparedData]:
     _override(content["data"], target=request.target, task=request.task, test=test)
     content["data"]["source"] = _make_absolute(request.source)
     checked = _add_warm_start(_check(content, spec), request.like)
+    check_trust(checked, granted=request.trust_trainer)
     table = read_table(request.source, target=checked.data.target, test=checked.data.test)
     ready = prepare_spec_table(checked, table)
     data = replace(
@@ -96,7 +100,7 @@ def new_spec(request: SearchRequest) -> tuple[Spec, PreparedData]:
     )
     trainer = checked.trainer if has_trainer else BUILTIN_TRAINERS[ready.task]
     full = replace(checked, trainer=trainer, data=data)
-    objective = choose_objective(load_trainer(full.trainer, list_module_paths(full)), full.metric)
+    objective = choose_objective(load_spec_trainer(full)[0], full.metric)
     full = replace(full, metric=objective.metric.removeprefix("validation_"))
     return full, replace(ready, notes=(*list_spec_notes(spec), *ready.notes))
 
@@ -107,7 +111,7 @@ def validate_before_start(request: SearchRequest) -> None:
     Raises:
         InputError: If the source is not there, or the spec cannot be.
     """
-    load_space_spec(request.spec, seed=None)
+    check_trust(load_space_spec(request.spec, seed=None), granted=request.trust_trainer)
     if request.source not in BUILT_IN and not Path(request.source).exists():
         read_table(request.source)
 
@@ -141,8 +145,9 @@ def _merge(spec: WrittenSpec) -> tuple[dict[str, Any], bool]:
             section = {n: _inherit(sections[name].get(n), new) for n, new in section.items()}
         sections[name] |= section
     content = {"trainer": BUILTIN_TRAINERS["classification"], **sections, **written}
-    if isinstance(spec, Path) and has_trainer:
-        content.setdefault("modules", str(spec.absolute().parent))
+    if has_trainer and not is_builtin_trainer(content["trainer"]):
+        folder = spec.absolute().parent if isinstance(spec, Path) else Path.cwd()
+        content.setdefault("modules", str(folder))
     return content, has_trainer
 
 

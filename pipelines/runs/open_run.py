@@ -47,7 +47,6 @@ from pipelines.runs.from_spec import make_job, make_search, make_tables
 from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.simulated import simulate_run
 from pipelines.runs.spec import Spec, compare_specs, dump_spec
-from pipelines.runs.trust import trust_spec
 from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["OpenRun", "open_run", "require_same_spec"]

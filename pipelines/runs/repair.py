@@ -43,6 +43,7 @@ from orchestrator.store.tables import Tables
 from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.runs.older_runs import check_same_version_decided, check_version_can_write
 from pipelines.runs.spec import Spec
+from pipelines.runs.trust import check_trust
 from pipelines.see.run_spec import read_run_spec
 
 __all__ = ["repair", "replay_run"]
@@ -53,7 +54,7 @@ _REPAIRED = ".repaired"  #: folder in which the new tables are made
 _WHOLE = "whole"  #: file in that folder that exists once all tables are on the disk
 
 
-def replay_run(run: Path) -> ReplayResult:
+def replay_run(run: Path, *, trust_trainer: bool = False) -> ReplayResult:
     """Take a run's decisions again; it may be running.
 
     Raises:
@@ -61,12 +62,13 @@ def replay_run(run: Path) -> ReplayResult:
     """
     check_same_version_decided(run)
     spec = read_run_spec(run)
+    check_trust(spec, granted=trust_trainer)
     entries = read_entries(run, make_tables(spec), settled=is_settled(run))
     with threadpool_limits(limits=1):  # as when it was decided: two threads give other bits
         return replay(make_search(spec), entries)
 
 
-def repair(run: Path) -> str:
+def repair(run: Path, *, trust_trainer: bool = False) -> str:
     """Keep all that can be read of a damaged run, and say in words what that was.
 
     Raises:
@@ -74,6 +76,7 @@ def repair(run: Path) -> str:
             table cannot be read for another reason than damage.
     """
     spec = read_run_spec(run)
+    check_trust(spec, granted=trust_trainer)
     check_version_can_write(run)
     lock = Lock(run)
     try:

@@ -1,69 +1,92 @@
-"""Which specs may run code here: a spec that names a user's trainer names code.
+"""Which trainers may run code here: those that the user has allowed.
 
-The user allows such a spec once, with --trust-trainer. It is remembered by its content, and so is
-the spec of each run that this command has made. A spec that came from elsewhere or was changed has
-to be allowed again.
+Every path to a user's trainer goes through `load_spec_trainer`. The user allows a trainer once,
+with --trust-trainer, or `trust_trainer=True` in Python. What is remembered is the digest of its
+file's path, its code and the modules that it imports from its folder: other code asks again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 
 from orchestrator.errors import SpecError
+from orchestrator.runtime.find_trainer import find_trainer_code
+from orchestrator.runtime.trainer import Trainer, load_trainer
+from orchestrator.runtime.trainer_code import TrainerCode
 from orchestrator.store.files import atomic_write, make_folder
 from pipelines.data.builtin_trainers import is_builtin_trainer
-from pipelines.runs.yaml_text import read_yaml
+from pipelines.runs.spec import Spec
 
-__all__ = ["check_trust", "trust_spec"]
+__all__ = ["check_trust", "load_spec_trainer"]
+
+_allowed: set[str] = set()  # digests that were allowed in this process, if no file can hold them
 
 
-def check_trust(spec_file: Path, *, granted: bool) -> None:
-    """Refuse a spec whose trainer's code the user has not allowed.
-
-    Args:
-        spec_file: A user's spec, or the spec.yaml of a run.
-        granted: Whether --trust-trainer was typed.
+def load_spec_trainer(spec: Spec) -> tuple[type[Trainer], TrainerCode | None]:
+    """Load the trainer of a spec; the workers need its code, which is None for a built-in trainer.
 
     Raises:
-        SpecError: If it names a trainer that is not built in, and was not allowed before.
+        SpecError: If it cannot be loaded, or if the user has not allowed its code.
     """
-    trainer = read_yaml(spec_file).get("trainer")
-    if trainer is None or is_builtin_trainer(trainer):
-        return
+    code = check_trust(spec, granted=False)
+    return load_trainer(spec.trainer, code), code
+
+
+def check_trust(spec: Spec, *, granted: bool) -> TrainerCode | None:
+    """Read the code of a spec's trainer, and refuse it if the user has not allowed it.
+
+    Args:
+        spec: The spec of a run, or of a run to be.
+        granted: Whether the user allows the trainer now; it is then remembered.
+
+    Raises:
+        SpecError: If the code is not allowed or cannot be read, or if the spec has a folder of
+            modules but no trainer of the user's.
+    """
+    if is_builtin_trainer(spec.trainer):
+        if spec.modules is not None:
+            raise SpecError(
+                f"modules: {spec.modules} needs a trainer of your own, got {spec.trainer}, which "
+                f"is built in; remove the line `modules` from the spec"
+            )
+        return None
+    code = find_trainer_code(spec.trainer, _list_folders(spec))
     if granted:
-        trust_spec(spec_file)
-    elif _digest(spec_file) not in _read_digests():
+        _remember(code.digest)
+    elif code.digest not in (_allowed | _read_digests()):
         raise SpecError(
-            f"{spec_file}: names the trainer {trainer}, whose code would run here; "
-            f"if you trust it, add --trust-trainer (once)"
+            f"{code.file}: the code of trainer {spec.trainer} would run here, and it is new or has "
+            f"changed; if you trust it, add --trust-trainer (once; trust_trainer=True in Python)"
         )
+    return code
 
 
-def trust_spec(spec_file: Path) -> None:
-    """Trust this spec from now on; if that cannot be recorded, the user is asked again."""
-    digests, digest = _read_digests(), _digest(spec_file)
+def _list_folders(spec: Spec) -> list[Path]:
+    """The folders in which a user's trainer is searched: that of its spec, and this one."""
+    return [*([Path(spec.modules)] if spec.modules else []), Path.cwd()]
+
+
+def _remember(digest: str) -> None:
+    """Allow this code from now on; if that cannot be recorded, the next command asks again."""
+    _allowed.add(digest)
+    digests = _read_digests()
     if digest in digests:
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
         make_folder(_registry().parent)
         with atomic_write(_registry()) as file:
-            file.write("".join(f"{line}\n" for line in (*digests, digest)).encode())
+            file.write("".join(f"{line}\n" for line in sorted({*digests, digest})).encode())
 
 
-def _digest(spec_file: Path) -> str:
-    return hashlib.sha256(spec_file.read_bytes()).hexdigest()
-
-
-def _read_digests() -> list[str]:
+def _read_digests() -> set[str]:
     try:
-        return _registry().read_text(encoding="utf-8").split()
-    except OSError:
-        return []
+        return set(_registry().read_text(encoding="ascii").split())
+    except (OSError, RuntimeError, UnicodeDecodeError):  # RuntimeError: there is no home folder
+        return set()
 
 
 def _registry() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "caviar" / "trusted-specs"
+    return Path(state) / "caviar" / "trusted-trainers"

@@ -12,19 +12,20 @@ import pytest
 import threadpoolctl
 
 from orchestrator.runtime.checkpoint import Checkpoint, Message, ends_assignment
+from orchestrator.runtime.find_trainer import find_trainer_code
 from orchestrator.runtime.pool import InlinePool, Pool
 from orchestrator.runtime.trainer import Job
 from orchestrator.search.events import TrialAdjusted
 from orchestrator.search.messages import Assignment, Failure, Report
 from orchestrator.search.objective import WORST, Objective
 
-HERE = (str(Path(__file__).parents[1] / "toys"),)
+TOYS = Path(__file__).parents[1] / "toys"
 JOB = Job(
     trainer="toy_trainers:Toy",
     data=None,
     max_epochs=9,
     objective=Objective(metric="validation_loss", maximize=False),
-    paths=HERE,
+    code=find_trainer_code("toy_trainers:Toy", [TOYS]),
 )
 MakePool = Callable[[str], Pool]
 

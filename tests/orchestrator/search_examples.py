@@ -462,7 +462,6 @@ def job(trainer: str = "Toy") -> Job:
         data=None,
         max_epochs=27,
         objective=OBJECTIVE,
-        paths=(HERE,),
     )
 
 

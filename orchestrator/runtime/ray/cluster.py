@@ -52,7 +52,12 @@ def connect(address: str | None, *, cpus: int | None) -> None:
             if address is None:
                 _start(cpus)
             else:
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+                ray.init(
+                    address=address,
+                    job_config=internals.make_job_config(),
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         internals.silence_death_notices()
     except Exception as e:
         _local.clean_up()
@@ -78,6 +83,7 @@ def _start(cpus: int | None) -> None:
             address="local",
             num_cpus=cpus,
             include_dashboard=False,
+            job_config=internals.make_job_config(),
             logging_level=logging.ERROR,
             log_to_driver=False,
             _temp_dir=str(_local.set_up()),

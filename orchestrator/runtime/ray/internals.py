@@ -22,6 +22,7 @@ __all__ = [
     "confine_to_loopback",
     "forget_token",
     "is_node_alive",
+    "make_job_config",
     "silence_death_notices",
     "skip_monitors",
 ]
@@ -64,6 +65,24 @@ def skip_monitors() -> None:
             setattr(node, name, _start_nothing)
         else:
             _report_missing(f"node.Node.{name}", "the start takes up to a second longer")
+
+
+def make_job_config() -> Any:
+    """Settings of this driver's job that keep its folders from the workers' sys.path.
+
+    Ray puts the working directory and the folder of the driver's script first on the sys.path of
+    every worker, unless the job brings a working directory of its own. A file there that has the
+    name of a module that Ray or a trainer imports, such as cython.py, would then run in the
+    workers. Without the internal method it does: Ray gets None and decides itself.
+    """
+    config = getattr(_find("ray.job_config"), "JobConfig", None)
+    method = "_runtime_env_has_working_dir"
+    if config is None or not _has_parameters(getattr(config, method, None), ["self"]):
+        _report_missing(
+            f"JobConfig.{method}", "workers import files of this folder", module="ray.job_config"
+        )
+        return None
+    return type("JobConfigWithoutFolders", (config,), {method: lambda self: True})()
 
 
 def silence_death_notices() -> None:
@@ -138,12 +157,12 @@ def _has_parameters(function: Callable[..., Any] | None, names: list[str]) -> bo
 _reported: set[str] = set()  # what was logged already: some functions are called each half second
 
 
-def _report_missing(name: str, consequence: str) -> None:
+def _report_missing(name: str, consequence: str, *, module: str = "ray._private") -> None:
     """Log once that this version of Ray lacks an internal name, and what follows from it."""
     if name in _reported:
         return
     _reported.add(name)
     logger.warning(
-        "Ray %s has no ray._private.%s in the shape seen in %s; %s",
-        getattr(ray, "__version__", "?"), name, SEEN_WITH, consequence,
+        "Ray %s has no %s.%s in the shape seen in %s; %s",
+        getattr(ray, "__version__", "?"), module, name, SEEN_WITH, consequence,
     )  # fmt: skip

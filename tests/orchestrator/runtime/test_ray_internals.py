@@ -68,6 +68,7 @@ def test_this_version_of_ray_has_every_internal_that_is_used(
         internals.skip_monitors()
         internals.silence_death_notices()
         internals.silence_death_notices()  # when Ray is started again
+        assert internals.make_job_config()._runtime_env_has_working_dir()
         monkeypatch.chdir(tmp_path)  # a short name: 107 bytes at most
         monkeypatch.setattr(worker, "_global_node", SimpleNamespace(raylet_socket_name="raylet"))
         assert not internals.is_node_alive()
@@ -96,20 +97,22 @@ def test_without_the_internals_each_function_does_without_and_says_so_once(
             internals.skip_monitors()
             internals.silence_death_notices()
             assert internals.is_node_alive()
+            assert internals.make_job_config() is None
     assert os.environ[SWITCH] == "0"
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert {record.name for record in caplog.records} == {"caviar.runtime.ray.internals"}
     expected = [
-        "ray_constants.ENABLE_RAY_CLUSTER",
-        "node.Node.start_log_monitor",
-        "node.Node.start_monitor",
-        "worker.print_to_stdstream",
-        "worker._global_node.raylet_socket_name",
+        "_private.ray_constants.ENABLE_RAY_CLUSTER",
+        "_private.node.Node.start_log_monitor",
+        "_private.node.Node.start_monitor",
+        "_private.worker.print_to_stdstream",
+        "_private.worker._global_node.raylet_socket_name",
+        "job_config.JobConfig._runtime_env_has_working_dir",
     ]
     lines = messages(caplog)
     assert len(lines) == len(expected)
     for name, line in zip(expected, lines, strict=True):
-        assert f"has no ray._private.{name} in the shape seen in {internals.SEEN_WITH}; " in line
+        assert f"has no ray.{name} in the shape seen in {internals.SEEN_WITH}; " in line
 
 
 PROGRAM = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_examples import HERE, Toy, assignment, job, limit_examples
+from search_examples import Toy, assignment, job, limit_examples
 
 from orchestrator.errors import SpecError
 from orchestrator.runtime.trainer import choose_objective, load_trainer
@@ -225,7 +225,7 @@ def test_a_metric_of_another_number_type_becomes_the_declared_one() -> None:
 )
 def test_a_trainer_that_cannot_be_had_is_an_error_of_the_spec(path: str) -> None:
     with pytest.raises(SpecError) as caught:
-        load_trainer(path, (HERE,))
+        load_trainer(path)
     assert "\n" not in str(caught.value)
 
 
@@ -237,7 +237,7 @@ def test_metrics_that_are_declared_wrong_are_an_error_that_names_one(
 ) -> None:
     monkeypatch.setattr(Toy, "metrics", {"validation_loss": (float, "min"), "speed": declared})
     with pytest.raises(SpecError, match="metric 'speed' needs"):
-        load_trainer("search_examples:Toy", (HERE,))
+        load_trainer("search_examples:Toy")
 
 
 def test_the_first_metric_with_a_goal_decides_unless_one_is_named(

@@ -75,7 +75,7 @@ CASES = {
     SEARCH + "--spec no_such_scale.yaml": ["dropout", "uniform"],
     SEARCH + "--spec not_yaml.yaml": ["not_yaml.yaml"],
     SEARCH + "--spec twice.yaml": ["twice.yaml", "line 2", "seed"],
-    SEARCH + "--spec no_trainer.yaml": ["nowhere", "--trust-trainer"],
+    SEARCH + "--spec no_trainer.yaml": ["nowhere", "package.module:Class"],
     SEARCH + "--spec no_trainer.yaml --trust-trainer": ["nowhere", "package.module:Class"],
     SEARCH + "--spec bad_rungs.yaml": ["rungs", "27"],
     SEARCH + "--spec typo_in_space.yaml": ["typo_in_space.yaml", "learning_rat", "learning_rate"],
