@@ -104,6 +104,13 @@ def _list_installation_places() -> set[Path]:
     return {Path(place).resolve() for place in places}
 
 
+def _lies_in_installation(file: Path) -> bool:
+    """Whether a file is installed; a namespace package can also have a part in any folder."""
+    product = Path(__file__).parents[2].resolve()
+    places = {*_list_installation_places(), product}
+    return not places.isdisjoint(parent.resolve() for parent in file.parents)
+
+
 def _find_file(folder: Path, name: str) -> Path | None:
     """The file of a module in a folder, by its whole name; as in Python, a package comes first."""
     base = folder.joinpath(*name.split("."))
@@ -121,7 +128,7 @@ def _read_installed(name: str, top: ModuleSpec) -> TrainerCode:
         places = spec.submodule_search_locations if spec is not None else None
         spec = PathFinder.find_spec(".".join(parts[:length]), places) if places else None
     file = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
-    if file is None or not file.is_file():
+    if file is None or not file.is_file() or not _lies_in_installation(file):
         raise SpecError(f"trainer needs package.module:Class, and no file defines a module {name}")
     return TrainerCode(file=str(file), modules={name: _read(file)}, installed=True)
 

@@ -199,6 +199,8 @@ def _prepare_environment(*, joining: bool) -> None:
     """Set what Ray reads from the environment when it is imported; the user's settings stay."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of 2.60
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # under `uv run`, Ray would copy the working directory to the workers, which import from it
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     if not joining:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         for setting in ("RAY_enable_metrics_collection", "RAY_task_events_report_interval_ms"):

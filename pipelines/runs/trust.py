@@ -88,5 +88,7 @@ def _read_digests() -> set[str]:
 
 
 def _registry() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "caviar" / "trusted-trainers"
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # ignored as the XDG specification says: it may be a foreign folder
+        state = Path.home() / ".local" / "state"
+    return state / "caviar" / "trusted-trainers"

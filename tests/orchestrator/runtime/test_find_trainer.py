@@ -283,3 +283,17 @@ def test_a_folder_on_the_path_that_shadows_an_installed_package_is_not_installed
         code = find_trainer_code("iniconfig.mine:Mine", [])
     assert not code.installed
     assert code.file == str(tmp_path.resolve() / "iniconfig" / "mine.py")
+
+
+def test_a_folder_beside_an_installed_namespace_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, foreign = tmp_path / "installed", tmp_path / "foreign"
+    write(installed, {"shared/real.py": TRAINER})
+    write(foreign, {"shared/mine.py": TRAINER})
+    monkeypatch.setattr(find_trainer, "_list_installation_places", lambda: {installed.resolve()})
+    with monkeypatch.context() as both:
+        both.setattr(sys, "path", [str(foreign), str(installed), *sys.path])
+        assert find_trainer_code("shared.real:Mine", []).installed
+        with pytest.raises(SpecError, match=r"no file defines a module shared\.mine"):
+            find_trainer_code("shared.mine:Mine", [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -264,25 +265,59 @@ def test_a_home_that_cannot_be_written_only_means_to_type_it_again(
         check_trust(spec, granted=False)
 
 
+def test_a_relative_state_folder_is_not_read(
+    foreign: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_space_spec(foreign[0], seed=None)
+    check_trust(spec, granted=True)  # writes the file that a foreign folder may bring along
+    monkeypatch.setattr(trust, "_allowed", set())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    with pytest.raises(SpecError, match="--trust-trainer"):
+        check_trust(spec, granted=False)
+
+
 def test_our_own_trainer_needs_no_trust(tmp_path: Path) -> None:
     spec = read_run_spec(searched(tmp_path / "run", trials=2))
     assert check_trust(spec, granted=False) is None
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(120)
-def test_workers_import_nothing_from_the_working_directory_or_a_folder_of_modules(
+def write_traps(folder: Path) -> Path:
+    """Modules that Ray or Python would import if this folder were on their path."""
+    trap = f"open({str(folder / 'trap')!r}, 'w')\nraise ImportError"
+    for name in ("cython", "starlette", "sitecustomize", "colorama", "threadpoolctl", "random"):
+        (folder / f"{name}.py").write_text(trap)
+    (folder / "mine.py").write_text(TOY + SHOWS_PATH)
+    return folder / "trap"
+
+
+def test_the_working_directory_is_not_searched_for_modules(
     foreign: tuple[Path, Path], tmp_path: Path, caviar: Any
 ) -> None:
-    spec, _ = foreign
-    marker = tmp_path / "it ran too"
-    for name in ("cython", "starlette", "sitecustomize", "colorama", "threadpoolctl", "random"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w')\nraise ImportError")
     (tmp_path / "mine.py").write_text(TOY + SHOWS_PATH)
-    words = f"search wine --trials 2 --workers 1 --spec {spec} --trust-trainer"
-    caviar(*words.split())
-    assert not marker.exists()
-    path = (tmp_path / "path.txt").read_text().splitlines()
+    caviar("plan", "wine", "--spec", str(foreign[0]), "--trust-trainer")
+    assert not {str(tmp_path), "", "."} & set((tmp_path / "path.txt").read_text().splitlines())
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_workers_import_nothing_from_the_working_directory_or_a_folder_of_modules(
+    foreign: tuple[Path, Path], tmp_path: Path
+) -> None:
+    trap = write_traps(tmp_path)
+    words = f"search wine --trials 2 --workers 1 --spec {foreign[0]} --trust-trainer"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pipelines.cli", *words.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not trap.exists()
+    path = (tmp_path / "path.txt").read_text().splitlines()  # of the last process: a worker
+    assert any("workers" in place for place in path)
     assert not {str(tmp_path), "", "."} & set(path)
 
 
