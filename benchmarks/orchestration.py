@@ -71,7 +71,7 @@ def run(
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump(content))
     return search(
-        SearchRequest(source="wine", spec=spec),
+        SearchRequest(source="wine", spec=spec, trust_trainer=True),
         out=folder / "run",
         budget=budget,
         options=ExecutionOptions(workers=workers),

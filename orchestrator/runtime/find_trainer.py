@@ -27,8 +27,8 @@ from orchestrator.runtime.trainer_code import CodeImporter, SourceFile, TrainerC
 
 __all__ = ["find_trainer_code"]
 
-#: Size of all modules of a trainer, about 50,000 lines; their syntax trees take 2 s and 400 MB.
-MAX_BYTES = 2_000_000
+#: Size of all modules of a trainer, about 25,000 lines; to read them takes 3 s and 600 MB at worst.
+MAX_BYTES = 1_000_000
 #: Packages that are never searched in a user's folder, also where this product is not installed
 #: but in development.
 _PRODUCT = {"__main__", "caviar", "orchestrator", "pipelines", "trainers"}
