@@ -78,7 +78,17 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
     from pipelines.runs import launch
 
     request = _make_request(
-        data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like,
+        data,
+        spec,
+        target,
+        test,
+        task,
+        metric,
+        seed,
+        max_epochs,
+        deterministic,
+        audit,
+        like,
         trust_trainer,
     )
     folder = None if out is None else make_path("out", out)

@@ -28,12 +28,12 @@ A complete trainer, which a spec names as `trainer: my_package.my_module:Decay`:
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import shorten
 from orchestrator.runtime.trainer_code import TrainerCode, import_module
 from orchestrator.search.messages import State
 from orchestrator.search.objective import Objective
@@ -132,10 +132,12 @@ def load_trainer(path: str, code: TrainerCode | None = None) -> type[Trainer]:
     try:
         trainer = getattr(import_module(module, code), name)
     except (ImportError, AttributeError, TypeError, ValueError) as e:
-        raise SpecError(f"trainer needs package.module:Class, got {path!r}: {_shorten(e)}") from e
+        raise SpecError(
+            f"trainer needs package.module:Class, got {path!r}: {shorten(str(e), 300)}"
+        ) from e
     except (Exception, SystemExit) as e:  # raised by the user's module
         raise SpecError(
-            f"trainer {path}: cannot be imported: {type(e).__name__}: {_shorten(e)}"
+            f"trainer {path}: cannot be imported: {type(e).__name__}: {shorten(str(e), 300)}"
         ) from e
     if not isinstance(getattr(trainer, "metrics", None), Mapping):
         raise SpecError(
@@ -150,11 +152,6 @@ def load_trainer(path: str, code: TrainerCode | None = None) -> type[Trainer]:
             )
     checked: type[Trainer] = trainer
     return checked
-
-
-def _shorten(error: BaseException) -> str:
-    """The text of an error that a user's module raised, in one line."""
-    return textwrap.shorten(str(error), 300)
 
 
 def choose_objective(trainer: type[Trainer], metric: str | None) -> Objective:

@@ -318,8 +318,6 @@ def _check_is_free_or_same(folder: Path, spec: Spec) -> None:
 def _write_spec(path: Path, spec: Spec) -> None:
     with atomic_write(path) as file:
         file.write(dump_spec(spec).encode())
-    if not is_builtin_trainer(spec.trainer):
-        trust_spec(path)  # the user has trusted its trainer
 
 
 def _remove_new_run(folder: Path, lock: Lock, *, is_made: bool) -> None:
