@@ -56,6 +56,7 @@ def test_the_trainer_it_shows_trains(tmp_path: Path) -> None:
         trials=20,
         pool="inline",
         spec=tmp_path / "spec.yaml",
+        trust_trainer=True,
     )
     found = run.summary()
     assert found["failed"] == 0

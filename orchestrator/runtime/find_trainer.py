@@ -23,6 +23,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import join_names
 from orchestrator.runtime.trainer_code import CodeImporter, SourceFile, TrainerCode
 
 __all__ = ["find_trainer_code"]
@@ -56,9 +57,10 @@ def find_trainer_code(path: str, folders: Iterable[Path]) -> TrainerCode:
     for place in places:
         if _find_file(place, name) is not None:
             return _read_with_imports(name, place)
+    searched = join_names(dict.fromkeys(places), " or ")
     raise SpecError(
         f"trainer needs package.module:Class, got {path!r}: there is no module {name} among the "
-        f"installed packages or in {' or '.join(dict.fromkeys(map(str, places)))}"
+        f"installed packages or in {searched}"
     )
 
 

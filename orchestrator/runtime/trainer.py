@@ -41,6 +41,8 @@ from orchestrator.space.domains import Config, Value
 
 __all__ = ["Job", "Trainer", "choose_objective", "load_trainer"]
 
+MAX_REASON = 300  #: characters that a message quotes of an error that a user's module raised
+
 
 class Trainer(Protocol):
     """Trains one model, one epoch at a time.
@@ -132,13 +134,11 @@ def load_trainer(path: str, code: TrainerCode | None = None) -> type[Trainer]:
     try:
         trainer = getattr(import_module(module, code), name)
     except (ImportError, AttributeError, TypeError, ValueError) as e:
-        raise SpecError(
-            f"trainer needs package.module:Class, got {path!r}: {shorten(str(e), 300)}"
-        ) from e
+        reason = shorten(str(e), MAX_REASON)
+        raise SpecError(f"trainer needs package.module:Class, got {path!r}: {reason}") from e
     except (Exception, SystemExit) as e:  # raised by the user's module
-        raise SpecError(
-            f"trainer {path}: cannot be imported: {type(e).__name__}: {shorten(str(e), 300)}"
-        ) from e
+        reason = f"{type(e).__name__}: {shorten(str(e), MAX_REASON)}"
+        raise SpecError(f"trainer {path}: cannot be imported: {reason}") from e
     if not isinstance(getattr(trainer, "metrics", None), Mapping):
         raise SpecError(
             f"trainer {path} needs `metrics`, for example "

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from orchestrator.errors import SpecError
+from orchestrator.quote import quote, shorten
 from orchestrator.runtime.find_trainer import find_trainer_code
 from orchestrator.runtime.trainer import Trainer, load_trainer
 from orchestrator.runtime.trainer_code import TrainerCode
@@ -21,6 +22,7 @@ from pipelines.runs.spec import Spec
 
 __all__ = ["check_trust", "load_spec_trainer"]
 
+MAX_PATH = 1000  #: characters of a path that a message shows
 _allowed: set[str] = set()  # digests that were allowed in this process, if no file can hold them
 
 
@@ -48,7 +50,7 @@ def check_trust(spec: Spec, *, granted: bool) -> TrainerCode | None:
     if is_builtin_trainer(spec.trainer):
         if spec.modules is not None:
             raise SpecError(
-                f"modules: {spec.modules} needs a trainer of your own, got {spec.trainer}, which "
+                f"modules: {quote(spec.modules)} needs a trainer of your own, got {spec.trainer}, which "
                 f"is built in; remove the line `modules` from the spec"
             )
         return None
@@ -57,7 +59,7 @@ def check_trust(spec: Spec, *, granted: bool) -> TrainerCode | None:
         _remember(code.digest)
     elif code.digest not in (_allowed | _read_digests()):
         raise SpecError(
-            f"{code.file}: the code of trainer {spec.trainer} would run here, and it is new or has "
+            f"{shorten(code.file, MAX_PATH)}: the code of trainer {spec.trainer} would run here, and it is new or has "
             f"changed; if you trust it, add --trust-trainer (once; trust_trainer=True in Python)"
         )
     return code
