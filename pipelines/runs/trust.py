@@ -50,8 +50,8 @@ def check_trust(spec: Spec, *, granted: bool) -> TrainerCode | None:
     if is_builtin_trainer(spec.trainer):
         if spec.modules is not None:
             raise SpecError(
-                f"modules: {quote(spec.modules)} needs a trainer of your own, got {spec.trainer}, which "
-                f"is built in; remove the line `modules` from the spec"
+                f"modules: {quote(spec.modules)} needs a trainer of your own, got {spec.trainer}, "
+                f"which is built in; remove the line `modules` from the spec"
             )
         return None
     code = find_trainer_code(spec.trainer, _list_folders(spec))
@@ -59,8 +59,9 @@ def check_trust(spec: Spec, *, granted: bool) -> TrainerCode | None:
         _remember(code.digest)
     elif code.digest not in (_allowed | _read_digests()):
         raise SpecError(
-            f"{shorten(code.file, MAX_PATH)}: the code of trainer {spec.trainer} would run here, and it is new or has "
-            f"changed; if you trust it, add --trust-trainer (once; trust_trainer=True in Python)"
+            f"{shorten(code.file, MAX_PATH)}: the code of trainer {spec.trainer} would run here, "
+            f"and it is new or has changed; if you trust it, add --trust-trainer "
+            f"(once; trust_trainer=True in Python)"
         )
     return code
 
