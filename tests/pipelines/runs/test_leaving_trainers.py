@@ -131,17 +131,12 @@ def test_a_trainer_that_closes_standard_output_ends_nothing(way: str, tmp_path: 
     ("state", "name"), [({"x": 1j}, "complex for 'x'"), ({"x": [1]}, "list"), ({1: 1.0}, "for 1")]
 )
 def test_a_state_that_no_file_can_hold_fails_the_trial(
-    state: Mapping[Any, Any],
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    toys: None,
+    state: Mapping[Any, Any], name: str, tmp_path: Path, toys: None
 ) -> None:
-    import toy_trainers
-
-    monkeypatch.setattr(toy_trainers.Toy, "state", lambda self: state)
-    spec = toy_spec(tmp_path, "Toy", search={"method": "random"})
-    request = SearchRequest(source="wine", spec=spec)
+    code = f"from toy_trainers import Toy\nclass Odd(Toy):\n    def state(self): return {state!r}\n"
+    (tmp_path / "odd.py").write_text(code)
+    spec = toy_spec(tmp_path, "Toy", trainer="odd:Odd", search={"method": "random"})
+    request = SearchRequest(source="wine", spec=spec, trust_trainer=True)
     ending = launch.search(
         request, out=tmp_path / "run", budget=Budget(trials=3), options=INLINE
     ).ending
