@@ -40,7 +40,8 @@ What a crash leaves behind:
     before the epochs are renamed     hidden files; the tables end at the flush before
     between epochs and events         epochs whose events are still hidden: the next `Log` counts
                                       the epochs and renames the events that belong to them
-    after the events are renamed      a trials table that is behind; readers add the newest events
+    after the events are renamed      a trials table that is behind; readers add the newest events,
+                                      and the next writer writes it anew
     in the middle of a checkpoint     a hidden file; the trial trains again from its last state
     in the middle of a hidden file    a file that no reader opens; the next writer removes it, as
                                       no process holds an flock on it
