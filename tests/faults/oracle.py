@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import shlex
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipelines.cli import main
 __all__ = ["find_problems", "hash_files"]
 
 USED_UP = "budget is used up"  #: what `resume` says to a run that had ended before the fault
+IN_THE_WAY = "exists already"  #: what `export` says where the fault came after its last rename
 
 
 def find_problems(
@@ -46,7 +48,7 @@ def find_problems(
     problems += [p for place in writes for p in problems_of_reading(Path(place))]
     rows = read_rows(folder)
     for command in again if (folder / "spec.yaml").exists() else [words, *again[1:]]:
-        problems += problems_of_going_on(folder, command)
+        problems += problems_of_going_on(folder, command, writes)
     problems += problems_of_lost_rows(rows, read_rows(folder))
     problems += problems_of_finished_run(folder)
     hidden = [p for place in writes for p in Path(place).rglob("*") if is_temporary(p)]
@@ -125,11 +127,29 @@ def problems_of_reading(folder: Path) -> list[str]:
     return problems
 
 
-def problems_of_going_on(folder: Path, words: str) -> list[str]:
+def problems_of_going_on(folder: Path, words: str, writes: list[str]) -> list[str]:
+    """Type a command; what is in its way must be a run that has ended, or a result that is whole."""
     code, _, errors = type_command(words)
+    if code == 2 and IN_THE_WAY in errors:
+        return problems_of_result(words, Path(writes[0]))
     if code == 2 and USED_UP in errors and caviar.load(folder).status == "finished":
         return []
     return [f"{words}: exit {code}: {last_line(errors)}"] if code or errors else []
+
+
+def problems_of_result(words: str, result: Path) -> list[str]:
+    """A result that the broken command left must be as large as the one of an unbroken command."""
+    before = result.rename(result.with_name("before"))
+    code, _, errors = type_command(words)
+    whole = code == 0 and list_sizes(before) == list_sizes(result)
+    remove = shutil.rmtree if before.is_dir() else Path.unlink
+    remove(before)
+    return [] if whole else [f"{result} is not whole; then exit {code}: {last_line(errors)}"]
+
+
+def list_sizes(place: Path) -> list[int]:
+    """The sizes of a file, or of all files in a folder."""
+    return sorted(path.stat().st_size for path in (place, *place.rglob("*")) if path.is_file())
 
 
 def last_line(text: str) -> str:

@@ -47,8 +47,7 @@ def flush_by_count() -> None:
 def run_words(words: str) -> int:
     """Run what a user types (`caviar` left out), or Python code after `python:`."""
     if words.startswith("python:"):
-        exec(words.removeprefix("python:"), {"caviar": caviar})
-        return 0
+        return run_python(words.removeprefix("python:"))
     for name, check in CHECKS.items():
         if words.startswith(f"{name}:"):
             print(json.dumps(check(**json.loads(words.removeprefix(f"{name}:")))))
@@ -58,6 +57,16 @@ def run_words(words: str) -> int:
         main()
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else int(e.code is not None)
+    return 0
+
+
+def run_python(code: str) -> int:
+    """Run Python code; one of Caviar's errors, as the API documents them, is one line."""
+    try:
+        exec(code, {"caviar": caviar})
+    except caviar.CaviarError as e:
+        sys.stderr.write(f"{e}\n")
+        return 2
     return 0
 
 

@@ -177,7 +177,7 @@ class Sweep:
                 FAULT_KIND=point.kind,
                 FAULT_ERRNO=str(point.error),
             )
-            problems = _problems_of_ending(command, point, code, errors)
+            problems = _problems_of_ending(point, code, errors)
             request = {
                 "run": command.run,
                 "again": command.again,
@@ -203,11 +203,11 @@ def _points(number: int, operation: str, operations: int) -> list[Point]:
     return [*(Point(number, operation, kill) for kill in kills), *errors]
 
 
-def _problems_of_ending(command: Command, point: Point, code: int | None, errors: str) -> list[str]:
+def _problems_of_ending(point: Point, code: int | None, errors: str) -> list[str]:
     """How a broken command ends: killed, or with one line and no traceback."""
     if code is None:
         return ["the command hangs"]
-    if not point.error or (command.words.startswith("python:") and "CaviarError" in errors):
+    if not point.error:
         return []
     if "Traceback" in errors:
         return [f"a traceback: {errors.strip().rpartition(chr(10))[2][:200]}"]
