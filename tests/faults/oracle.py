@@ -22,7 +22,7 @@ from pipelines.cli import main
 
 __all__ = ["find_problems", "hash_files"]
 
-USED_UP = "budget is used up"  #: what `resume` says to a run that had ended before the fault
+USED_UP = "used up its budget"  #: what `resume` says to a run that had ended before the fault
 IN_THE_WAY = "exists already"  #: what `export` says where the fault came after its last rename
 
 
@@ -128,7 +128,7 @@ def problems_of_reading(folder: Path) -> list[str]:
 
 
 def problems_of_going_on(folder: Path, words: str, writes: list[str]) -> list[str]:
-    """Type a command; what is in its way must be a run that has ended, or a result that is whole."""
+    """Type a command; what is in its way must be an ended run, or a result that is whole."""
     code, _, errors = type_command(words)
     if code == 2 and IN_THE_WAY in errors:
         return problems_of_result(words, Path(writes[0]))
