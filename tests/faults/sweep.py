@@ -24,6 +24,7 @@ __all__ = ["Point", "Server", "Sweep", "build_library", "sample"]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
+MIRROR_NOTE = "the mirror "  #: beginning of a line that is no error: the run goes on without a copy
 HANG_SECONDS = 30  #: a command of half a second that takes longer hangs, also on a busy host
 
 
@@ -211,8 +212,9 @@ def _problems_of_ending(point: Point, code: int | None, errors: str) -> list[str
         return []
     if "Traceback" in errors:
         return [f"a traceback: {errors.strip().rpartition(chr(10))[2][:200]}"]
-    if code and errors.count("\n") != 1:
-        return [f"exit {code} with {errors.count(chr(10))} lines of error"]
+    lines = [line for line in errors.splitlines() if MIRROR_NOTE not in line]
+    if code and len(lines) != 1:
+        return [f"exit {code} with {len(lines)} lines of error: {lines}"]
     return []
 
 
