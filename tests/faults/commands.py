@@ -38,6 +38,7 @@ class Command:
     run: str = "run"  #: folder of the run that must be whole in the end
     again: tuple[str, ...] = (_RESUME,)  #: what is typed to go on where the run has a spec
     writes: tuple[str, ...] = ("run",)  #: files and folders that it may write
+    epochs: int = 8  #: number of epochs that the run must have in the end, at least
 
 
 def _reads(words: str, *writes: str, setup: tuple[str, ...] = ()) -> Command:
@@ -77,8 +78,12 @@ COMMANDS = (
             run=f"run-{name}",
             again=(f"{name} run {options} {_TRAIN}",),
             writes=(f"run-{name}",),
+            epochs=epochs,
         )
-        for name, options in (("finalists", "--top 2 --seeds 2"), ("audit", "--total-epochs 6"))
+        for name, options, epochs in (
+            ("finalists", "--top 2 --seeds 2", 12),
+            ("audit", "--total-epochs 6", 6),
+        )
     ),
     _reads("report run --out page.html", "page.html", setup=("report run --out page.html",)),
     _reads("predict run wine --out rows.parquet", "rows.parquet"),

@@ -33,6 +33,7 @@ def find_problems(
     words: str,
     bystanders: dict[str, str],
     writes: list[str],
+    epochs: int,
 ) -> list[str]:
     """Look at what a fault left behind, go on as a user would, and name all that is wrong.
 
@@ -42,6 +43,7 @@ def find_problems(
         words: The command itself, which is typed again where the run has no spec yet.
         bystanders: Hash of each file that the command may not change, by path.
         writes: The files and folders that the command may write.
+        epochs: How many epochs the run must have in the end, at least.
     """
     folder = Path(run)
     problems = [f"changed: {path}" for path in changed_files(bystanders)]
@@ -50,7 +52,7 @@ def find_problems(
     for command in again if (folder / "spec.yaml").exists() else [words, *again[1:]]:
         problems += problems_of_going_on(folder, command, writes)
     problems += problems_of_lost_rows(rows, read_rows(folder))
-    problems += problems_of_finished_run(folder)
+    problems += problems_of_finished_run(folder, epochs)
     hidden = [p for place in writes for p in Path(place).rglob("*") if is_temporary(p)]
     hidden += [p for p in Path().glob("*") if is_temporary(p)]
     problems += [f"left over: {path}" for path in hidden]
@@ -175,10 +177,12 @@ def problems_of_lost_rows(before: pd.DataFrame | None, after: pd.DataFrame | Non
     return [f"{len(before) - len(both)} rows are lost"] if len(both) < len(before) else []
 
 
-def problems_of_finished_run(folder: Path) -> list[str]:
-    """The three tables against each other, the best model and its figures."""
+def problems_of_finished_run(folder: Path, epochs: int) -> list[str]:
+    """The three tables against each other, the budget, the best model and its figures."""
     try:
+        rows = len(caviar.load(folder).epochs)
         return [
+            *([f"only {rows} epochs"] if rows < epochs else []),
             *problems_of_tables(folder),
             *problems_of_best(folder),
             *([] if type_command(f"replay {folder}")[0] == 0 else ["replay differs"]),

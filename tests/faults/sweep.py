@@ -184,6 +184,7 @@ class Sweep:
                 "again": command.again,
                 "words": command.words,
                 "writes": command.writes,
+                "epochs": command.epochs,
                 "bystanders": _bystanders(template, command),
             }
             code, output, errors = server.run(f"oracle:{json.dumps(request)}", place)
