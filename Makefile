@@ -46,6 +46,10 @@ test-fast: setup ## run the quick tests: no Ray, no killed processes, no hosts, 
 test-faults: setup ## run the tests that kill processes and fill disks, many times (15 min)
 	@$(BIN)/python -m pytest -m faults --often
 
+# Both fuzz tests at once, one on each of two cores.
+test-fuzz: setup ## run the tests that write hostile specs, tables and models, many times (10 min)
+	@$(BIN)/python -m pytest --often -n 2 tests/pipelines/runs/test_fuzz_*.py
+
 test-cluster: setup ## run a search over three real hosts that fail, on this machine (4 min; needs root)
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
@@ -76,8 +80,17 @@ bench-orchestration: $(VENV)/benchmarks ## what a run costs beside training, nex
 bench-report: setup ## measure the page of a run of 10,000 trials: its size, and the time to make it (2 min)
 	@$(BIN)/python -m benchmarks.report $(ARGS)
 
+$(VENV)/audit: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,audit]'
+	@touch $@
+
+# Not part of `make check`: an advisory of today must not fail a commit that passed yesterday.
+# With --strict, a package that could not be looked up fails the audit.
+audit-dependencies: $(VENV)/audit ## look for known advisories about the versions in constraints.txt (needs the network)
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
+
 format: setup ## let ruff fix and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-.PHONY: help setup search lint test test-fast test-faults test-cluster check bench-trainer bench-search bench-scale bench-dispatch bench-orchestration bench-report format
+.PHONY: help setup search lint test test-fast test-faults test-fuzz test-cluster check bench-trainer bench-search bench-scale bench-dispatch bench-orchestration bench-report audit-dependencies format

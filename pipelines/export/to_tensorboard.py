@@ -15,11 +15,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionEndInfo,
     SessionStartInfo,
 )
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from orchestrator.search.trial import Status
 from orchestrator.space.domains import Choice
 from orchestrator.space.space import Dimension
+from orchestrator.store.files import atomic_write, make_folder
 from pipelines.see.configs import read_trial_config
 from pipelines.see.epochs import group_curves, list_run_metrics
 from pipelines.see.run import RunTables
@@ -42,7 +43,7 @@ def write(run: RunTables, out: Path) -> None:
         time_created_secs=begun,
     )
     content = _make_summary(metadata.EXPERIMENT_TAG, experiment=experiment)
-    _write_events(out, [Event(wall_time=begun, summary=content)])
+    _write_events(out, begun, [Event(wall_time=begun, summary=content)])
     curves = group_curves(run)
     for _, row in run.trials.iterrows():
         trial = int(row["trial"])
@@ -75,6 +76,7 @@ def write(run: RunTables, out: Path) -> None:
         first = [Event(wall_time=begun, summary=began)]
         _write_events(
             out / f"trial-{trial:06d}",
+            begun,
             [*first, *scalars, Event(wall_time=begun, summary=ended)],
         )
 
@@ -108,8 +110,13 @@ def _make_summary(tag: str, **content: Any) -> Any:
     return Summary(value=[Summary.Value(tag=tag, metadata=data, tensor=metadata.NULL_TENSOR)])
 
 
-def _write_events(folder: Path, events: list[Event]) -> None:
-    writer = EventFileWriter(str(folder))
-    for event in events:
-        writer.add_event(event)
-    writer.close()
+def _write_events(folder: Path, begun: float, summaries: list[Event]) -> None:
+    """Write an event file, in this thread: TensorBoard's EventFileWriter writes in one of its own,
+    where an error such as a full disk is lost.
+    """
+    head = Event(wall_time=begun, file_version="brain.Event:2")
+    make_folder(folder)
+    with atomic_write(folder / f"events.out.tfevents.{int(begun):010d}.caviar") as file:
+        records = RecordWriter(file)
+        for event in (head, *summaries):
+            records.write(event.SerializeToString())
