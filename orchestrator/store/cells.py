@@ -76,6 +76,8 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
         )
     for field in schema:
         wanted = fixed[field.name].type if field.name in fixed else None
+        if field.name.startswith("unit_"):
+            wanted = pa.float64()
         if field.type not in (_PLAIN_TYPES if wanted is None else (wanted, pa.null())):
             needed = wanted or "a number, a truth value or text"
             raise RunError(

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.errors import DamageError, RunError
+from orchestrator.quote import quote
 from orchestrator.search.events import Kind, SessionDetails
 from orchestrator.search.objective import Objective
 from orchestrator.search.trial import AUDIT, TRANSITIONS, Status
@@ -155,13 +156,22 @@ def _require_columns(folder: Path, trials: pd.DataFrame, space: Space) -> None:
         pa.bool_(): pd.api.types.is_bool_dtype,
         pa.string(): pd.api.types.is_string_dtype,
     }
-    for name, column in list_space_columns(space).items():
+    columns = list_space_columns(space)
+    foreign = [
+        n for n in map(str, trials) if n.startswith(("config_", "unit_")) and n not in columns
+    ]
+    if foreign:
+        raise RunError(f"{folder}: trials/ has a column {quote(foreign[0])}, spec.yaml has none")
+    for name, column in columns.items():
         cells = trials[name].dropna().infer_objects() if name in trials else None
         if cells is None or (len(cells) and not fits[column.type](cells)):
             raise RunError(
                 f"{folder}: trials/ needs the column {name} of type {column.type}, as spec.yaml "
                 f"says, got {'none' if cells is None else cells.dtype}"
             )
+    for d in space.dimensions:
+        if (trials[f"unit_{d.name}"].notna() & trials[f"config_{d.name}"].isna()).any():
+            raise RunError(f"{folder}: trials/ has a coordinate of {d.name} without its value")
 
 
 def _split_audits(run: RunTables) -> RunTables:

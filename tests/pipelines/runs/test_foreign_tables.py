@@ -318,6 +318,18 @@ HOSTILE: dict[str, tuple[str, Callable[[pa.Table], pa.Table]]] = {
             "config_layers", pa.array(["x"] * t.num_rows)
         ),
     ),
+    "a value less than its coordinate": (
+        "trials", lambda t: set_cells(t, "config_layers", [None] * t.num_rows),
+    ),
+    "a coordinate of nothing": (
+        "trials", lambda t: t.append_column("unit_nothing", pa.array([0.5] * t.num_rows)),
+    ),
+    "coordinates of text": (
+        "trials",
+        lambda t: t.drop_columns(["unit_layers"]).append_column(
+            "unit_layers", pa.array(["x"] * t.num_rows)
+        ),
+    ),
     "a coordinate less": ("trials", lambda t: t.drop_columns(["unit_layers"])),
 }  # fmt: skip
 
