@@ -54,7 +54,6 @@ def require_past_of(run: Path, store: MirrorStore, state: State) -> None:
             f"{run}: is no run yet, but the mirror {store.uri} holds one; type "
             f"`caviar resume {folder}` with `mirror={uri}` to continue it, or give another `mirror`"
         )
-
     if _is_other_run(run, store, files):
         raise RunError(
             f"`mirror` needs a place of its own for {run}, got {store.uri}, which holds another "
@@ -76,10 +75,12 @@ def _is_other_run(run: Path, store: MirrorStore, files: Mapping[str, str]) -> bo
     first = "events/part-00000.parquet"
     if first not in files or not (run / first).is_file():
         return False
-    with store.open_file(files[first]) as copy:
-        return _find_run_id(pq.ParquetFile(copy).read()) != _find_run_id(
-            read_part(run / first, None)
-        )
+    copy = _read_copy(store, files[first], ["kind", "details"])
+    original = read_part(run / first, None)
+    try:
+        return _find_run_id(copy) != _find_run_id(original)
+    except (ValueError, TypeError, AttributeError) as e:
+        raise RunError(f"{store.uri}: {first} is not of a run: its sessions have no details") from e
 
 
 def _find_run_id(events: pa.Table) -> str:
@@ -93,9 +94,25 @@ def _has_more_rows(run: Path, store: MirrorStore, files: Mapping[str, str], tabl
     parts = sorted(path for path in files if path.startswith(f"{table}/part-"))
     if not parts:
         return False
-    with store.open_file(files[parts[-1]]) as file:
-        copy = pq.ParquetFile(file).read(columns=_COLUMNS)
+    copy = _read_copy(store, files[parts[-1]], _COLUMNS)
     if not (run / parts[-1]).is_file():
         return len(copy) > 0
     original = read_part(run / parts[-1], None).select(_COLUMNS)
     return not original.slice(0, len(copy)).equals(copy)
+
+
+def _read_copy(store: MirrorStore, place: str, columns: list[str]) -> pa.Table:
+    """Read columns of a part in the mirror.
+
+    Raises:
+        RunError: If it is no part of a table.
+        OSError: If it cannot be read.
+    """
+    with store.open_file(place) as file:
+        try:
+            return pq.ParquetFile(file).read(columns=columns).select(columns)
+        except (pa.ArrowException, ValueError, LookupError) as e:
+            raise RunError(
+                f"{store.uri}: {place} is no part of a run's table, so nothing is written over it; "
+                f"give another `mirror`"
+            ) from e

@@ -26,6 +26,7 @@ from pyarrow import fs
 
 from orchestrator.errors import RunError
 from orchestrator.store.files import atomic_write, make_folder, move
+from orchestrator.store.run_files import check_files, check_run_files
 
 __all__ = ["COMMIT", "FOLDERS", "MirrorStore", "State", "is_run_file"]
 
@@ -68,7 +69,14 @@ class MirrorStore:
         self._fs.create_dir(self._base, recursive=True)
 
     def read_state(self) -> State:
-        """List all files of the place that are the mirror's, unfinished updates included."""
+        """List all files of the place that are the mirror's, unfinished updates included.
+
+        Raises:
+            RunError: If one of them is a link.
+        """
+        if self.local_folder is not None:
+            check_run_files(self.local_folder)
+            check_files(self.local_folder / _UPDATE)
         return {
             path: (info.mtime_ns, info.size)
             for folder in ("", *FOLDERS, _UPDATE, *(f"{_UPDATE}/{name}" for name in FOLDERS))

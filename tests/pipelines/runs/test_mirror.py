@@ -313,6 +313,27 @@ def test_a_mirror_in_a_place_with_other_files_or_in_the_run_is_refused(tmp_path:
             Mirror(run, str(inside), failed=pytest.fail)
 
 
+@pytest.mark.parametrize("content", [b"", b"no table", "epochs", "links"])
+def test_a_mirror_that_cannot_be_read_is_refused_in_one_line(
+    content: bytes | str, tmp_path: Path
+) -> None:
+    run, copy = searched(tmp_path / "run", trials=3), tmp_path / "copy"
+    Mirror(run, str(copy), failed=pytest.fail).close()
+    part = copy / "events" / "part-00000.parquet"
+    part.unlink()
+    if content == "links":
+        part.symlink_to(run / "events" / "part-00000.parquet")
+    elif isinstance(content, str):
+        shutil.copy(copy / content / part.name, part)
+    else:
+        part.write_bytes(content)
+    before = read_all_bytes(copy)
+    with pytest.raises(RunError) as caught:
+        caviar.resume(run, trials=1, pool="inline", mirror=str(copy))
+    assert "\n" not in str(caught.value)
+    assert read_all_bytes(copy) == before
+
+
 # ---------------------------------------------------------------------- restoring
 
 
