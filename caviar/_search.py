@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,16 +60,14 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
             first limit that is reached ends the search. None of them = 60 s, or the run's rest.
         max_epochs: The most epochs of one trial; None = what the spec says, or 27.
         like: Folders of runs whose best configurations are tried first.
-        seed: The same seed gives the same draws; None = what the spec says, or 0.
-        deterministic: Whether the same seed gives the same run with any number of workers.
+        seed, deterministic: The same seed gives the same draws, or the same run on any workers.
         audit: Share of the epochs for trials that pruning left behind, "5%" or 0.05.
         out: The run's folder; None = runs/NAME-DATE-TIME.
         workers, pool: Number of workers, None = one for each processor; "inline" = this process.
         address: The Ray cluster to use, "auto" or "HOST:PORT"; None = a local one.
         epoch_timeout: A worker is killed if a trial's first epoch takes longer, "10m" or seconds.
         mirror: A folder or URI (s3://, gs://) that receives a copy of the run's folder.
-        trust_trainer: Whether to allow the code of the trainer that the spec names; it is then
-            remembered until the code changes.
+        trust_trainer: Whether the code of the spec's trainer may run here, until it changes.
         progress: Whether to print the progress, as the command line does.
 
     Raises:
@@ -78,21 +77,10 @@ def search(  # noqa: D417 # arguments that belong together are described togethe
     from pipelines.runs import launch
 
     request = _make_request(
-        data,
-        spec,
-        target,
-        test,
-        task,
-        metric,
-        seed,
-        max_epochs,
-        deterministic,
-        audit,
-        like,
-        trust_trainer,
+        data, spec, target, test, task, metric, seed, max_epochs, deterministic, audit, like
     )
-    folder = None if out is None else make_path("out", out)
-    start = partial(launch.search, request, out=folder)
+    request = replace(request, trust_trainer=trust_trainer)
+    start = partial(launch.search, request, out=None if out is None else make_path("out", out))
     where = _make_options(pool, workers, address, epoch_timeout, mirror)
     return _run_session(start, where, time, trials, epochs, progress=progress)
 
@@ -139,7 +127,6 @@ def _make_request(
     deterministic: bool,
     audit: str | float | None,
     like: Sequence[str | Path],
-    trust_trainer: bool,
 ) -> SearchRequest:
     from orchestrator.quote import quote
     from pipelines.runs.new_spec import SearchRequest
@@ -159,7 +146,6 @@ def _make_request(
         deterministic=deterministic,
         audit=parse_share(audit, "audit") if isinstance(audit, str) else audit,
         like=[make_path("like", folder) for folder in like],
-        trust_trainer=trust_trainer,
     )
 
 
