@@ -37,7 +37,7 @@ def shell(line: str, **environment: str) -> tuple[int, str, str]:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -84,6 +84,8 @@ def test_a_search_trains_on_without_its_output(how: str, broken: str, tmp_path: 
     assert (load_run(folder).events["kind"] == "test").sum() == 1
 
 
+@pytest.mark.slow  # three sessions, each in a process of its own
+@pytest.mark.timeout(180)
 def test_resume_finalists_and_audit_train_on_without_their_output(
     run: Path, tmp_path: Path
 ) -> None:
