@@ -41,7 +41,8 @@ class Lock:
                 self._acquire(os.open(run, os.O_RDONLY | os.O_DIRECTORY))
                 self._acquire(self._open_file())
                 self.require_held()
-                self._write_holder(f"process {os.getpid()} on {socket.gethostname()}")
+                with suppress(OSError):  # a full disk: the first file that matters will report it
+                    self._write_holder(f"process {os.getpid()} on {socket.gethostname()}")
                 remove_run_leftovers(run)
         except BaseException:
             self._close()

@@ -106,7 +106,10 @@ def opens_for_writing(path: Path) -> bool:
 
 
 def test_the_disk_is_changed_by_one_file() -> None:
-    """What fills the temporary folder of an export is exempt: `export` makes it durable."""
+    """Exempt are what fills the temporary folder of an export, and Ray's folder in /tmp.
+
+    `export` makes the first durable; the second one is Ray's, and this process removes it.
+    """
     changes = {
         "copyfile", "copytree", "hardlink_to", "makedirs", "mkdir", "mkdtemp", "mkstemp",
         "removedirs", "rmtree", "symlink_to", "touch", "unlink", "write_bytes", "write_text",
@@ -115,7 +118,7 @@ def test_the_disk_is_changed_by_one_file() -> None:
     found = {
         str(path.relative_to(ROOT))
         for path in sources(*PACKAGES)
-        if not path.match("pipelines/export/to_*.py")
+        if not path.match("pipelines/export/to_*.py") and not path.match("runtime/ray/cluster.py")
         if opens_for_writing(path)
         or any(name in whole or name.rpartition(".")[2] in changes for name in called(path))
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -239,3 +240,17 @@ def test_a_session_whose_lock_was_deleted_stops_in_one_line_and_what_it_wrote_is
     assert load_run(folder).status == "killed"
     launch.resume(folder, budget=make_budget(None, 2, None), options=INLINE)
     check_tables(folder)
+
+
+def test_a_start_on_a_full_disk_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("orchestrator.store.lock.os.pwrite", fail)
+    monkeypatch.setattr("orchestrator.store.files.os.fsync", fail)
+    (tmp_path / "run").mkdir()  # the fsync of a new folder's parent would be the first to fail
+    with pytest.raises(RunError, match="No space left"):
+        searched(tmp_path / "run", trials=3)
+    assert list_names(tmp_path / "run") == []
