@@ -135,7 +135,8 @@ def test_a_state_that_no_file_can_hold_fails_the_trial(
 ) -> None:
     code = f"from toy_trainers import Toy\nclass Odd(Toy):\n    def state(self): return {state!r}\n"
     (tmp_path / "odd.py").write_text(code)
-    spec = toy_spec(tmp_path, "Toy", trainer="odd:Odd", search={"method": "random"})
+    spec = toy_spec(tmp_path, "Odd", search={"method": "random"})
+    spec.write_text(spec.read_text().replace("toy_trainers:Odd", "odd:Odd"))
     request = SearchRequest(source="wine", spec=spec, trust_trainer=True)
     ending = launch.search(
         request, out=tmp_path / "run", budget=Budget(trials=3), options=INLINE

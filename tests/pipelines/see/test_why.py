@@ -75,7 +75,7 @@ def test_a_trial_that_failed_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         search={"initial_configs": [{"floor": 0.1}]},
     )
     folder = tmp_path / "run"
-    caviar.search("wine", out=folder, spec=spec, trials=3, pool="inline")
+    caviar.search("wine", out=folder, spec=spec, trials=3, pool="inline", trust_trainer=True)
     assert "At epoch 1 it failed: " in explain_trial(load_run(folder), 0)
     assert "the second epoch is not for me" in explain_trial(load_run(folder), 0)
 
