@@ -1,7 +1,7 @@
 """Hypothesis writes hostile specs, constraints and durations: each is used or ends in one line.
 
-A few examples in each run of the tests, always the same ones; with --often 10,000 other ones of
-each kind: `python -m pytest --often tests/pipelines/runs/test_fuzz_specs.py` takes ten minutes.
+A few examples in each run of the tests, always the same ones; with --often, as in `make test-fuzz`,
+10,000 other ones of each kind, which take eight minutes of a processor.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ Result = TypeVar("Result")
 
 @contextmanager
 def ends_in_time() -> Iterator[None]:
-    """Fail what hangs; nothing else of a test's speed is asserted."""
+    """Fail what hangs; nothing else of a test's speed is asserted.
+
+    The alarm takes the place of pytest's limit for a whole test, which 10,000 examples exceed.
+    """
 
     def fail(*_: object) -> None:
         raise AssertionError(f"did not end within {HANG} seconds")
