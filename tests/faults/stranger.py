@@ -22,7 +22,7 @@ READS = (
     "predict run wine --out rows.parquet",
     "export run --to csv --out table.csv",
     "export run --to onnx --out model.onnx",
-    "python:run",
+    "load:run",
 )
 WRITES = ("resume run --trials 1 --pool inline --quiet", "repair run")
 
