@@ -43,7 +43,7 @@ test: $(VENV)/tools ## all tests (COVERAGE=1 prints the share of lines that thos
 test-fast: setup ## run the quick tests: no Ray, no killed processes, no hosts, no slow ones
 	@$(BIN)/python -m pytest -m "not ray and not slow and not faults and not cluster"
 
-test-faults: setup ## run the tests that kill processes and fill disks, many times (15 min)
+test-faults: setup ## run the tests that kill processes and fill disks, at every point and many times (30 min)
 	@$(BIN)/python -m pytest -m faults --often
 
 # Both fuzz tests at once, one on each of two cores.

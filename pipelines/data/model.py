@@ -169,9 +169,11 @@ def load_model(folder: str | Path) -> Model:
                 f"{content['trainer']}; load model.safetensors with that trainer's load()"
             )
         tables, weights = _parse_files(best)
+        config = dict(content["config"])
+        read_settings(config)  # a hyperparameter that no network can have is damage, too
         return Model(
             weights=weights,
-            config=dict(content["config"]),
+            config=config,
             preprocessing=Preprocessing.from_json(tables),
             trial=int(content["trial"]),
             epoch=int(content["epoch"]),

@@ -23,6 +23,7 @@ from pipelines.cli import main
 __all__ = ["find_problems", "hash_files"]
 
 USED_UP = "used up its budget"  #: what `resume` says to a run that had ended before the fault
+NO_BUDGET = "before its budget was written"  #: what `resume` says; the first command says it again
 IN_THE_WAY = "exists already"  #: what `export` says where the fault came after its last rename
 
 
@@ -50,7 +51,7 @@ def find_problems(
     problems += [p for place in writes for p in problems_of_reading(Path(place))]
     rows = read_rows(folder)
     for command in again if (folder / "spec.yaml").exists() else [words, *again[1:]]:
-        problems += problems_of_going_on(folder, command, writes)
+        problems += problems_of_going_on(folder, command, words, writes)
     problems += problems_of_lost_rows(rows, read_rows(folder))
     problems += problems_of_finished_run(folder, epochs)
     hidden = [p for place in writes for p in Path(place).rglob("*") if is_temporary(p)]
@@ -84,8 +85,10 @@ def type_command(words: str) -> tuple[int, str, str]:
     code: object = 0
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
-            if words.startswith("python:"):
-                run_python(words)
+            if words.startswith("load:"):
+                load_as_user(Path(words.removeprefix("load:")))
+            elif words.startswith("python:"):
+                exec(words.removeprefix("python:"), {"caviar": caviar})
             else:
                 main()
         except SystemExit as e:
@@ -96,10 +99,10 @@ def type_command(words: str) -> tuple[int, str, str]:
     return code if isinstance(code, int) else 1, output.getvalue(), errors.getvalue()
 
 
-def run_python(words: str) -> None:
-    """Load the run as a Python user does; the error of a run that cannot be read is one line."""
+def load_as_user(folder: Path) -> None:
+    """Load a run as a Python user does; the error of a run that cannot be read is one line."""
     try:
-        run = caviar.load(words.removeprefix("python:"))
+        run = caviar.load(folder)
         assert run.best is None or run.best["trial"] >= 0
         caviar.load_model(run.folder / "best").predict("wine")
     except CaviarError as e:
@@ -129,13 +132,17 @@ def problems_of_reading(folder: Path) -> list[str]:
     return problems
 
 
-def problems_of_going_on(folder: Path, words: str, writes: list[str]) -> list[str]:
-    """Type a command; what is in its way must be an ended run, or a result that is whole."""
+def problems_of_going_on(folder: Path, words: str, first: str, writes: list[str]) -> list[str]:
+    """Type a command; where it says that the run needs another one, type that."""
     code, _, errors = type_command(words)
     if code == 2 and IN_THE_WAY in errors:
         return problems_of_result(words, Path(writes[0]))
-    if code == 2 and USED_UP in errors and caviar.load(folder).status == "finished":
-        return []
+    if code == 2 and NO_BUDGET in errors:
+        code, _, errors = type_command(first)
+    elif code == 2 and USED_UP in errors and caviar.load(folder).status == "finished":
+        # Nothing was left to do, so nothing was written: the next writer removes leftovers.
+        next_writer = f"{words} --total-epochs 4" if "--mirror" in words else f"repair {folder}"
+        code, _, errors = type_command(next_writer)
     return [f"{words}: exit {code}: {last_line(errors)}"] if code or errors else []
 
 

@@ -10,6 +10,7 @@ from oracle import last_line, type_command
 
 __all__ = ["find_problems_of_stranger"]
 
+LINES = {"compare": 3}  #: lines of error, where a command says one for each run and a last one
 CPU_SECONDS = 5.0  #: a command that computes longer hangs; a hundred times what a small run needs
 READS = (
     "show run",
@@ -22,7 +23,7 @@ READS = (
     "predict run wine --out rows.parquet",
     "export run --to csv --out table.csv",
     "export run --to onnx --out model.onnx",
-    "python:run",
+    "load:run",
 )
 WRITES = ("resume run --trials 1 --pool inline --quiet", "repair run")
 
@@ -39,8 +40,8 @@ def find_problems_of_stranger() -> list[str]:
             problems.append(f"{words}: hangs")
         if "Traceback" in errors:
             problems.append(f"{words}: {last_line(errors)}")
-        elif code and errors.count("\n") != 1:
-            problems.append(f"{words}: exit {code} with {errors.count(chr(10))} lines")
+        elif code and errors.count("\n") > LINES.get(words.split()[0], 1):
+            problems.append(f"{words}: exit {code} with {errors.count(chr(10))} lines: {errors!r}")
         if "\x1b" in output + errors:
             problems.append(f"{words}: a terminal escape reaches the terminal")
         for target in ("page.html", "rows.parquet", "table.csv", "model.onnx"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from commands import SPEC
 from hostile import (
     FILE_MUTATIONS,
@@ -27,9 +28,12 @@ from hypothesis import strategies as st
 from oracle import hash_files
 from sweep import Server
 
+import caviar
+from caviar import CaviarError
+
 _OFTEN = settings.get_current_profile_name() == "often"
 fuzz = settings(
-    max_examples=500 if _OFTEN else 8,
+    max_examples=500 if _OFTEN else 5,
     derandomize=not _OFTEN,
     database=None,
     suppress_health_check=list(HealthCheck),
@@ -111,3 +115,15 @@ def test_a_run_with_a_changed_model_ends_in_a_result_or_one_line(
     check_every_command(
         server, whole, lambda run: mutate_model(run / "best" / name, change, numbers)
     )
+
+
+def test_a_hyperparameter_that_no_network_can_have_is_named_when_the_model_is_loaded(
+    server: Server, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "best"
+    shutil.copytree(whole / "run" / "best", folder)
+    content = yaml.safe_load((folder / "config.yaml").read_text())
+    content["config"]["batch_size"] = ""
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(CaviarError, match="batch_size must be a whole number"):
+        caviar.load_model(folder)
