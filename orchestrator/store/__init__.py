@@ -28,8 +28,10 @@ flush) ends its session: another process may be writing there.
 
 Who may change what. `Log` alone writes events, epochs and trials; `CheckpointStore` alone writes
 checkpoints; both belong to the process that holds `Lock`. Readers (`reading`) take no lock and
-change nothing. `Mirror` reads the folder and writes to another place. A run whose tables an older
-version wrote is only read: this version would append rows of another schema.
+change nothing. `Mirror` reads the folder as it was at one moment (`snapshot`) and replaces a copy
+elsewhere all at once (`mirror_store`), if that copy is this run's past (`mirror_identity`).
+A run whose tables an older version wrote is only read: this version would append rows of another
+schema.
 
 In which order a flush writes: first checkpoints and the best model, because rows speak of them;
 then the new events under a hidden name, together with the number of epochs that they go with; then

@@ -21,10 +21,12 @@ from test_runs import check_tables, searched
 
 import caviar
 from orchestrator.errors import RunError
-from orchestrator.store import mirror, mirror_store
+from orchestrator.store import log, mirror, mirror_store
 from orchestrator.store.mirror import Mirror, restore
+from orchestrator.store.mirror_store import MirrorStore
 from orchestrator.store.snapshot import list_run_files
 from pipelines.data.model import load_model, read_best_identity
+from pipelines.runs.repair import repair
 from pipelines.see.run import load_run
 from pipelines.see.summary import summarize_run
 
@@ -230,6 +232,33 @@ def fail_at_steps(
 
     for name in names:
         patch.setattr(module, name, change(getattr(module, name)))
+
+
+def test_each_copy_during_a_search_is_a_run_that_needs_no_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "MIRROR_SECONDS", 0.01)
+    monkeypatch.setattr(log, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(log, "PART_ROWS", 25)  # many parts
+    commit, states = MirrorStore.commit, []
+
+    def commit_and_copy(store: MirrorStore, paths: Any) -> None:
+        commit(store, paths)
+        states.append(shutil.copytree(tmp_path / "copy", tmp_path / f"state-{len(states)}"))
+
+    monkeypatch.setattr(MirrorStore, "commit", commit_and_copy)
+    caviar.search(
+        "wine", out=tmp_path / "run", trials=20, pool="inline", mirror=str(tmp_path / "copy")
+    )
+    rows = []
+    for state in states:
+        assert repair(state).endswith("nothing to repair")
+        rows.append(len(load_run(state).epochs) if (state / "events").exists() else 0)
+        if (state / "best" / "config.yaml").exists():  # the first model is being written
+            load_model(state / "best")
+    assert rows == sorted(rows)
+    assert rows[-1] == len(load_run(tmp_path / "run").epochs)
+    assert len(set(rows)) > 1
 
 
 # ---------------------------------------------------------------------- whose mirror is it
