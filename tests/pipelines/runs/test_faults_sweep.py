@@ -15,7 +15,7 @@ from summary import read_table
 from sweep import Point, Sweep, build_library, sample
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
-SAMPLE = 3  #: points of a command in `make test`
+SAMPLE = 2  #: points of a command in `make test`
 SERVERS = 2  #: processes that try points at the same time
 
 
