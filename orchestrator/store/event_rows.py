@@ -261,7 +261,7 @@ def _select_fields(
 def _has_type(value: object, hint: Any) -> bool:
     """Whether a value from JSON has the type of a field: X | Y, a mapping, a class."""
     options = get_args(hint)
-    if get_origin(hint) is Mapping:
+    if get_origin(hint) in (Mapping, dict):
         return isinstance(value, dict) and all(_has_type(v, options[1]) for v in value.values())
     if options:
         return any(_has_type(value, option) for option in options)

@@ -18,7 +18,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from orchestrator.errors import DamageError, InvalidEntry
-from orchestrator.search.events import Kind, SessionDetails, SessionStarted, TrialStarted
+from orchestrator.search.events import (
+    Kind,
+    SessionDetails,
+    SessionEnded,
+    SessionStarted,
+    TrialStarted,
+)
 from orchestrator.search.messages import Entry, Observation
 from orchestrator.search.replay import ReplayResult, replay
 from orchestrator.search.salvage import REASON, salvage
@@ -128,17 +134,22 @@ def _finish_flush(run: Path, epochs: int) -> list[Path]:
 
 
 def _is_consistent(spec: Spec, run: Path, tables: Tables, trials: list[Row]) -> bool:
-    """Whether the log has no gap and no contradiction, and `trials` are some of its trials."""
-    search = make_search(spec)
+    """Whether the log has no gap and no contradiction, and `trials` are some of its trials.
+
+    During a session the table of trials may be behind, or not there yet: the next writer completes
+    it. A session that has ended has written it.
+    """
+    search, has_ended = make_search(spec), False
     try:
         list_parts(run / "trials")
         for seq, _, entry in read_entries(run, tables, settled=True):
             search.apply(entry, seq=seq)
+            has_ended = isinstance(entry, SessionEnded)
     except DamageError:
         return False
     ids = {row["trial"] for row in trials}
-    some_lost = bool(search.trials) and not ids
-    return len(ids) == len(trials) and ids <= search.trials.keys() and not some_lost
+    are_lost = has_ended and bool(search.trials) and not ids
+    return len(ids) == len(trials) and ids <= search.trials.keys() and not are_lost
 
 
 def _write_salvaged(folder: Path, spec: Spec, tables: Tables, rows: Mapping[str, list[Row]]) -> str:

@@ -15,6 +15,7 @@ from test_faults import started
 from test_runs import INLINE, check_tables, searched
 
 from orchestrator.errors import CaviarError, RunError
+from orchestrator.store import lock
 from orchestrator.store.files import make_folder
 from orchestrator.store.lock import Lock
 from pipelines.runs import launch, open_run
@@ -48,14 +49,15 @@ def test_of_two_threads_that_start_on_one_folder_one_wins_and_its_run_is_whole(
         return make_folder(path)
 
     monkeypatch.setattr(open_run, "make_folder", make_at_the_same_time)
+    monkeypatch.setattr(lock, "TRIES", 1)  # else the loser may wait until the winner has finished
     with ThreadPoolExecutor(2) as threads:
-        jobs = [threads.submit(collect, lambda: searched(folder, trials=3)) for _ in range(2)]
+        jobs = [threads.submit(collect, lambda: searched(folder, trials=30)) for _ in range(2)]
     results = [job.result() for job in jobs]
     assert folder in results
     (message,) = [result for result in results if isinstance(result, str)]
     assert "is writing to this run" in message and "\n" not in message
     check_tables(folder)
-    assert len(load_run(folder).trials) == 3
+    assert len(load_run(folder).trials) == 30
 
 
 def test_the_one_that_made_the_folder_and_lost_the_lock_deletes_nothing(
