@@ -49,6 +49,8 @@ def require_past_of(run: Path, store: MirrorStore, state: State) -> None:
                 f"files; give another place"
             )
         return
+    if not any(path.endswith(".parquet") for path in files):
+        return  # the run was stopped before its first row: nothing of it can be lost
     if not (run / "spec.yaml").is_file():
         raise RunError(
             f"{run}: is no run yet, but the mirror {store.uri} holds one; type "

@@ -278,6 +278,16 @@ def test_a_search_does_not_replace_the_mirror_of_a_lost_run(tmp_path: Path) -> N
     assert read_all_bytes(copy) == before
 
 
+def test_the_mirror_of_a_run_that_was_stopped_before_its_first_row_is_replaced(
+    tmp_path: Path,
+) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    copy.mkdir()
+    (copy / "spec.yaml").write_text("{}")
+    caviar.search("wine", out=run, trials=2, pool="inline", mirror=str(copy))
+    assert len(load_run(copy).trials) == 2
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_mirror_of_another_run_is_refused_also_with_the_same_spec(
     seed: int, tmp_path: Path
