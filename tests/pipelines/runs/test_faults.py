@@ -112,13 +112,16 @@ def test_a_run_can_be_shown_whose_driver_died_between_epochs_and_events(tmp_path
     caviar.search("wine", out=folder, trials=9, pool="inline")
     best = summarize_run(load_run(folder))["best"]
     assert best is not None
-    for table in ("events", "trials"):
-        part = folder / table / "part-00000.parquet"
-        rows = pq.read_table(part)
-        known = pc.fill_null(pc.less(rows["trial"], best["trial"]), True)
-        pq.write_table(rows.filter(known), part)
+    events, trials = (folder / name / "part-00000.parquet" for name in ("events", "trials"))
+    rows = pq.read_table(events)
+    frame = rows.to_pandas()
+    (begin,) = frame.loc[(frame["kind"] == "start") & (frame["trial"] == best["trial"]), "seq"]
+    events.rename(events.with_name(f".{events.name}.staged"))
+    pq.write_table(rows.filter(pc.less(rows["seq"], begin)), events)
+    known = pq.read_table(trials)
+    pq.write_table(known.filter(pc.less(known["trial"], best["trial"])), trials)
     found = summarize_run(load_run(folder))
-    assert found["status"] == "finished"
+    assert found["status"] == "killed"
     assert found["trials"] == best["trial"]
 
 
