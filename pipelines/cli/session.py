@@ -69,13 +69,18 @@ def watch_session(*, as_json: bool, quiet: bool) -> Iterator[MakeWatcher]:
     With --json, what a trainer prints goes to standard error, so that the object stands alone. From
     here on the command goes on where standard output fails: its result is in the run's folder.
     """
+    from pipelines.runs.execution import ignore_repeated_signals
+
     train_without_output()
     silent = as_json or quiet
-    with (
-        _show_starting(shown=not silent) as started,
-        redirect_stdout(sys.stderr) if as_json else nullcontext(),
-    ):
-        yield _make_watcher(started, silent=silent, show_notes=not as_json)
+    try:
+        with (
+            _show_starting(shown=not silent) as started,
+            redirect_stdout(sys.stderr) if as_json else nullcontext(),
+        ):
+            yield _make_watcher(started, silent=silent, show_notes=not as_json)
+    finally:
+        ignore_repeated_signals()
 
 
 def exit_unless_finished(result: Result, *, as_json: bool) -> None:

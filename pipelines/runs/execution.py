@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -25,6 +26,7 @@ __all__ = [
     "ExecutionOptions",
     "Workers",
     "disturbed_by_ctrl_c_only",
+    "ignore_repeated_signals",
     "make_budget",
     "parse_seconds",
     "require_at_least",
@@ -246,6 +248,19 @@ def disturbed_by_ctrl_c_only() -> Iterator[None]:
 
     with _handling_signals(leave):
         yield
+
+
+def ignore_repeated_signals() -> None:
+    """Let the process print its last lines and exit with its own code after a session.
+
+    The second SIGHUP of a closed terminal comes up to some tenths of a second after the first one.
+    Python's end restores the default action of signals that have a handler, but not of ignored
+    ones; they are ignored only then, because other processes would inherit it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+            signal.signal(number, lambda *_: None)
+            atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
