@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from orchestrator.errors import RunError
 from orchestrator.store.files import (
+    TEMPORARIES,
     atomic_write,
     make_folder,
     move,
@@ -27,6 +28,7 @@ from orchestrator.store.files import (
 from orchestrator.store.lock import Lock
 from orchestrator.store.mirror_identity import require_past_of
 from orchestrator.store.mirror_store import COMMIT, FOLDERS, MirrorStore, State
+from orchestrator.store.run_files import LOCK
 from orchestrator.store.snapshot import RunFiles, list_run_files, list_sealed_parts, open_snapshot
 
 __all__ = ["Mirror", "check_mirror", "restore"]
@@ -158,9 +160,11 @@ def restore(uri: str, run: Path) -> None:
             raise RunError(f"`mirror` needs the copy of a run, found none in {uri}")
         with reporting_write_errors(run):
             make_folder(run)
+        _require_empty(run, uri)  # before the lock, which changes files of a run
         lock = Lock(run)
         try:
-            _clear(run, uri)
+            _require_empty(run, uri)
+            _remove_broken_restore(run)
             try:
                 _read_all(store, run)
             except BaseException:
@@ -173,20 +177,27 @@ def restore(uri: str, run: Path) -> None:
             lock.release()
 
 
-def _clear(run: Path, uri: str) -> None:
-    """Remove what a restore that was killed has left; refuse a folder with anything else."""
-    restored = run / _RESTORED
-    leftovers = FOLDERS if restored.exists() else ()
+def _require_empty(run: Path, uri: str) -> None:
+    """Refuse a folder with anything but what a restore that was killed has left; change nothing."""
+    expected = {LOCK, _RESTORED, *_list_leftovers(run)}
     for path in sorted(run.iterdir()):
-        if path.name not in (*leftovers, "run.lock") and not path.name.startswith("."):
+        if path.name not in expected and not path.match(TEMPORARIES):
             raise RunError(
                 f"{run}: needs a new or empty folder for the run that {uri} holds, got one with "
                 f"{path.name}; give another folder"
             )
+
+
+def _list_leftovers(run: Path) -> Sequence[str]:
+    """The folders of a run that a restore that was killed may have put in place."""
+    return FOLDERS if (run / _RESTORED).exists() else ()
+
+
+def _remove_broken_restore(run: Path) -> None:
     with reporting_write_errors(run):
-        for path in (*(run / name for name in leftovers), restored):
-            if path.exists():
-                remove_folder(path)
+        for name in (*_list_leftovers(run), _RESTORED):
+            if (run / name).exists():
+                remove_folder(run / name)
 
 
 def _read_all(store: MirrorStore, run: Path) -> None:

@@ -26,7 +26,7 @@ from pyarrow import fs
 
 from orchestrator.errors import RunError
 from orchestrator.store.files import atomic_write, make_folder, move
-from orchestrator.store.run_files import check_files, check_run_files
+from orchestrator.store.run_files import check_run_files
 
 __all__ = ["COMMIT", "FOLDERS", "MirrorStore", "State", "is_run_file"]
 
@@ -76,7 +76,6 @@ class MirrorStore:
         """
         if self.local_folder is not None:
             check_run_files(self.local_folder)
-            check_files(self.local_folder / _UPDATE)
         return {
             path: (info.mtime_ns, info.size)
             for folder in ("", *FOLDERS, _UPDATE, *(f"{_UPDATE}/{name}" for name in FOLDERS))

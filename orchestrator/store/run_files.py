@@ -27,7 +27,7 @@ __all__ = [
 
 SPEC, LOCK = "spec.yaml", "run.lock"
 FOLDERS = ("events", "epochs", "trials", "checkpoints", "best")
-_NAMES = (SPEC, LOCK, *FOLDERS, ".repaired", ".restored")
+_NAMES = (SPEC, LOCK, *FOLDERS, ".repaired", ".restored", ".update")  # the last one: of a mirror
 TEMPORARIES = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
 
 

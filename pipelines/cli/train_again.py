@@ -46,7 +46,7 @@ def finalists(
     parent = load_run(run)
     require_ended(parent)
     spec = make_finalists_spec(read_run_spec(run), parent, top=top, seeds=seeds)
-    folder = out or run.with_name(f"{run.name}-finalists")
+    folder = out or _name_folder(run, "finalists")
     options = make_options(pool, workers, address, epoch_timeout)
     train_spec_again(
         spec, folder, options, trust_trainer=trust_trainer, as_json=as_json, quiet=quiet
@@ -79,7 +79,7 @@ def audit(
 
     require_at_least(1, epochs=total_epochs)
     parent, spec = load_run(run), read_run_spec(run)
-    folder = out or run.with_name(f"{run.name}-audit")
+    folder = out or _name_folder(run, "audit")
     if total_epochs is not None:
         require_ended(parent)
         audit_spec = make_audit_spec(spec, parent, epochs=total_epochs)
@@ -108,3 +108,15 @@ def _describe_missing_audits(run: Path, out: Path | None, epochs: int) -> str:
         f"{out or run}: has no audits; `caviar audit {shlex.quote(str(run))} --total-epochs "
         f"{epochs}{folder}` trains {AUDITS_ADVISED} of the trials that pruning left behind"
     )
+
+
+def _name_folder(run: Path, purpose: str) -> Path:
+    """The default folder of a new run, beside the run that it trains again.
+
+    Raises:
+        RunError: If it is a link: who made the run's folder may have made this one, too.
+    """
+    folder = run.with_name(f"{run.name}-{purpose}")
+    if folder.is_symlink():
+        raise RunError(f"{folder}: is a link; name the new run's folder with `out`")
+    return folder

@@ -139,3 +139,15 @@ def test_a_model_alone_is_checked_as_well(
     make(run / "best" / name)
     with pytest.raises(RunError, match=name):
         load_model(run / "best")
+
+
+@pytest.mark.parametrize("command", ["finalists", "audit"])
+def test_a_folder_beside_the_run_that_no_user_named_is_not_taken_where_it_is_a_link(
+    command: str, run: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    run.with_name(f"run-{command}").symlink_to(victim)
+    with pytest.raises(RunError, match="is a link"):
+        app([command, str(run)], standalone_mode=False)
+    assert list(victim.iterdir()) == []

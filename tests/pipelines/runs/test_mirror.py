@@ -429,3 +429,26 @@ def test_a_place_without_a_run_is_said_and_nothing_is_left(tmp_path: Path) -> No
     with pytest.raises(RunError, match="`mirror` needs"):
         restore(str(tmp_path / "nowhere"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_a_restore_refuses_keeps_every_file(tmp_path: Path) -> None:
+    copy, home = tmp_path / "copy", tmp_path / "home"
+    caviar.search("wine", out=tmp_path / "run", trials=2, pool="inline", mirror=str(copy))
+    for name in ("best/.x.tmp/d", ".trash.tmp/f", ".a.tmp", "run.lock", ".profile"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("keep")
+    before = read_all_bytes(home)
+    with pytest.raises(RunError, match="needs a new or empty folder"):
+        caviar.resume(home, pool="inline", mirror=str(copy))
+    assert read_all_bytes(home) == before
+
+
+def test_a_mirror_whose_hidden_folder_is_a_link_is_refused(tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    other.mkdir()
+    (other / "commit.json").write_text('{"files": []}')
+    copy.mkdir()
+    (copy / ".update").symlink_to(other)
+    with pytest.raises(RunError, match="is a link"):
+        caviar.search("wine", out=tmp_path / "run", trials=2, pool="inline", mirror=str(copy))
+    assert (other / "commit.json").exists()
