@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,13 @@ settings.register_profile("caviar", deadline=None, print_blob=True)
 #: With --often, tests that fuzz try this many examples each, other ones in each run (10 min).
 settings.register_profile("often", settings.get_profile("caviar"), max_examples=10_000)
 settings.load_profile("caviar")
+
+# What starts the tests in the background may have had these signals ignored, and their processes
+# would inherit it; the product leaves an ignored signal ignored, as nohup asks for.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        is_interrupt = _number is signal.SIGINT
+        signal.signal(_number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:
