@@ -7,7 +7,11 @@ import pipelines
 
 # `python -m` has put the working directory first on sys.path. It may be the folder of a foreign
 # run, where a file such as cython.py would be imported in the place of a package.
-if sys.path[0] == str(Path.cwd()) != str(Path(pipelines.__file__).parents[1]):
+try:
+    folder = str(Path.cwd())
+except FileNotFoundError:  # it was removed, so nothing can be imported from it
+    folder = ""
+if sys.path[0] == folder != str(Path(pipelines.__file__).parents[1]):
     del sys.path[0]
 
 from pipelines.cli import main

@@ -6,6 +6,8 @@ import ast
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -163,3 +165,13 @@ def test_a_file_that_is_no_part_of_a_table_is_a_note_on_standard_error(
     done = caviar("show", "run")
     assert done.stderr.count("\n") == 1
     assert re.match(r"note: run/epochs: only part-00000\.parquet.* not copy\.parquet", done.stderr)
+
+
+def test_a_working_directory_that_was_removed_is_no_error(tmp_path: Path) -> None:
+    code = "import os, runpy, sys; os.rmdir(os.getcwd()); sys.argv = ['caviar', '--version']; "
+    code += "runpy.run_module('pipelines.cli', run_name='__main__')"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "gone", capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
