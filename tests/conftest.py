@@ -19,10 +19,12 @@ settings.load_profile("caviar")
 
 # What starts the tests in the background may have had these signals ignored, and their processes
 # would inherit it; the product leaves an ignored signal ignored, as nohup asks for.
-for _number in (signal.SIGINT, signal.SIGHUP):
+for _number, _action in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        is_interrupt = _number is signal.SIGINT
-        signal.signal(_number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
+        signal.signal(_number, _action)
 
 
 def pytest_configure(config: pytest.Config) -> None:

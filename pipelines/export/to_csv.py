@@ -1,4 +1,4 @@
-"""One CSV file with a row for each trial, as in the trials table."""
+"""Export the trials table to one CSV file, with a row for each trial."""
 
 from __future__ import annotations
 

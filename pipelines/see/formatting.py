@@ -18,8 +18,8 @@ __all__ = [
 ]
 
 MAX_SECONDS = 100 * 365 * 86400  #: longest duration: 100 years; threads wait at most 292 years
-#: Characters that act on a terminal instead of being shown: control characters (among them ESC and
-#: those from 0x80 to 0x9f), separators of lines, and marks that change the direction of writing.
+#: Characters that act on a terminal instead of being shown: control characters (ESC, and the codes
+#: 0x80 to 0x9f, among them), separators of lines, and marks that change the direction of writing.
 #: Surrogates alone cannot be written at all.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"

@@ -30,7 +30,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command that writes."""
+    """A command of the sweep: what is typed, and where it writes."""
 
     name: str  #: name in the table of docs/reliability.md
     words: str  #: what is typed

@@ -42,9 +42,9 @@ def build_library(folder: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One fault: the number of a file operation, and what happens there."""
+    """A fault that is tried: the number of a file operation, and what happens there."""
 
-    number: int  #: of the operation, from 1
+    number: int  #: number of the operation within its command, from 1
     operation: str  #: name and path of the operation
     kind: str  #: before, after, torn, once, always
     error: int = 0  #: errno of an operation that fails
@@ -162,7 +162,7 @@ class Sweep:
     def find_problems(
         self, command: Command, template: Path, points: Sequence[Point]
     ) -> list[tuple[Point, list[str]]]:
-        """Those of the points after which something is wrong, each with what it is."""
+        """Return the points after which something is wrong, each with what is wrong."""
         with ThreadPoolExecutor(len(self._servers)) as threads:
             found = threads.map(lambda point: self._try(command, template, point), points)
             return [(point, bad) for point, bad in zip(points, found, strict=True) if bad]

@@ -1,4 +1,4 @@
-"""One writer at a time, whatever happens to its lock."""
+"""The lock of a run: it allows one writer at a time, whatever happens to its files."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_the_widest_and_the_narrowest_ranges_of_reals_can_be_drawn_from(
 
 
 def test_a_fixed_whole_number_may_be_written_as_a_float_in_a_configuration() -> None:
-    """It counted the layers, and 2.0 layers were an AssertionError."""
+    """`per: layers` counts the layers; 2.0 layers once ended in an AssertionError."""
     content = space(layers=2, units={"int": [1, 9], "per": "layers"})
     config = {"layers": 2.0, "units_1": 3, "units_2": 4.0}
     spec = load_space_spec({**content, **search(initial_configs=[config])}, seed=None)
