@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["join_names", "quote", "shorten"]
+__all__ = ["get_first_line", "join_names", "quote", "shorten"]
 
 MAX_LENGTH = 60  #: characters of a value that a message quotes
 MAX_NAMES = 40  #: names that a message lists
@@ -49,8 +49,14 @@ def shorten(text: str, length: int = MAX_LENGTH) -> str:
     return beginning if len(beginning) <= length else f"{beginning[: length - 2]} …"
 
 
-def join_names(names: Iterable[object], separator: str = ", ") -> str:
-    """Join names for a message: at most `MAX_NAMES` of them, each of them cut."""
-    first = [shorten(str(name)) for name in islice(names, MAX_NAMES + 1)]
-    more = f"{separator}…" if len(first) > MAX_NAMES else ""
-    return separator.join(first[:MAX_NAMES]) + more
+def join_names(names: Iterable[object], separator: str = ", ", *, most: int = MAX_NAMES) -> str:
+    """Join names for a message: at most `most` of them, each of them cut."""
+    first = [shorten(str(name)) for name in islice(names, most + 1)]
+    more = f"{separator}…" if len(first) > most else ""
+    return separator.join(first[:most]) + more
+
+
+def get_first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its class if it has no message."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Real:
 
     def contains(self, value: Value) -> bool:
         """Whether a value of a user's configuration lies in this domain."""
-        return is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+        return is_number(value) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"{self.scale} [{self.low:g}, {self.high:g}]"
@@ -164,8 +164,7 @@ class Integer:
 
     def contains(self, value: Value) -> bool:
         """Whether a value of a user's configuration lies in this domain."""
-        in_bounds = is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
-        return in_bounds and float(value).is_integer()
+        return is_number(value) and self.low <= value <= self.high and float(value).is_integer()
 
     def __str__(self) -> str:
         return f"{'int' if self.scale == 'linear' else 'int_log2'} [{self.low}, {self.high}]"
@@ -230,6 +229,6 @@ class Fixed:
 Domain = Real | Integer | Choice | Fixed
 
 
-def is_number(value: Value) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

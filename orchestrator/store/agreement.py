@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from orchestrator.errors import DamageError, RunError
 from orchestrator.quote import quote
-from orchestrator.search.events import EVENT_TYPES, Assigning, Kind, TrialEvent
+from orchestrator.search.events import EVENT_TYPES, Assigning, Kind, TrialEvent, TrialNote
 from orchestrator.search.trial import AUDIT
 from orchestrator.store.cells import check_cells
 from orchestrator.store.event_rows import parse_session_details, rebuild_event
@@ -28,7 +28,7 @@ __all__ = ["check_agreement"]
 _RARE_KINDS = [
     kind.value
     for kind, cls in EVENT_TYPES.items()
-    if not issubclass(cls, TrialEvent) or kind in (Kind.TEST, Kind.ADJUST)
+    if not issubclass(cls, TrialEvent) or issubclass(cls, TrialNote)
 ]
 #: By column: the kinds of events that have a value in it.
 _NEEDED = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import RunWarning
+from orchestrator.quote import join_names
 from orchestrator.store.files import make_folder, move
 from orchestrator.store.reading import TABLES, list_strays
 
@@ -34,15 +34,11 @@ def move_strays_aside(run: Path) -> Path | None:
     for path in strays:
         make_folder(place / path.parent.name)
         move(path, place / path.parent.name / path.name)
+    names = join_names((f"{path.parent.name}/{path.name}" for path in strays), most=3)
     warnings.warn(
-        f"{run}: {_join_names(strays)} {'is no part' if len(strays) == 1 else 'are no parts'} of a "
+        f"{run}: {names} {'is no part' if len(strays) == 1 else 'are no parts'} of a "
         f"table; moved to {place}",
         RunWarning,
         stacklevel=1,
     )
     return place
-
-
-def _join_names(paths: Sequence[Path]) -> str:
-    names = [f"{path.parent.name}/{path.name}" for path in paths]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -29,6 +29,7 @@ from orchestrator.search.events import (
     SessionDetails,
 )
 from orchestrator.search.objective import Objective
+from orchestrator.space.domains import is_number
 
 __all__ = [
     "EVENT_COLUMN_NAMES",
@@ -236,7 +237,7 @@ def _require_mapping(value: object) -> dict[str, Any]:
 def _parse_intervals(content: object) -> dict[str, Interval]:
     intervals = {}
     for name, ends in _require_mapping(content).items():
-        if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))):
+        if not (isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))):
             raise RunError(f"{name} needs two numbers, low and high, got {quote(ends)}")
         intervals[name] = (ends[0], ends[1])
     return intervals
@@ -266,12 +267,8 @@ def _has_type(value: object, hint: Any) -> bool:
     if options:
         return any(_has_type(value, option) for option in options)
     if hint is float:
-        return _is_number(value)
+        return is_number(value)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _REBUILD: dict[str, Callable[[Row], Any]] = {

@@ -24,7 +24,7 @@ from orchestrator.search.events import Event
 from orchestrator.search.messages import Observation
 from orchestrator.store.aside import move_strays_aside
 from orchestrator.store.files import atomic_write, make_folder, move, remove_file
-from orchestrator.store.reading import count_part_rows, list_parts, read_part
+from orchestrator.store.reading import count_part_rows, list_parts, list_staged_events, read_part
 from orchestrator.store.tables import Tables
 from orchestrator.store.trials_table import TrialsTable
 
@@ -183,11 +183,10 @@ def resolve_staged_events(run: Path, epochs: int) -> None:
     Raises:
         DamageError: If the file of a flush is damaged.
     """
-    events = run / "events"
-    for staged in events.glob(".part-*.parquet.staged"):
+    for staged in list_staged_events(run):
         metadata = read_part(staged, None).schema.metadata
         if metadata.get(b"caviar_goes_with") == str(epochs).encode():
-            move(staged, events / staged.name.removeprefix(".").removesuffix(".staged"))
+            move(staged, staged.with_name(staged.name.removeprefix(".").removesuffix(".staged")))
         else:
             remove_file(staged)
 

@@ -12,7 +12,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 
@@ -27,7 +26,7 @@ from orchestrator.store.files import (
 )
 from orchestrator.store.lock import Lock
 from orchestrator.store.mirror_identity import require_past_of
-from orchestrator.store.mirror_store import COMMIT, FOLDERS, MirrorStore, State
+from orchestrator.store.mirror_store import COMMIT, MIRRORED_FOLDERS, MirrorStore, State
 from orchestrator.store.run_files import LOCK
 from orchestrator.store.snapshot import RunFiles, list_run_files, list_sealed_parts, open_snapshot
 
@@ -125,13 +124,10 @@ class Mirror:
                 self._store.finish_update()
                 for path in snapshot.changed:
                     with snapshot.open(path) as file:
-                        self._write(path, file)
+                        self._store.stage(path, file)
                 self._store.commit(snapshot.files)
                 self._copied, self._state = snapshot.files, self._store.read_state()
         return True
-
-    def _write(self, path: str, file: IO[bytes]) -> None:
-        self._store.stage(path, file)
 
 
 def check_mirror(run: Path, uri: str) -> None:
@@ -190,7 +186,7 @@ def _require_empty(run: Path, uri: str) -> None:
 
 def _list_leftovers(run: Path) -> Sequence[str]:
     """The folders of a run that a restore that was killed may have put in place."""
-    return FOLDERS if (run / _RESTORED).exists() else ()
+    return MIRRORED_FOLDERS if (run / _RESTORED).exists() else ()
 
 
 def _remove_broken_restore(run: Path) -> None:
@@ -222,7 +218,7 @@ def _read_all(store: MirrorStore, run: Path) -> None:
 
 def _put_in_place(run: Path) -> None:
     restored = run / _RESTORED
-    for name in (*FOLDERS, "spec.yaml"):
+    for name in (*MIRRORED_FOLDERS, "spec.yaml"):
         if (restored / name).exists():
             move(restored / name, run / name)
     remove_folder(restored)

@@ -28,11 +28,11 @@ from orchestrator.errors import RunError
 from orchestrator.store.files import atomic_write, make_folder, move
 from orchestrator.store.run_files import check_run_files
 
-__all__ = ["COMMIT", "FOLDERS", "MirrorStore", "State", "is_run_file"]
+__all__ = ["COMMIT", "MIRRORED_FOLDERS", "MirrorStore", "State", "is_run_file"]
 
 #: Folders of a run that a mirror holds, in the order in which their files are put in place: events
 #: after the epochs that they refer to, trials after the events that they are derived from.
-FOLDERS = ("epochs", "events", "trials", "best")
+MIRRORED_FOLDERS = ("epochs", "events", "trials", "best")
 _UPDATE = ".update"
 COMMIT = f"{_UPDATE}/commit.json"
 
@@ -45,7 +45,7 @@ State = Mapping[str, tuple[int | None, int]]
 def is_run_file(path: str) -> bool:
     """Whether a mirror holds this file of a run: spec.yaml, or a visible file of a folder."""
     folder, _, name = path.rpartition("/")
-    return path == "spec.yaml" or (folder in FOLDERS and not name.startswith("."))
+    return path == "spec.yaml" or (folder in MIRRORED_FOLDERS and not name.startswith("."))
 
 
 class MirrorStore:
@@ -76,9 +76,10 @@ class MirrorStore:
         """
         if self.local_folder is not None:
             check_run_files(self.local_folder)
+        staged = (f"{_UPDATE}/{name}" for name in MIRRORED_FOLDERS)
         return {
             path: (info.mtime_ns, info.size)
-            for folder in ("", *FOLDERS, _UPDATE, *(f"{_UPDATE}/{name}" for name in FOLDERS))
+            for folder in ("", *MIRRORED_FOLDERS, _UPDATE, *staged)
             for path, info in self._list(folder)
             if info.is_file and (is_run_file(path) or folder.startswith(_UPDATE))
         }
@@ -176,7 +177,7 @@ class MirrorStore:
 def _rank(path: str) -> tuple[int, bool]:
     """The order in which files are put in place; spec.yaml, which makes a run, is the last."""
     folder, _, name = path.rpartition("/")
-    return FOLDERS.index(folder) if folder else len(FOLDERS), name == "config.yaml"
+    return (*MIRRORED_FOLDERS, "").index(folder), name == "config.yaml"
 
 
 def _open_file_system(uri: str) -> tuple[fs.FileSystem, str]:

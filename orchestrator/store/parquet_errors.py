@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestrator.errors import DamageError, RunError
+from orchestrator.quote import get_first_line
 
 __all__ = ["reading_part", "require_regular_file"]
 
@@ -43,7 +44,7 @@ def reading_part(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as e:  # of a column's name
         raise _damage(path, e) from e
     except pa.ArrowException as e:  # a codec that is not there, a thread that cannot start
-        raise RunError(f"{path}: cannot be read here ({_first_line(e)})") from e
+        raise RunError(f"{path}: cannot be read here ({get_first_line(e)})") from e
 
 
 def require_regular_file(path: Path) -> None:
@@ -63,13 +64,13 @@ def require_regular_file(path: Path) -> None:
 
 def _damage(path: Path, error: Exception) -> DamageError:
     return DamageError(
-        f"{path}: not a whole Parquet file ({_first_line(error)}); "
+        f"{path}: not a whole Parquet file ({get_first_line(error)}); "
         f"`caviar repair {shlex.quote(str(path.parent.parent))}` keeps all that can be read"
     )
 
 
 def _explain(path: Path, error: OSError) -> str:
-    reason = error.strerror or _first_line(error)
+    reason = error.strerror or get_first_line(error)
     if error.errno in _FORBIDDEN:
         return f"{path}: needs the right to read it, got {reason!r}; see `ls -l` for its owner"
     if error.errno == errno.ENOENT:
@@ -78,7 +79,3 @@ def _explain(path: Path, error: OSError) -> str:
         f"{path}: cannot be read now, got {reason!r}; the file may be sound: look at the disk, or "
         f"at the connection to it, and try again"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error).strip() else type(error).__name__

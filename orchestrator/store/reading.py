@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import DamageError, InvalidEntry, RunError, RunWarning
+from orchestrator.quote import join_names
 from orchestrator.search.events import Event
 from orchestrator.search.messages import Observation
 from orchestrator.store.cells import (
@@ -45,6 +46,7 @@ __all__ = [
     "count_settled_rows",
     "is_settled",
     "list_parts",
+    "list_staged_events",
     "list_strays",
     "read_entries",
     "read_intact_parts",
@@ -67,10 +69,9 @@ def list_parts(folder: Path) -> list[Path]:
         RunError: If the folder cannot be read.
     """
     if strays := list_strays(folder):
-        names = ", ".join(p.name for p in strays[:3]) + (", …" if len(strays) > 3 else "")
         warnings.warn(
             f"{folder}: only part-00000.parquet, part-00001.parquet and so on are read, not "
-            f"{names}; move it away",
+            f"{join_names((path.name for path in strays), most=3)}; move it away",
             RunWarning,
             stacklevel=1,  # one place, so that Python shows it once
         )
@@ -173,7 +174,12 @@ def is_settled(run: Path) -> bool:
     A flush writes the epochs before the events. So a reader may see one table ahead of the other
     one while a process writes to the run, or after it was killed in the middle of a flush.
     """
-    return not (Lock.is_locked(run) or any((run / "events").glob(".*.staged")))
+    return not (Lock.is_locked(run) or list_staged_events(run))
+
+
+def list_staged_events(run: Path) -> list[Path]:
+    """The hidden parts of events that wait for the epochs of their flush; see `Log.flush`."""
+    return sorted((run / "events").glob(".part-*.parquet.staged"))
 
 
 def count_settled_rows(

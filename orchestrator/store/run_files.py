@@ -17,9 +17,9 @@ from orchestrator.store.files import remove_leftovers
 
 __all__ = [
     "FOLDERS",
+    "LEFTOVERS",
     "LOCK",
     "SPEC",
-    "TEMPORARIES",
     "check_files",
     "check_run_files",
     "remove_run_leftovers",
@@ -28,7 +28,7 @@ __all__ = [
 SPEC, LOCK = "spec.yaml", "run.lock"
 FOLDERS = ("events", "epochs", "trials", "checkpoints", "best")
 _NAMES = (SPEC, LOCK, *FOLDERS, ".repaired", ".restored", ".update")  # the last one: of a mirror
-TEMPORARIES = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
+LEFTOVERS = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
 
 
 def check_run_files(run: Path) -> None:
@@ -52,7 +52,7 @@ def check_files(folder: Path) -> None:
 def remove_run_leftovers(run: Path) -> None:
     """Remove the temporaries of killed processes from a run, whose lock the caller holds."""
     for folder in (run, *(run / name for name in FOLDERS)):
-        remove_leftovers(folder, TEMPORARIES)
+        remove_leftovers(folder, LEFTOVERS)
 
 
 def _check(paths: Iterable[Path]) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from orchestrator.store.mirror_store import FOLDERS, is_run_file
-from orchestrator.store.reading import list_parts
+from orchestrator.store.mirror_store import MIRRORED_FOLDERS, is_run_file
+from orchestrator.store.reading import list_parts, list_staged_events
 
 __all__ = ["RunFiles", "Snapshot", "list_run_files", "list_sealed_parts", "open_snapshot"]
 
@@ -57,7 +57,7 @@ def open_snapshot(run: Path, known: RunFiles) -> Iterator[Snapshot | None]:
             for path in changed:
                 if path not in sealed:
                     opened[path] = stack.enter_context((run / path).open("rb"))
-        if _is_flushing(run) or list_run_files(run) != files:
+        if list_staged_events(run) or list_run_files(run) != files:
             yield None
             return
         yield Snapshot(files=files, changed=changed, run=run, opened=opened)
@@ -65,7 +65,7 @@ def open_snapshot(run: Path, known: RunFiles) -> Iterator[Snapshot | None]:
 
 def list_run_files(run: Path) -> RunFiles:
     """List the files of a run that a mirror holds."""
-    folders = [run / name for name in FOLDERS if (run / name).is_dir()]
+    folders = [run / name for name in MIRRORED_FOLDERS if (run / name).is_dir()]
     files = {}
     for path in (run / "spec.yaml", *(path for folder in folders for path in folder.iterdir())):
         name = path.relative_to(run).as_posix()
@@ -89,8 +89,3 @@ def list_sealed_parts(run: Path) -> set[str]:
     """The parts of tables that are full: they are not written again."""
     parts = (part for name in ("events", "epochs") for part in list_parts(run / name)[:-1])
     return {part.relative_to(run).as_posix() for part in parts}
-
-
-def _is_flushing(run: Path) -> bool:
-    """Whether the events of a flush wait for its epochs."""
-    return any((run / "events").glob(".*.staged"))

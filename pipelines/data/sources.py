@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
 from orchestrator.errors import DataError
+from orchestrator.quote import get_first_line
 from orchestrator.store.memory import format_bytes, require_memory
 from pipelines.data.columns import make_positional_names
 from pipelines.data.delimited import read_delimited
@@ -88,10 +89,9 @@ def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = Fa
     except MemoryError as error:  # pyarrow's is one too
         raise DataError(f"{source}: needs more memory than this process can have") from error
     except _UNREADABLE as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise DataError(
             f"{source}: needs a readable {ending or 'IDX'} file, got {type(error).__name__}: "
-            f"{reason}; is it damaged, or of another format than its name says?"
+            f"{get_first_line(error)}; is it damaged, or of another format than its name says?"
         ) from error
     frame = raw.frame
     frame.columns = pd.Index([str(c).strip() for c in frame.columns])

@@ -14,7 +14,7 @@ from orchestrator.runtime.session import SessionResult, Watcher
 from orchestrator.search.budget import Budget
 from orchestrator.search.objective import WORST, Objective, Score
 from orchestrator.store.mirror import Mirror, check_mirror, restore
-from orchestrator.store.reading import list_parts
+from orchestrator.store.reading import list_parts, list_staged_events
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import (
     ExecutionOptions,
@@ -177,8 +177,7 @@ def _train(
 
 def _has_events(folder: Path) -> bool:
     """Whether a session of the run has begun; the first event may wait for its last rename."""
-    events = folder / "events"
-    return bool(list_parts(events)) or any(events.glob(".*.staged"))
+    return bool(list_parts(folder / "events") or list_staged_events(folder))
 
 
 def _repair_restored(folder: Path, mirror: str) -> None:

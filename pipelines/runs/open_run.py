@@ -38,7 +38,7 @@ from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.mirror import Mirror
 from orchestrator.store.reading import read_entries
-from orchestrator.store.run_files import FOLDERS, LOCK, SPEC, TEMPORARIES
+from orchestrator.store.run_files import FOLDERS, LEFTOVERS, LOCK, SPEC
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.prepare import PreparedData
@@ -307,7 +307,7 @@ def _check_is_free_or_same(folder: Path, spec: Spec) -> None:
         check_version_can_write(folder)
         require_same_spec(folder, spec)
     elif folder.is_dir():
-        if any(p.name != LOCK and not p.match(TEMPORARIES) for p in folder.iterdir()):
+        if any(p.name != LOCK and not p.match(LEFTOVERS) for p in folder.iterdir()):
             raise RunError(
                 f"{folder}: needs a folder that is new, empty or a run's; got another one"
             )

@@ -42,6 +42,7 @@ from orchestrator.store.reading import (
     TABLES,
     is_settled,
     list_parts,
+    list_staged_events,
     read_entries,
     read_intact_parts,
 )
@@ -123,7 +124,7 @@ def _read_intact(run: Path, tables: Tables) -> tuple[Mapping[str, list[Row]], li
 
 def _finish_flush(run: Path, epochs: int) -> list[Path]:
     """Finish a flush as a writer does, or return its file if that or the epochs are damaged."""
-    staged = sorted((run / "events").glob(".part-*.parquet.staged"))
+    staged = list_staged_events(run)
     try:
         if staged:
             list_parts(run / "epochs")

@@ -19,6 +19,7 @@ from pathlib import Path
 import ray
 
 from orchestrator.errors import InputError
+from orchestrator.quote import get_first_line
 from orchestrator.runtime.ray import internals
 
 __all__ = ["connect", "count_processors", "describe_authentication", "disconnect"]
@@ -109,7 +110,7 @@ class _LocalCluster:
         Returns:
             A folder inside of it: Ray gives mode 0777 to the one that it gets.
         """
-        parents = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"  # noqa: S108
+        parents = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"  # noqa: S108 # short
         parent = next(p for p in parents if p and len(f"{p}/ray-12345678/s") <= FOLDER_LENGTH)
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
         if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
@@ -149,14 +150,13 @@ def describe_authentication() -> str:
 
 
 def _describe_refusal(address: str | None, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     needed = f"a running Ray cluster is needed at {address}" if address else "Ray could not start"
     way_out = (
         "start one with `ray start --head`, or leave `address` out"
         if address
         else '`pool="inline"` trains in this process, without Ray'
     )
-    return f"{needed}: {first} ({describe_authentication()}); {way_out}"
+    return f"{needed}: {get_first_line(error)} ({describe_authentication()}); {way_out}"
 
 
 def _check_reachable(address: str) -> None:

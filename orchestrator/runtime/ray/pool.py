@@ -19,6 +19,7 @@ from typing import Any
 import ray
 
 from orchestrator.errors import PoolError
+from orchestrator.quote import get_first_line
 from orchestrator.runtime.checkpoint import Checkpoint, Message
 from orchestrator.runtime.dispatch import Action, Call, Dispatcher, KillWorker, StartWorker
 from orchestrator.runtime.pool import EPOCH_TIMEOUT
@@ -284,8 +285,9 @@ class RayPool:
         try:
             ray.get(done)
         except ray.exceptions.RayError as e:
-            reason = str(e).splitlines()[0]
-            raise PoolError(f"no worker could start: {reason} ({describe_authentication()})") from e
+            raise PoolError(
+                f"no worker could start: {get_first_line(e)} ({describe_authentication()})"
+            ) from e
         if not done:
             raise PoolError(
                 f"no worker came up within {START_SECONDS:.0f} s: {self.size} workers need one "
