@@ -77,12 +77,12 @@ def test_a_level_that_there_is_not_is_refused_in_one_line(
 def test_a_mirror_that_cannot_be_written_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orchestrator.store import mirror
+    from orchestrator.store.mirror_store import MirrorStore
 
     def fail(*_: object) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(mirror.Mirror, "_write", fail)
+    monkeypatch.setattr(MirrorStore, "stage", fail)
     words = f"--log-level warning {SEARCH} --mirror {tmp_path / 'copy'} --out {tmp_path / 'run'}"
     assert typed(words, monkeypatch) == 0
     log = capsys.readouterr().err
