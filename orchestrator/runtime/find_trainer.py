@@ -52,11 +52,11 @@ def find_trainer_code(path: str, folders: Iterable[Path]) -> TrainerCode:
         raise SpecError(f"trainer needs package.module:Class of a file, got {path!r}")
     spec = _find_top(top)
     if spec is not None and _is_installed(top):
-        return _read_installed(name, spec)
+        return _read_installed(path, spec)
     places = [place.resolve() for place in (*folders, *_list_places(spec))]
     for place in places:
         if _find_file(place, name) is not None:
-            return _read_with_imports(name, place)
+            return _read_with_imports(path, place)
     searched = join_names(dict.fromkeys(places), " or ")
     raise SpecError(
         f"trainer needs package.module:Class, got {path!r}: there is no module {name} among the "
@@ -123,7 +123,8 @@ def _find_file(folder: Path, name: str) -> Path | None:
 # ---------------------------------------------------------------------- reading
 
 
-def _read_installed(name: str, top: ModuleSpec) -> TrainerCode:
+def _read_installed(path: str, top: ModuleSpec) -> TrainerCode:
+    name = path.partition(":")[0]
     spec: ModuleSpec | None = top
     parts = name.split(".")
     for length in range(2, len(parts) + 1):
@@ -132,11 +133,13 @@ def _read_installed(name: str, top: ModuleSpec) -> TrainerCode:
     file = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
     if file is None or not file.is_file() or not _lies_in_installation(file):
         raise SpecError(f"trainer needs package.module:Class, and no file defines a module {name}")
-    return TrainerCode(file=str(file), modules={name: _read(file)}, installed=True)
+    modules = {name: _read(file)}
+    return TrainerCode(path=path, file=str(file), modules=modules, installed=True)
 
 
-def _read_with_imports(name: str, folder: Path) -> TrainerCode:
+def _read_with_imports(path: str, folder: Path) -> TrainerCode:
     """The code of a module in a folder, with all that it imports from there."""
+    name = path.partition(":")[0]
     is_installed = functools.cache(_is_installed)
     modules: dict[str, SourceFile] = {}
     pending = [name]
@@ -161,7 +164,7 @@ def _read_with_imports(name: str, folder: Path) -> TrainerCode:
         if package not in modules:  # a folder without __init__.py
             place = str(folder.joinpath(*package.split(".")))
             modules[package] = SourceFile(path=place, source=b"", is_package=True)
-    return TrainerCode(file=modules[name].path, modules=modules, installed=False)
+    return TrainerCode(path=path, file=modules[name].path, modules=modules, installed=False)
 
 
 def _read(file: Path) -> SourceFile:

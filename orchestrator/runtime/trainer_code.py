@@ -34,6 +34,7 @@ class SourceFile:
 class TrainerCode:
     """The code of a user's trainer: the trainer's module, and the modules that it brings along."""
 
+    path: str  #: import path of the trainer, package.module:Class
     file: str  #: the file that defines the trainer, on the driver's host
     modules: Mapping[str, SourceFile]  #: by name; the trainer's own module is one of them
     #: Whether the trainer's module is imported by its name, as installed packages are; otherwise
@@ -42,11 +43,11 @@ class TrainerCode:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the paths and the contents of all modules."""
+        """SHA-256 of the trainer's import path, and of the paths and contents of all modules."""
         content = [
             (name, m.path, m.is_package, m.source) for name, m in sorted(self.modules.items())
         ]
-        whole = repr((self.file, self.installed, content))
+        whole = repr((self.path, self.file, self.installed, content))
         return hashlib.sha256(whole.encode()).hexdigest()
 
 

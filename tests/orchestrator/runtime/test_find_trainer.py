@@ -96,11 +96,17 @@ def test_a_link_to_trusted_code_from_another_folder_is_other_code(tmp_path: Path
     assert read(there).digest != read(here).digest == read(tmp_path / "same").digest
 
 
+def test_another_class_of_a_trusted_file_is_other_code(tmp_path: Path) -> None:
+    write(tmp_path, {"mine.py": TRAINER})
+    one, other = (find_trainer_code(f"mine:{name}", [tmp_path]) for name in ("Mine", "Other"))
+    assert one.digest != other.digest
+
+
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_the_digest_does_not_depend_on_the_order_of_reading(order: list[str]) -> None:
     files = {n: SourceFile(path=n, source=n.encode(), is_package=False) for n in order}
     digests = {
-        TrainerCode(file="a", modules=modules, installed=False).digest
+        TrainerCode(path="a:T", file="a", modules=modules, installed=False).digest
         for modules in (files, dict(sorted(files.items())))
     }
     assert len(digests) == 1
