@@ -165,11 +165,11 @@ def sync_tree(path: Path) -> None:
 
 
 @contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """Make a folder with a temporary name, which is removed at the end of the block."""
     while True:
         path = _choose_name(parent)
-        path.mkdir()
+        path.mkdir(mode)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
         if _hold(descriptor):
             break
@@ -216,7 +216,7 @@ def _create_temporary(folder: Path) -> tuple[Path, int]:
 
 
 def _choose_name(folder: Path) -> Path:
-    return folder / TEMPORARIES.replace("*", secrets.token_hex(8))
+    return folder / TEMPORARIES.replace("*", secrets.token_hex(4))
 
 
 def _hold(descriptor: int) -> bool:

@@ -21,6 +21,7 @@ import ray
 from orchestrator.errors import InputError
 from orchestrator.quote import get_first_line
 from orchestrator.runtime.ray import internals
+from orchestrator.store.files import TEMPORARIES, remove_leftovers, temporary_folder
 
 __all__ = ["connect", "count_processors", "describe_authentication", "disconnect"]
 
@@ -28,6 +29,7 @@ CONNECT_SECONDS = 5.0  #: for an address to answer
 #: Longest path of a local cluster's folder: its sockets have up to 66 characters more
 #: (session_DATE_TIME_MICROSECONDS_PROCESS/sockets/plasma_store), and Linux allows 107 in all.
 FOLDER_LENGTH = 40
+_EXAMPLE = TEMPORARIES.replace("*", "0" * 8)  #: a temporary's name, for its length
 REMOVE_SECONDS = 5.0  #: for the last processes of a local cluster to leave its folder
 
 logger = logging.getLogger("caviar.runtime.ray.cluster")
@@ -53,12 +55,13 @@ def connect(address: str | None, *, cpus: int | None) -> None:
             if address is None:
                 _start(cpus)
             else:
-                ray.init(
-                    address=address,
-                    job_config=internals.make_job_config(),
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+                with internals.job_without_folders() as job_config:
+                    ray.init(
+                        address=address,
+                        job_config=job_config,
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                    )
         internals.silence_death_notices()
     except Exception as e:
         _local.clean_up()
@@ -80,15 +83,16 @@ def _start(cpus: int | None) -> None:
     # driver needs them until its session has ended. Ray does the same with SIGINT.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            job_config=internals.make_job_config(),
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            _temp_dir=str(_local.set_up()),
-        )
+        with internals.job_without_folders() as job_config:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                job_config=job_config,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=str(_local.set_up()),
+            )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -97,11 +101,13 @@ class _LocalCluster:
     """What a local cluster leaves outside of its processes: a folder, and a token in memory.
 
     By itself Ray leaves its sessions in a folder that all users share, with mode 0777, and writes
-    its token to ~/.ray/auth_token, which every user may read.
+    its token to ~/.ray/auth_token, which every user may read. The folder of a driver that was
+    killed is removed by the next one that starts a cluster.
     """
 
     def __init__(self) -> None:
         self._folder: Path | None = None
+        self._removing = contextlib.ExitStack()
         self._has_token = False
 
     def set_up(self) -> Path:
@@ -111,8 +117,9 @@ class _LocalCluster:
             A folder inside of it: Ray gives mode 0777 to the one that it gets.
         """
         parents = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"  # noqa: S108 # short
-        parent = next(p for p in parents if p and len(f"{p}/ray-12345678/s") <= FOLDER_LENGTH)
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
+        parent = next(Path(p) for p in parents if p and len(f"{p}/{_EXAMPLE}/s") <= FOLDER_LENGTH)
+        remove_leftovers(parent)
+        self._folder = self._removing.enter_context(temporary_folder(parent, mode=0o700))
         if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # as many as Ray's own
             self._has_token = True
@@ -131,6 +138,7 @@ class _LocalCluster:
         while self._folder.exists() and time.monotonic() < deadline:
             shutil.rmtree(self._folder, ignore_errors=True)
             time.sleep(0.05 * self._folder.exists())
+        self._removing.close()
         self._folder = None
 
 

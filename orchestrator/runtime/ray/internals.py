@@ -7,12 +7,13 @@ the function), and the run goes on.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -22,7 +23,7 @@ __all__ = [
     "confine_to_loopback",
     "forget_token",
     "is_node_alive",
-    "make_job_config",
+    "job_without_folders",
     "silence_death_notices",
     "skip_monitors",
 ]
@@ -67,22 +68,27 @@ def skip_monitors() -> None:
             _report_missing(f"node.Node.{name}", "the start takes up to a second longer")
 
 
-def make_job_config() -> Any:
-    """Settings of this driver's job that keep its folders from the workers' sys.path.
+@contextlib.contextmanager
+def job_without_folders() -> Iterator[Any]:
+    """Keep the driver's folders from the workers' sys.path, for a `ray.init` inside the block.
 
     Ray puts the working directory and the folder of the driver's script first on the sys.path of
     every worker, unless the job brings a working directory of its own. A file there that has the
     name of a module that Ray or a trainer imports, such as cython.py, would then run in the
-    workers. Without the internal method it does: Ray gets None and decides itself.
+    workers. Without the internal method, the working directory is / while Ray starts, where only
+    an administrator can write; the folder of the script is one that runs code anyway.
+
+    Yields:
+        The value for the argument `job_config` of `ray.init`.
     """
     config = getattr(_find("ray.job_config"), "JobConfig", None)
     method = "_runtime_env_has_working_dir"
     if config is None or not _has_parameters(getattr(config, method, None), ["self"]):
-        _report_missing(
-            f"JobConfig.{method}", "workers import files of this folder", module="ray.job_config"
-        )
-        return None
-    return type("JobConfigWithoutFolders", (config,), {method: lambda self: True})()
+        _report_missing(f"JobConfig.{method}", "it starts in the folder /", module="ray.job_config")
+        with contextlib.chdir("/"):
+            yield None
+        return
+    yield type("JobConfigWithoutFolders", (config,), {method: lambda self: True})()
 
 
 def silence_death_notices() -> None:

@@ -63,12 +63,15 @@ def test_this_version_of_ray_has_every_internal_that_is_used(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     worker = importlib.import_module("ray._private.worker")
+    place = Path.cwd()
     with caplog.at_level(logging.DEBUG, logger="caviar"):
         internals.confine_to_loopback(enabled=True)
         internals.skip_monitors()
         internals.silence_death_notices()
         internals.silence_death_notices()  # when Ray is started again
-        assert internals.make_job_config()._runtime_env_has_working_dir()
+        with internals.job_without_folders() as job_config:
+            assert job_config._runtime_env_has_working_dir()
+            assert Path.cwd() == place
         monkeypatch.chdir(tmp_path)  # a short name: 107 bytes at most
         monkeypatch.setattr(worker, "_global_node", SimpleNamespace(raylet_socket_name="raylet"))
         assert not internals.is_node_alive()
@@ -97,7 +100,9 @@ def test_without_the_internals_each_function_does_without_and_says_so_once(
             internals.skip_monitors()
             internals.silence_death_notices()
             assert internals.is_node_alive()
-            assert internals.make_job_config() is None
+            with internals.job_without_folders() as job_config:
+                assert job_config is None
+                assert str(Path.cwd()) == "/"
     assert os.environ[SWITCH] == "0"
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert {record.name for record in caplog.records} == {"caviar.runtime.ray.internals"}

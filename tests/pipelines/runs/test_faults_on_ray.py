@@ -20,6 +20,7 @@ import pytest
 from test_faults import started, wait_for_rows
 from test_runs import TOYS, check_tables, toy_spec
 
+from orchestrator.store.files import TEMPORARIES
 from pipelines.runs.repair import replay_run
 from pipelines.see.run import load_run
 from pipelines.see.summary import summarize_run
@@ -245,7 +246,7 @@ def test_on_ray_a_signal_to_the_group_stops_cleanly_and_leaves_nothing(
     with started(*words, RAY_TMPDIR=str(place), HOME=str(place)) as process:
         wait_for_rows(folder, 5, process)
         pids = below(process, "")
-        (session,) = [p for p in place.iterdir() if p.name.startswith("ray-")]
+        (session,) = [p for p in place.iterdir() if p.match(TEMPORARIES)]
         assert session.stat().st_mode & 0o777 == 0o700
         os.killpg(process.pid, number)  # as a terminal does: to the whole group
         if number is signal.SIGHUP:
@@ -260,6 +261,28 @@ def test_on_ray_a_signal_to_the_group_stops_cleanly_and_leaves_nothing(
     assert alive(pids) == []
     assert list(place.iterdir()) == []  # no session of Ray, no token
     place.rmdir()
+
+
+def test_the_folder_of_a_driver_that_was_killed_is_removed_by_the_next_search(
+    tmp_path: Path,
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    others = place / "ray-somebody"
+    others.mkdir()
+    words = "search digits --workers 1 --total-epochs".split()
+    with started(*words, "1000", "--out", str(tmp_path / "a"), RAY_TMPDIR=str(place)) as process:
+        wait_for_rows(tmp_path / "a", 5, process)
+        pids = below(process, "")
+        process.kill()
+    deadline = time.monotonic() + 30
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(list(place.glob(TEMPORARIES))) == 1
+    with started(*words, "5", "--out", str(tmp_path / "b"), RAY_TMPDIR=str(place)) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert list(place.iterdir()) == [others]
+    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
