@@ -16,6 +16,7 @@ from orchestrator.errors import RunError
 from orchestrator.store.files import remove_leftovers
 
 __all__ = [
+    "FIRST_BUDGET",
     "FOLDERS",
     "LEFTOVERS",
     "LOCK",
@@ -26,8 +27,10 @@ __all__ = [
 ]
 
 SPEC, LOCK = "spec.yaml", "run.lock"
+FIRST_BUDGET = ".budget.yaml"  #: the budget of a run that has no rows yet
 FOLDERS = ("events", "epochs", "trials", "checkpoints", "best")
-_NAMES = (SPEC, LOCK, *FOLDERS, ".repaired", ".restored", ".update")  # the last one: of a mirror
+#: `.update` is a mirror's
+_NAMES = (SPEC, LOCK, FIRST_BUDGET, *FOLDERS, ".repaired", ".restored", ".update")
 LEFTOVERS = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
 
 

@@ -22,6 +22,7 @@ from pipelines.runs.execution import (
     disturbed_by_ctrl_c_only,
     unwound_by_signals,
 )
+from pipelines.runs.first_budget import read_first_budget
 from pipelines.runs.from_spec import read_run_data
 from pipelines.runs.logged_watcher import LoggedWatcher
 from pipelines.runs.new_spec import SearchRequest, new_spec, validate_before_start
@@ -96,10 +97,12 @@ def resume(
     if mirror is not None:
         _repair_restored(folder, mirror)
     if not (_has_events(folder) or (budget and budget.limits())):
-        raise RunError(
-            f"{folder}: was killed before its budget was written; name it again, for example with "
-            f'`time="60s"`'
-        )
+        budget = read_first_budget(folder)
+        if budget is None:
+            raise RunError(
+                f"{folder}: was killed before its budget was written; name it again, for example "
+                f'with `time="60s"`'
+            )
     return _run_session(folder, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 
 
@@ -149,7 +152,7 @@ def _run_session(
         with unwound_by_signals():
             spec, data = read()
             workers.wait()
-            with open_run(folder, spec, data, unused=unused) as run:
+            with open_run(folder, spec, data, budget, unused=unused) as run:
                 ending = _train(run, budget, options, make_watcher, workers)
             return Result(folder=run.folder, ending=ending)
     finally:

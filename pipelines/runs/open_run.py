@@ -38,11 +38,12 @@ from orchestrator.store.lock import Lock
 from orchestrator.store.log import Log
 from orchestrator.store.mirror import Mirror
 from orchestrator.store.reading import read_entries
-from orchestrator.store.run_files import FOLDERS, LEFTOVERS, LOCK, SPEC
+from orchestrator.store.run_files import FIRST_BUDGET, FOLDERS, LEFTOVERS, LOCK, SPEC
 from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, stopped_by_signals
+from pipelines.runs.first_budget import forget_first_budget, keep_first_budget
 from pipelines.runs.from_spec import make_job, make_search, make_tables
 from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.simulated import simulate_run
@@ -262,7 +263,7 @@ class OpenRun:
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path, spec: Spec, data: PreparedData, *, unused: bool = False
+    folder: Path, spec: Spec, data: PreparedData, budget: Budget, *, unused: bool = False
 ) -> Iterator[OpenRun]:
     """Make the run's folder, or open the existing one, as its only writer.
 
@@ -270,6 +271,7 @@ def open_run(
         folder: The run's folder.
         spec: What the run searches.
         data: The data that the spec names.
+        budget: The budget that a new run is given.
         unused: Whether a new folder is made in any case, with a number behind the name if another
             one has that name.
 
@@ -285,12 +287,14 @@ def open_run(
         lock = Lock(folder)
     with contextlib.ExitStack() as closing:
         closing.callback(lock.release)
+        closing.callback(forget_first_budget, folder)
         # The lock is held only now, and until then another process may have made its run here.
         _check_is_free_or_same(folder, spec)
         is_new = not (folder / SPEC).exists()
         try:
             with reporting_write_errors(folder):
                 if is_new:
+                    keep_first_budget(folder, budget)
                     _write_spec(folder / SPEC, spec)
                 run = OpenRun(folder, spec, data, require_lock=lock.require_held)
                 logger.info("%s: open, %d trials so far", folder, len(run.search.trials))
@@ -307,7 +311,8 @@ def _check_is_free_or_same(folder: Path, spec: Spec) -> None:
         check_version_can_write(folder)
         require_same_spec(folder, spec)
     elif folder.is_dir():
-        if any(p.name != LOCK and not p.match(LEFTOVERS) for p in folder.iterdir()):
+        known = LOCK, FIRST_BUDGET
+        if any(p.name not in known and not p.match(LEFTOVERS) for p in folder.iterdir()):
             raise RunError(
                 f"{folder}: needs a folder that is new, empty or a run's; got another one"
             )
@@ -327,7 +332,7 @@ def _remove_new_run(folder: Path, lock: Lock, *, is_made: bool) -> None:
         for name in FOLDERS:
             if (folder / name).exists():
                 remove_folder(folder / name)
-        for name in (SPEC, LOCK):
+        for name in (SPEC, FIRST_BUDGET, LOCK):
             remove_file(folder / name)
         if is_made:
             folder.rmdir()  # fails if somebody has put another file there, which is right

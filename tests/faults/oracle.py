@@ -23,7 +23,6 @@ from pipelines.cli import main
 __all__ = ["find_problems", "hash_files"]
 
 USED_UP = "used up its budget"  #: what `resume` says to a run that had ended before the fault
-NO_BUDGET = "before its budget was written"  #: what `resume` says; the first command says it again
 IN_THE_WAY = "exists already"  #: what `export` says where the fault came after its last rename
 
 
@@ -51,7 +50,7 @@ def find_problems(
     problems += [p for place in writes for p in problems_of_reading(Path(place))]
     rows = read_rows(folder)
     for command in again if (folder / "spec.yaml").exists() else [words, *again[1:]]:
-        problems += problems_of_going_on(folder, command, words, writes)
+        problems += problems_of_going_on(folder, command, writes)
     problems += problems_of_lost_rows(rows, read_rows(folder))
     problems += problems_of_finished_run(folder, epochs)
     hidden = [p for place in writes for p in Path(place).rglob("*") if is_temporary(p)]
@@ -132,14 +131,12 @@ def problems_of_reading(folder: Path) -> list[str]:
     return problems
 
 
-def problems_of_going_on(folder: Path, words: str, first: str, writes: list[str]) -> list[str]:
+def problems_of_going_on(folder: Path, words: str, writes: list[str]) -> list[str]:
     """Type a command; where it says that the run needs another one, type that."""
     code, _, errors = type_command(words)
     if code == 2 and IN_THE_WAY in errors:
         return problems_of_result(words, Path(writes[0]))
-    if code == 2 and NO_BUDGET in errors:
-        code, _, errors = type_command(first)
-    elif code == 2 and USED_UP in errors and caviar.load(folder).status == "finished":
+    if code == 2 and USED_UP in errors and caviar.load(folder).status == "finished":
         # Nothing was left to do, so nothing was written: the next writer removes leftovers.
         next_writer = f"{words} --total-epochs 4" if "--mirror" in words else f"repair {folder}"
         code, _, errors = type_command(next_writer)

@@ -12,6 +12,7 @@ from test_bad_input import typed
 from test_runs import INLINE, check_tables, searched
 
 from orchestrator.errors import RunError
+from orchestrator.runtime.session import Session
 from orchestrator.search.budget import Budget
 from orchestrator.search.events import SessionEnded, ZoomedIn
 from orchestrator.search.messages import Entry, Observation
@@ -150,7 +151,44 @@ def test_finalists_end_from_every_prefix_of_their_log(
         assert len(load_run(folder).trials) == 4
 
 
-def test_a_run_that_was_killed_before_its_first_row_asks_for_its_budget(
+def test_a_run_that_was_killed_before_its_first_row_goes_on_with_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+
+    def kill(session: Session) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Session, "run", kill)
+        typed(f"search wine --trials {TRIALS} --pool inline --quiet --out {folder}", monkeypatch)
+    assert not list((folder / "events").glob("*.parquet"))
+    capsys.readouterr()
+    assert typed(f"resume {folder} --pool inline --quiet", monkeypatch) == 0
+    assert capsys.readouterr().err == ""
+    check_whole(folder)
+    assert len(load_run(folder).trials) == TRIALS
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("content", ["[", "trials: many", "- 3", "seconds: -.inf", "link"])
+def test_a_first_budget_that_cannot_be_used_is_asked_for(
+    content: str,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = cut(whole, tmp_path / "run", 0)
+    if content == "link":
+        (folder / ".budget.yaml").symlink_to(folder / "spec.yaml")
+    else:
+        (folder / ".budget.yaml").write_text(content)
+    assert typed(f"resume {folder} --pool inline", monkeypatch) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_without_rows_and_without_a_first_budget_asks_for_its_budget(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = cut(whole, tmp_path / "run", 0)

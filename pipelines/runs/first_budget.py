@@ -1,0 +1,46 @@
+"""The budget of a new run, until the first row of its log holds it.
+
+A search that is killed in between leaves a run without a row. With this file, `caviar resume` goes
+on with the budget that was typed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.errors import SpecError
+from orchestrator.search.budget import Budget
+from orchestrator.store.files import atomic_write, remove_file
+from orchestrator.store.reading import list_parts
+from orchestrator.store.run_files import FIRST_BUDGET
+from pipelines.runs.yaml_text import read_yaml
+
+__all__ = ["forget_first_budget", "keep_first_budget", "read_first_budget"]
+
+
+def keep_first_budget(folder: Path, budget: Budget) -> None:
+    """Write the budget that a new run was given into its folder."""
+    with atomic_write(folder / FIRST_BUDGET) as file:
+        file.write(yaml.safe_dump(budget.limits()).encode())
+
+
+def read_first_budget(folder: Path) -> Budget | None:
+    """Return the budget that a run without rows was given, or None if no valid file says it."""
+    try:
+        content = read_yaml(folder / FIRST_BUDGET)
+        budget = TypeAdapter(Budget).validate_python(content)
+    except (SpecError, ValidationError):
+        return None
+    return budget if all(0 < limit < math.inf for limit in budget.limits().values()) else None
+
+
+def forget_first_budget(folder: Path) -> None:
+    """Remove the file if the log has the budget; one that cannot be removed does no harm."""
+    if list_parts(folder / "events"):
+        with contextlib.suppress(OSError):
+            remove_file(folder / FIRST_BUDGET)
