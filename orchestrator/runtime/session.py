@@ -235,7 +235,9 @@ class Session:
         if not self.search.accepts(report):
             self.dropped += 1
             return
-        state, report = report.state, replace(report, state=None)
+        state = report.state
+        if state is not None:
+            report = replace(report, state=None)
         if state is not None and report.last:  # the store has it before PAUSED is logged
             self.checkpoints.put(report.trial, Checkpoint(epoch=report.epoch, state=state))
         at_seconds = self.now()

@@ -53,19 +53,23 @@ def find_problem(search: SearchState, entry: Entry) -> str:
 def _check_report(search: SearchState, entry: Observation) -> str:
     report = entry.report
     trial = search.trials.get(report.trial)
-    subject = f"a report of trial {report.trial}, epoch {report.epoch}, attempt {report.attempt}"
     if trial is None:
-        return f"{subject}, but no such trial was started"
-    if trial.status is not Status.RUNNING:
-        return f"{subject}, but the trial is {trial.status}"
-    if report.attempt != trial.attempt:
-        return f"{subject}, but attempt {trial.attempt} is under way"
-    if trial.assignment_over or report.epoch != trial.epoch + 1:
-        return f"{subject}, but epoch {trial.epoch + 1} was due, at most {trial.stop_epoch}"
-    if report.last != (bool(report.cause) or report.epoch == trial.stop_epoch):
+        reason = "but no such trial was started"
+    elif trial.status is not Status.RUNNING:
+        reason = f"but the trial is {trial.status}"
+    elif report.attempt != trial.attempt:
+        reason = f"but attempt {trial.attempt} is under way"
+    elif trial.assignment_over or report.epoch != trial.epoch + 1:
+        reason = f"but epoch {trial.epoch + 1} was due, at most {trial.stop_epoch}"
+    elif report.last != (bool(report.cause) or report.epoch == trial.stop_epoch):
         ends = "ends" if report.last else "does not end"
-        return f"{subject}, which {ends} an assignment up to epoch {trial.stop_epoch}"
-    return ""
+        reason = f"which {ends} an assignment up to epoch {trial.stop_epoch}"
+    else:
+        return ""
+    return (
+        f"a report of trial {report.trial}, epoch {report.epoch}, attempt {report.attempt}, "
+        f"{reason}"
+    )
 
 
 def _check_start(search: SearchState, event: TrialStarted) -> str:

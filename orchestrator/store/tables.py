@@ -278,7 +278,7 @@ class Tables:
             "worker": r.worker,
             "epoch_seconds": r.seconds,
             "last": r.last,
-            "cause": _to_text(r.cause) or None,
+            "cause": _to_text(r.cause) if r.cause else None,
             **r.metrics,
         }
 
