@@ -148,7 +148,10 @@ class Sweep:
             assert code == 0, f"{command.words}: exit {code}\n{output}\n{errors}"
         lines = [line.split(" ", 1)[1] for line in log.read_text().splitlines()]
         lines = [line.replace(f"{place}/", "") for line in lines]
-        return [point for n, line in enumerate(lines, 1) for point in _points(n, line, len(lines))]
+        before = ["", *lines]
+        points = [_list_faults(n, line, before[n - 1]) for n, line in enumerate(lines, 1)]
+        last = Point(len(lines), lines[-1], "after")
+        return [*(point for faults in points for point in faults), last]
 
     @contextmanager
     def _copy(self, template: Path, name: str) -> Iterator[Path]:
@@ -193,16 +196,19 @@ class Sweep:
             return problems + list(json.loads(output))
 
 
-def _points(number: int, operation: str, operations: int) -> list[Point]:
-    """The faults at one operation; the error that it has alternates, to halve the time."""
-    kills = ["before"]  # a kill after operation n is a kill before operation n + 1
-    if number == operations:
-        kills.append("after")
+def _list_faults(number: int, operation: str, previous: str) -> list[Point]:
+    """The faults that are tried at one operation, each different from those at its neighbours.
+
+    A kill after operation n is the kill before operation n + 1. A kill before and after an fsync
+    leave the same files, so the second one is left out. An error is that of this operation alone,
+    or of this one and all later ones; the two take turns, and so do the numbers of the error.
+    """
+    kills = [] if previous.startswith("fsync ") else ["before"]
     if operation.split(" ")[0] in ("write", "writev", "pwrite", "pwrite64", "sendfile"):
         kills.append("torn")
-    once, always = (ERRORS[(number + shift) % len(ERRORS)] for shift in (0, 1))
-    errors = [Point(number, operation, "once", once), Point(number, operation, "always", always)]
-    return [*(Point(number, operation, kill) for kill in kills), *errors]
+    kind = ("once", "always")[number % 2]
+    error = Point(number, operation, kind, ERRORS[number // 2 % len(ERRORS)])
+    return [*(Point(number, operation, kill) for kill in kills), error]
 
 
 def _problems_of_ending(point: Point, code: int | None, errors: str) -> list[str]:
