@@ -6,6 +6,7 @@ exit code: negative for a signal, null for a command that was killed because it 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -105,6 +106,7 @@ def wait_for(process: int, seconds: float) -> int | None:
 
 
 def serve() -> None:
+    gc.freeze()  # a collection in a forked process would copy all pages of the heap
     for line in sys.stdin:
         request = json.loads(line)
         process = os.fork()
