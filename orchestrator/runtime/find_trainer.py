@@ -13,9 +13,11 @@ import ast
 import contextlib
 import functools
 import importlib
+import io
 import site
 import sys
 import sysconfig
+import tokenize
 import warnings
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder
@@ -30,6 +32,9 @@ __all__ = ["find_trainer_code"]
 
 #: Size of all modules of a trainer, about 25,000 lines; to read them takes 3 s and 600 MB at worst.
 MAX_BYTES = 1_000_000
+MAX_MODULES = 500  #: number of modules of a trainer; each takes 1 ms to look for
+#: Encodings that a module may declare. Python has others, which are slow, or run code.
+_ENCODINGS = frozenset(("utf-8", "utf-8-sig", "iso-8859-1", "ascii", "us-ascii"))
 #: Packages that are never searched in a user's folder, also where this product is not installed
 #: but in development.
 _PRODUCT = {"__main__", "caviar", "orchestrator", "pipelines", "trainers"}
@@ -153,10 +158,11 @@ def _read_with_imports(path: str, folder: Path) -> TrainerCode:
             continue
         module = _read(file)
         size += len(module.source)
-        if size > MAX_BYTES:
+        if size > MAX_BYTES or len(modules) >= MAX_MODULES:
             raise SpecError(
-                f"{folder}: trainer {name} imports more than {MAX_BYTES:,} bytes of modules from "
-                f"this folder; install them as a package, which is imported by its name"
+                f"{folder}: trainer {name} imports more than {MAX_MODULES:,} modules or "
+                f"{MAX_BYTES:,} bytes from this folder; install them as a package, which is "
+                f"imported by its name"
             )
         modules[wanted] = module
         pending += [*_list_parents(wanted), *_list_imports(wanted, module)]
@@ -192,6 +198,9 @@ def _list_imports(name: str, module: SourceFile) -> list[str]:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # they come when the module is compiled
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(module.source).readline)
+            if encoding not in _ENCODINGS:
+                raise ValueError(f"encoding UTF-8 is needed, got {encoding}")
             tree = ast.parse(module.source, module.path)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise SpecError(

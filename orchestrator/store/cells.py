@@ -45,8 +45,9 @@ _FROM_0 = (
 )  # fmt: skip
 #: By column: the smallest number in it. Numbers of these columns are also finite.
 _LEAST = dict.fromkeys(_FROM_1, 1) | dict.fromkeys(_FROM_0, 0)
-#: Types of a column that only some runs have: metrics, hyperparameters; null: it was empty.
-_PLAIN_TYPES = (pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null())
+#: Types of a column that only some runs have; null: the column was empty.
+_METRIC_TYPES = (pa.int64(), pa.float64(), pa.null())
+_CONFIG_TYPES = (*_METRIC_TYPES, pa.bool_(), pa.string())
 
 
 def check_size(path: Path, metadata: pq.FileMetaData) -> None:
@@ -75,11 +76,17 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
             f"{path}: columns need different names, {quote(twice)} occurs more than once"
         )
     for field in schema:
-        wanted = fixed[field.name].type if field.name in fixed else None
-        if field.name.startswith("unit_"):
-            wanted = pa.float64()
-        if field.type not in (_PLAIN_TYPES if wanted is None else (wanted, pa.null())):
-            needed = wanted or "a number, a truth value or text"
+        types: tuple[pa.DataType, ...]
+        if field.name in fixed:
+            types = (fixed[field.name].type, pa.null())
+            needed = str(types[0])
+        elif field.name.startswith("unit_"):
+            types, needed = (pa.float64(), pa.null()), "numbers"
+        elif field.name.startswith("config_"):
+            types, needed = _CONFIG_TYPES, "a number, a truth value or text"
+        else:
+            types, needed = _METRIC_TYPES, "numbers, as a metric has"
+        if field.type not in types:
             raise RunError(
                 f"{path}: column {quote(field.name)} needs {needed}, got {shorten(str(field.type))}"
             )

@@ -27,6 +27,11 @@ __all__ = ["CheckpointStore", "from_tensors", "to_tensors"]
 FINAL_BUDGET_SHARE = 0.1  #: fraction of the budget that stays in use once a run has ended
 SMALL_BYTES = 8_000_000  #: files smaller than this are merged, so that there are few files
 MEMORY_CACHE_BYTES = 200_000_000  #: bytes of the latest checkpoints on disk that memory holds too
+MAX_DIGITS = 9  #: digits of a file's number
+#: What reading raises where a file's content is not what `_save_checkpoints` wrote.
+_UNREADABLE = (
+    OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+)  # fmt: skip
 MIN_LIVE_SHARE = 0.25  #: a file with a smaller fraction of needed bytes is merged into the next one
 
 
@@ -60,8 +65,10 @@ class CheckpointStore:
         make_folder(folder)
         self._number = 0
         for path in sorted(folder.glob("states-*.safetensors")):
-            self._number = int(path.stem.removeprefix("states-")) + 1
-            self._index_file(path)
+            number = path.stem.removeprefix("states-")
+            if number.isdecimal() and len(number) <= MAX_DIGITS:
+                self._number = max(self._number, int(number) + 1)
+                self._index_file(path)
 
     def put(self, trial: int, checkpoint: Checkpoint) -> None:
         """Store a checkpoint; the trial's earlier one stays on disk until this one is there."""
@@ -78,7 +85,7 @@ class CheckpointStore:
             return None
         try:
             return _load_checkpoints(stored.path, [trial])[trial]
-        except (OSError, SafetensorError, KeyError, ValueError):
+        except _UNREADABLE:
             self.drop(trial)  # a cache: the trial trains again
             return None
 
@@ -198,16 +205,25 @@ class CheckpointStore:
             with safe_open(path, framework="np") as file:
                 metadata = {int(t): json.loads(text) for t, text in (file.metadata() or {}).items()}
             stored = {
-                t: _StoredCheckpoint(path=path, epoch=entry["epoch"], bytes=entry["bytes"])
+                t: _StoredCheckpoint(
+                    path=path, epoch=_read_count(entry, "epoch"), bytes=_read_count(entry, "bytes")
+                )
                 for t, entry in metadata.items()
             }
-        except (OSError, SafetensorError, ValueError, KeyError):
+        except _UNREADABLE:
             remove_file(path)
             return
         for trial, checkpoint in stored.items():
             self.drop(trial)
             self._add_saved(trial, checkpoint)
         self._total_bytes[path] = self._live_bytes[path]
+
+
+def _read_count(entry: Mapping[str, Any], name: str) -> int:
+    value = entry[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} needs a whole number from 0, got {value!r}")
+    return value
 
 
 def _save_checkpoints(path: Path, checkpoints: Mapping[int, Checkpoint]) -> None:
@@ -232,7 +248,9 @@ def _load_checkpoints(path: Path, trials: Collection[int]) -> dict[int, Checkpoi
             if int(trial) in arrays:
                 arrays[int(trial)][name] = file.get_tensor(key)
     return {
-        t: Checkpoint(epoch=entry["epoch"], state=from_tensors(arrays[t], entry["rest"]))
+        t: Checkpoint(
+            epoch=_read_count(entry, "epoch"), state=from_tensors(arrays[t], entry["rest"])
+        )
         for t, entry in entries.items()
     }
 

@@ -61,9 +61,14 @@ def reporting_write_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Write to a temporary file, then rename: a reader sees the old file or the new one."""
-    temporary, descriptor = _create_temporary(path.parent)
+def atomic_write(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write to a temporary file, then rename: a reader sees the old file or the new one.
+
+    Args:
+        path: The file.
+        mode: Permissions of the file, of which the umask leaves a part.
+    """
+    temporary, descriptor = _create_temporary(path.parent, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -142,7 +147,10 @@ def make_unused_folder(path: Path) -> Path:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder with all that is in it; links inside are removed and not followed."""
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except RecursionError as error:  # a thousand folders inside each other, which no run has
+        raise OSError(errno.ELOOP, "too many folders inside each other", str(path)) from error
 
 
 def sync_folder(path: Path) -> None:
@@ -205,11 +213,11 @@ def _remove_if_unheld(path: Path) -> None:
         os.close(descriptor)
 
 
-def _create_temporary(folder: Path) -> tuple[Path, int]:
+def _create_temporary(folder: Path, mode: int) -> tuple[Path, int]:
     """Create a new file, held by this process, with the permissions that the umask leaves."""
     while True:
         path = _choose_name(folder)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, mode)
         if _hold(descriptor):
             return path, descriptor
         os.close(descriptor)

@@ -151,7 +151,7 @@ class MirrorStore:
             try:
                 content: Any = json.loads(file.read())
                 return [path for path in content["files"] if is_run_file(path)]
-            except (ValueError, LookupError, TypeError, AttributeError):
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 return None  # cut off by a file system that shows files before they are whole
 
     def _write(self, path: str, file: IO[bytes]) -> None:

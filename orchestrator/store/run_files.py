@@ -38,8 +38,14 @@ def check_run_files(run: Path) -> None:
     """Refuse a run of which a file or folder is a link, a named pipe or a device.
 
     Raises:
-        RunError: If there is one (the message names it), or the run cannot be read.
+        RunError: If there is one (the message names it), or the run cannot be read, or its path is
+            not in UTF-8, which pyarrow needs.
     """
+    try:
+        str(run.absolute()).encode()
+    except UnicodeEncodeError as e:
+        shown = str(run).encode(errors="backslashreplace").decode()
+        raise RunError(f"{shown}: needs a path in UTF-8; rename the folder") from e
     _check(chain((run / name for name in _NAMES), run.glob("damaged-*")))
 
 

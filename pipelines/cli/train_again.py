@@ -116,6 +116,7 @@ def _name_folder(run: Path, purpose: str) -> Path:
     Raises:
         RunError: If it is a link: who made the run's folder may have made this one, too.
     """
+    run = run if run.name.strip(".") else run.resolve()  # the name of `.` and `..` is another one
     folder = run.with_name(f"{run.name}-{purpose}")
     if folder.is_symlink():
         raise RunError(f"{folder}: is a link; name the new run's folder with `out`")

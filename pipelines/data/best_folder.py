@@ -28,6 +28,7 @@ from pipelines.runs.yaml_text import parse_yaml
 __all__ = ["CONFIG", "BestFiles", "read_best", "write_best"]
 
 CONFIG = "config.yaml"
+MAX_CONFIG_BYTES = 1_000_000  #: a model of 1,000 hyperparameters has 50,000
 _DIGESTS, _PREVIOUS = "sha256", "previous"  #: keys of config.yaml
 
 
@@ -114,6 +115,8 @@ def _name_difference(folder: Path, config: bytes, files: Mapping[str, bytes]) ->
 
 def _parse(folder: Path, config: bytes) -> dict[str, Any]:
     try:
+        if len(config) > MAX_CONFIG_BYTES:
+            raise ValueError(f"{len(config):,} bytes, at most {MAX_CONFIG_BYTES:,} are needed")
         return parse_yaml(config.decode(), source=str(folder / CONFIG))
     except (SpecError, ValueError) as e:
         raise RunError(

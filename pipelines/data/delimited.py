@@ -24,6 +24,8 @@ WHITESPACE = r"\s+"
 SEPARATORS = ("\t", ";", "|", ",", WHITESPACE)
 #: Least part of a file that the separator and the header are guessed from.
 SAMPLE_BYTES, SAMPLE_LINES = 1 << 17, 20
+#: Bytes of one line; a table of 100,000 columns has lines of 1 MB.
+MAX_LINE_BYTES = 10_000_000
 COMMENT = ("|", "#", "%", "@")
 #: Encodings to try, in order; the second fits any bytes.
 ENCODINGS = ("utf-8-sig", "latin-1")
@@ -120,7 +122,11 @@ def _read_sample(path: Path) -> bytes:
     lines: list[bytes] = []
     size = 0
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        for line in file:
+        while line := file.readline(MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES:
+                raise DataError(
+                    f"{path}: needs lines of at most {MAX_LINE_BYTES:,} bytes; is this a table?"
+                )
             lines.append(line)
             size += len(line)
             if size >= SAMPLE_BYTES and len(lines) >= SAMPLE_LINES:

@@ -76,6 +76,8 @@ def read_best_identity(folder: Path) -> tuple[int, int] | None:
     try:
         best = read_best(folder, _FILES)
         _parse_files(best)
+        if is_builtin_trainer(best.content["trainer"]):
+            load_model(folder)
         return int(best.content["trial"]), int(best.content["epoch"])
     except (OSError, RunError, *_DAMAGE):
         return None
@@ -171,7 +173,7 @@ def load_model(folder: str | Path) -> Model:
         tables, weights = _parse_files(best)
         config = dict(content["config"])
         read_settings(config)  # a hyperparameter that no network can have is damage, too
-        return Model(
+        model = Model(
             weights=weights,
             config=config,
             preprocessing=Preprocessing.from_json(tables),
@@ -179,6 +181,8 @@ def load_model(folder: str | Path) -> Model:
             epoch=int(content["epoch"]),
             notes=_list_notes(folder, best),
         )
+        _check_consistency(model)
+        return model
     except OSError as e:
         raise RunError(
             f"{folder}: needs the run's best model, but {Path(str(e.filename)).name} cannot be "
@@ -188,6 +192,26 @@ def load_model(folder: str | Path) -> Model:
         raise RunError(
             f"{folder}: the model is damaged ({e}); `caviar resume` makes it anew"
         ) from e
+
+
+def _check_consistency(model: Model) -> None:
+    """Predict one empty row: weights, preprocessing and hyperparameters must fit together.
+
+    Raises:
+        ValueError: If they do not. What NumPy and pandas raise on the way is in `_DAMAGE`.
+    """
+    p = model.preprocessing
+    is_regression = p.task == "regression"
+    if not is_regression and (p.task != "classification" or len(set(p.classes)) < 2):
+        raise ValueError("preprocessing.json needs a task, and classes for a classification")
+    if not all(isinstance(name, str) for name in (p.target_name, *p.columns)) or not p.columns:
+        raise ValueError("preprocessing.json needs names of columns and of the target")
+    empty = pd.DataFrame({name: [None] for name in p.columns}, dtype=object)
+    with np.errstate(all="ignore"):
+        out = model.compute_outputs(encode_features(p, empty))
+    if out.shape != ((1,) if is_regression else (1, len(p.classes))):
+        raise ValueError(f"the network has outputs of shape {out.shape}")
+    decode_target(p, out if is_regression else out.argmax(axis=1))
 
 
 def _list_notes(folder: Path, best: BestFiles) -> tuple[str, ...]:

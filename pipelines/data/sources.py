@@ -38,7 +38,7 @@ IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 #: What the readers of the formats raise for a file that is damaged, or of another format.
 _UNREADABLE = (
     OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, csv.Error, NotImplementedError,
-    RuntimeError, OverflowError,
+    RuntimeError, OverflowError, LookupError, TypeError, AttributeError, SyntaxError,
 )  # fmt: skip
 
 
@@ -75,6 +75,8 @@ def load_source(source: str, *, expected: Sequence[str] = (), as_text: bool = Fa
             raw = _load_idx_folder(path, source)
         elif not path.exists():
             raise DataError(_format_missing_path(path, source))
+        elif not path.is_file():
+            raise DataError(f"{source}: needs a regular file or a folder, got a pipe or a device")
         elif ending == ".parquet":
             raw = RawTable(frame=_load_parquet(path))
         elif ending == ".npz":
@@ -256,7 +258,7 @@ def _read_idx(path: Path) -> npt.NDArray[Any]:
     data = path.read_bytes()
     if path.suffix == ".gz":
         data = gzip.decompress(data)
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_DTYPES:
+    if len(data) < 5 or data[:2] != b"\0\0" or data[2] not in IDX_DTYPES or not data[3]:
         raise ValueError(f"{path.name} does not begin as an IDX file does")
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", count=data[3], offset=4))
     values = np.frombuffer(data, IDX_DTYPES[data[2]], offset=4 + 4 * data[3])

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import RunError
+from orchestrator.errors import CaviarError, RunError
+from orchestrator.quote import get_first_line
 from orchestrator.store.files import (
     TEMPORARIES,
     atomic_write,
@@ -35,6 +36,7 @@ __all__ = ["FORMATS", "export"]
 
 #: File in the temporary folder that names the result once it is complete.
 _COMPLETE = ".caviar-complete"
+MAX_NAME_BYTES = 4096  #: bytes of the name of a result, which that file holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,16 @@ def export(folder: Path, *, to: str, out: Path | None = None) -> str:
 def _write(write: Callable[[RunTables, Path], None], run: RunTables, out: Path) -> None:
     with temporary_folder(out.parent) as folder:
         result = folder / out.name
-        write(run, result)
+        try:
+            write(run, result)
+        except (CaviarError, OSError, ImportError):
+            raise
+        except (
+            Exception
+        ) as e:  # the tools refuse some names and values, each with errors of its own
+            raise RunError(
+                f"{run.folder}: cannot be written as {out.name}: {get_first_line(e)}"
+            ) from e
         sync_tree(result)
         with atomic_write(folder / _COMPLETE) as file:
             file.write(os.fsencode(out.name))
@@ -107,6 +118,9 @@ def _write(write: Callable[[RunTables, Path], None], run: RunTables, out: Path) 
 def _is_from_killed_export(out: Path) -> bool:
     """Whether an export was killed between the move of its result to `out` and its end."""
     return any(
-        mark.read_bytes() == os.fsencode(out.name) and not (mark.parent / out.name).exists()
+        mark.is_file()
+        and mark.stat().st_size < MAX_NAME_BYTES
+        and mark.read_bytes() == os.fsencode(out.name)
+        and not (mark.parent / out.name).exists()
         for mark in out.parent.glob(f"{TEMPORARIES}/{_COMPLETE}")
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from pathlib import Path
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported: nothing is sent
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
@@ -43,7 +46,8 @@ def format_url(out: Path) -> str:
 
 def write(run: RunTables, out: Path) -> None:
     """Write every trial with its configuration, its metrics by epoch and its status."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # at info it logs each table it makes
+    # It logs each table that it makes, and texts of the run with all their control characters.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     out.mkdir()
     client = MlflowClient(tracking_uri=format_url(out.absolute()))
     place = out.absolute().parents[1] / out.name  # final place: MLflow stores whole paths

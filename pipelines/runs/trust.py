@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from orchestrator.errors import SpecError
@@ -23,6 +24,7 @@ from pipelines.runs.spec import Spec
 __all__ = ["check_trust", "load_spec_trainer"]
 
 MAX_PATH = 1000  #: characters of a path that a message shows
+MAX_REGISTRY_BYTES = 10_000_000  #: 150,000 digests
 _allowed: set[str] = set()  # digests that were allowed in this process, if no file can hold them
 
 
@@ -79,19 +81,34 @@ def _remember(digest: str) -> None:
         return
     with contextlib.suppress(OSError, RuntimeError):
         make_folder(_registry().parent)
-        with atomic_write(_registry()) as file:
+        with atomic_write(_registry(), mode=0o600) as file:
             file.write("".join(f"{line}\n" for line in sorted({*digests, digest})).encode())
 
 
 def _read_digests() -> set[str]:
+    """The digests in the registry; none if another user could have written them."""
     try:
-        return set(_registry().read_text(encoding="ascii").split())
-    except (OSError, RuntimeError, UnicodeDecodeError):  # RuntimeError: there is no home folder
+        descriptor = os.open(_registry(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="ascii") as file:
+            return set(file.read().split()) if _is_private(os.fstat(descriptor)) else set()
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: there is no home folder
         return set()
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether this is a regular file of a sane size that this user alone can write to."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        and status.st_size <= MAX_REGISTRY_BYTES
+    )
 
 
 def _registry() -> Path:
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # ignored as the XDG specification says: it may be a foreign folder
         state = Path.home() / ".local" / "state"
+    if not state.is_absolute():
+        raise RuntimeError(f"HOME needs an absolute path, got {state}")
     return state / "caviar" / "trusted-trainers"

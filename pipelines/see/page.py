@@ -206,7 +206,9 @@ def _format_answer(run: RunTables, summary: dict[str, Any]) -> str:
 
     def format_metric(split: str, name: str) -> str:
         value = top[split].get(name)
-        return "" if value is None else format_with_interval(value, read_interval(split, name))
+        if value is None:
+            return ""
+        return escape(format_with_interval(value, read_interval(split, name)))
 
     metrics = "".join(
         f"<tr><th>{escape(name)}</th><td>{format_metric('validation', name)}</td>"

@@ -213,7 +213,8 @@ def _get_column(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:
     whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}  # whole even beside nulls
-    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+    plain = table.replace_schema_metadata(None)  # pandas would follow what a stranger wrote there
+    frame: pd.DataFrame = plain.to_pandas(types_mapper=whole.get)
     return frame
 
 
