@@ -15,7 +15,8 @@ from orchestrator.search.search import Search
 from orchestrator.search.simulate import simulate
 from orchestrator.space.domains import Config
 
-pytestmark = pytest.mark.slow
+# Pure Python for minutes: counting its lines would double the time, and other tests run them too.
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 SEEDS, EPOCHS = 16, 800
 
