@@ -35,13 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`make test-faults` gives it."""
-    parser.addoption("--often", action="store_true", help="kill fifty times, not a few")
+    parser.addoption("--often", action="store_true", help="kill 25 times, not a few")
 
 
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     """How often a test kills what it kills."""
-    return 50 if request.config.getoption("--often") else 4
+    return 25 if request.config.getoption("--often") else 4
 
 
 @pytest.fixture(autouse=True, scope="session")
