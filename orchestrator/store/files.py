@@ -34,6 +34,7 @@ __all__ = [
     "make_unused_folder",
     "move",
     "open_in_place",
+    "remove_empty_folder",
     "remove_file",
     "remove_folder",
     "remove_leftovers",
@@ -151,6 +152,11 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(path)
     except RecursionError as error:  # a thousand folders inside each other, which no run has
         raise OSError(errno.ELOOP, "too many folders inside each other", str(path)) from error
+
+
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder that has nothing in it."""
+    path.rmdir()
 
 
 def sync_folder(path: Path) -> None:

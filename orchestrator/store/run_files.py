@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 from orchestrator.errors import RunError
-from orchestrator.store.files import remove_leftovers
+from orchestrator.store.files import remove_empty_folder, remove_leftovers
 
 __all__ = [
     "FIRST_BUDGET",
@@ -29,8 +30,8 @@ __all__ = [
 SPEC, LOCK = "spec.yaml", "run.lock"
 FIRST_BUDGET = ".budget.yaml"  #: the budget of a run that has no rows yet
 FOLDERS = ("events", "epochs", "trials", "checkpoints", "best")
-#: `.update` is a mirror's
-_NAMES = (SPEC, LOCK, FIRST_BUDGET, *FOLDERS, ".repaired", ".restored", ".update")
+STAGING = (".repaired", ".restored")  #: folders in which a repair and a restore build a run
+_NAMES = (SPEC, LOCK, FIRST_BUDGET, *FOLDERS, *STAGING, ".update")  # the last one: of a mirror
 LEFTOVERS = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
 
 
@@ -62,6 +63,9 @@ def remove_run_leftovers(run: Path) -> None:
     """Remove the temporaries of killed processes from a run, whose lock the caller holds."""
     for folder in (run, *(run / name for name in FOLDERS)):
         remove_leftovers(folder, LEFTOVERS)
+    for name in STAGING:  # emptied, and then killed before it was removed
+        with suppress(OSError):
+            remove_empty_folder(run / name)
 
 
 def _check(paths: Iterable[Path]) -> None:

@@ -45,6 +45,6 @@ def _is_limit(name: str, value: object) -> bool:
 
 def forget_first_budget(folder: Path) -> None:
     """Remove the file if the log has the budget; one that cannot be removed does no harm."""
-    if list_parts(folder / "events"):
+    if (folder / FIRST_BUDGET).exists() and list_parts(folder / "events"):
         with contextlib.suppress(OSError):
             remove_file(folder / FIRST_BUDGET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from orchestrator.errors import RunError
 from orchestrator.runtime.session import SessionResult, Watcher
 from orchestrator.search.budget import Budget
 from orchestrator.search.objective import WORST, Objective, Score
+from orchestrator.store.lock import Lock
 from orchestrator.store.mirror import Mirror, check_mirror, restore
 from orchestrator.store.reading import list_parts, list_staged_events
 from pipelines.data.prepare import PreparedData
@@ -96,13 +98,12 @@ def resume(
     check_trust(spec, granted=trust_trainer)
     if mirror is not None:
         _repair_restored(folder, mirror)
-    if not (_has_events(folder) or (budget and budget.limits())):
-        budget = read_first_budget(folder)
-        if budget is None:
-            raise RunError(
-                f"{folder}: was killed before its budget was written; name it again, for example "
-                f'with `time="60s"`'
-            )
+    is_budget_known = _has_events(folder) or read_first_budget(folder) is not None
+    if not (is_budget_known or (budget and budget.limits())):
+        raise RunError(
+            f"{folder}: was killed before its budget was written; name it again, for example "
+            f'with `time="60s"`'
+        )
     return _run_session(folder, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 
 
@@ -126,9 +127,11 @@ def train_again(
     budget = Budget(trials=len(spec.search.initial_configs))
     if (out / "spec.yaml").is_file():
         _require_same_repeats(out, spec)
-        if _has_events(out):
-            if load_run(out).status == "finished":
-                return None
+        if list_parts(out / "events") and load_run(out).status == "finished":
+            with contextlib.suppress(RunError):  # another process has it open
+                Lock(out).release()  # removes what a killed process has left
+            return None
+        if _has_events(out) or read_first_budget(out) is not None:
             budget = Budget()  # what is left of the first session's
     return _run_session(out, options, budget, make_watcher, lambda: (spec, read_run_data(spec)))
 

@@ -43,7 +43,11 @@ from pipelines.data.builtin_trainers import is_builtin_trainer
 from pipelines.data.model import load_model, read_best_identity, save_model
 from pipelines.data.prepare import PreparedData
 from pipelines.runs.execution import ExecutionOptions, stopped_by_signals
-from pipelines.runs.first_budget import forget_first_budget, keep_first_budget
+from pipelines.runs.first_budget import (
+    forget_first_budget,
+    keep_first_budget,
+    read_first_budget,
+)
 from pipelines.runs.from_spec import make_job, make_search, make_tables
 from pipelines.runs.older_runs import check_version_can_write
 from pipelines.runs.simulated import simulate_run
@@ -108,6 +112,8 @@ class OpenRun:
             RunError: If nothing is left of the budget, or the folder can no longer be written.
             PoolError: If the workers are gone; the folder keeps all that reached it.
         """
+        if added.unlimited and self.search.budget.unlimited:
+            added = read_first_budget(self.folder) or added
         budget = extend_budget(
             self.search.budget, added, self._count_used_budget(), used_up=self._is_budget_used_up()
         )
@@ -131,7 +137,7 @@ class OpenRun:
             expected_epochs=_estimate_epochs(self.spec, budget),
             watcher=watcher,
             save_best=self._save_best,
-            require_lock=self._require_lock,
+            require_lock=self._prepare_flush,
             closing_events=self._make_closing_events,
         )
         try:
@@ -142,6 +148,11 @@ class OpenRun:
             raise PoolError(
                 f"{e}; `caviar resume {folder}` goes on from what is on the disk"
             ) from e
+
+    def _prepare_flush(self) -> None:
+        """Require the lock; from the second flush on, the log has the first session's budget."""
+        self._require_lock()
+        forget_first_budget(self.folder)
 
     def _count_used_budget(self) -> Budget:
         """Count what all sessions so far have used."""

@@ -124,7 +124,7 @@ any_event = st.one_of(
     ),
     st.builds(
         TrialAdjusted, **of_a_trial, attempt=number, epoch=number,
-        changes=st.dictionaries(text, real | text | st.booleans() | maybe(), max_size=3),
+        changes=st.dictionaries(text, real | text | st.booleans() | number, max_size=3),
     ),
     st.builds(TrialStopped, **of_a_trial, epoch=maybe() | number),
     st.builds(
