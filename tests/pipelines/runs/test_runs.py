@@ -289,7 +289,14 @@ def test_a_metric_that_was_not_declared_fails_the_trial_and_is_named(
 ) -> None:
     spec = toy_spec(tmp_path, "Undeclared")
     with pytest.raises(CaviarError, match=r"every trial failed: .*surprise"):
-        caviar.search("wine", out=tmp_path / "run", trials=3, pool="inline", spec=spec)
+        caviar.search(
+            "wine",
+            out=tmp_path / "run",
+            trials=3,
+            pool="inline",
+            spec=spec,
+            trust_trainer=True,
+        )
     trials = load_run(tmp_path / "run").trials
     assert set(trials["status"]) == {"FAILED"}
     assert trials["reason"].str.contains("surprise").all()
