@@ -29,6 +29,7 @@ from orchestrator.errors import RunError
 
 __all__ = [
     "TEMPORARIES",
+    "TEMPORARY_LENGTH",
     "atomic_write",
     "make_folder",
     "make_unused_folder",
@@ -46,6 +47,8 @@ __all__ = [
 
 #: Pattern of the names of temporary files and folders; readers of tables skip them.
 TEMPORARIES = ".caviar-*.tmp"
+_RANDOM_BYTES = 4  #: of a temporary's name, written as twice as many digits
+TEMPORARY_LENGTH = len(TEMPORARIES) - 1 + 2 * _RANDOM_BYTES  #: characters of such a name
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  #: NONBLOCK: a named pipe must not hang
 
 
@@ -230,7 +233,7 @@ def _create_temporary(folder: Path, mode: int) -> tuple[Path, int]:
 
 
 def _choose_name(folder: Path) -> Path:
-    return folder / TEMPORARIES.replace("*", secrets.token_hex(4))
+    return folder / TEMPORARIES.replace("*", secrets.token_hex(_RANDOM_BYTES))
 
 
 def _hold(descriptor: int) -> bool:

@@ -27,7 +27,7 @@ from orchestrator.store.files import (
 from orchestrator.store.lock import Lock
 from orchestrator.store.mirror_identity import require_past_of
 from orchestrator.store.mirror_store import COMMIT, MIRRORED_FOLDERS, MirrorStore, State
-from orchestrator.store.run_files import LOCK
+from orchestrator.store.run_files import LOCK, RESTORED
 from orchestrator.store.snapshot import RunFiles, list_run_files, list_sealed_parts, open_snapshot
 
 __all__ = ["Mirror", "check_mirror", "restore"]
@@ -35,7 +35,6 @@ __all__ = ["Mirror", "check_mirror", "restore"]
 MIRROR_SECONDS = 30.0  #: seconds between two copies of what has changed
 FLUSH_WAIT_SECONDS = 0.1  #: seconds until files are looked at again that a flush was replacing
 RESTORE_ATTEMPTS = 5  #: times that a mirror is read that changes while it is read
-_RESTORED = ".restored"  #: folder in the run's folder that receives the files of a mirror
 
 
 class Mirror:
@@ -165,7 +164,7 @@ def restore(uri: str, run: Path) -> None:
                 _read_all(store, run)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    remove_folder(run / _RESTORED)
+                    remove_folder(run / RESTORED)
                 raise
             with reporting_write_errors(run):
                 _put_in_place(run)
@@ -175,7 +174,7 @@ def restore(uri: str, run: Path) -> None:
 
 def _require_empty(run: Path, uri: str) -> None:
     """Refuse a folder with anything but what a restore that was killed has left; change nothing."""
-    expected = {LOCK, _RESTORED, *_list_leftovers(run)}
+    expected = {LOCK, RESTORED, *_list_leftovers(run)}
     for path in sorted(run.iterdir()):
         if path.name not in expected and not path.match(TEMPORARIES):
             raise RunError(
@@ -186,12 +185,12 @@ def _require_empty(run: Path, uri: str) -> None:
 
 def _list_leftovers(run: Path) -> Sequence[str]:
     """The folders of a run that a restore that was killed may have put in place."""
-    return MIRRORED_FOLDERS if (run / _RESTORED).exists() else ()
+    return MIRRORED_FOLDERS if (run / RESTORED).exists() else ()
 
 
 def _remove_broken_restore(run: Path) -> None:
     with reporting_write_errors(run):
-        for name in (*_list_leftovers(run), _RESTORED):
+        for name in (*_list_leftovers(run), RESTORED):
             if (run / name).exists():
                 remove_folder(run / name)
 
@@ -204,20 +203,20 @@ def _read_all(store: MirrorStore, run: Path) -> None:
             with store.open_file(place) as file:
                 content = file.read()
             with reporting_write_errors(run):
-                target = run / _RESTORED / path
+                target = run / RESTORED / path
                 make_folder(target.parent)
                 with atomic_write(target) as copy:
                     copy.write(content)
         if store.read_state() == state:
             return
-        remove_folder(run / _RESTORED)
+        remove_folder(run / RESTORED)
     raise RunError(
         f"{store.uri}: changes while it is read; stop the search that writes it, then restore again"
     )
 
 
 def _put_in_place(run: Path) -> None:
-    restored = run / _RESTORED
+    restored = run / RESTORED
     for name in (*MIRRORED_FOLDERS, "spec.yaml"):
         if (restored / name).exists():
             move(restored / name, run / name)

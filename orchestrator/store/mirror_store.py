@@ -26,15 +26,14 @@ from pyarrow import fs
 
 from orchestrator.errors import RunError
 from orchestrator.store.files import atomic_write, make_folder, move
-from orchestrator.store.run_files import check_run_files
+from orchestrator.store.run_files import UPDATE, check_run_files
 
 __all__ = ["COMMIT", "MIRRORED_FOLDERS", "MirrorStore", "State", "is_run_file"]
 
 #: Folders of a run that a mirror holds, in the order in which their files are put in place: events
 #: after the epochs that they refer to, trials after the events that they are derived from.
 MIRRORED_FOLDERS = ("epochs", "events", "trials", "best")
-_UPDATE = ".update"
-COMMIT = f"{_UPDATE}/commit.json"
+COMMIT = f"{UPDATE}/commit.json"
 
 _CHUNK = 2**20  #: bytes that are copied at a time
 
@@ -76,12 +75,12 @@ class MirrorStore:
         """
         if self.local_folder is not None:
             check_run_files(self.local_folder)
-        staged = (f"{_UPDATE}/{name}" for name in MIRRORED_FOLDERS)
+        staged = (f"{UPDATE}/{name}" for name in MIRRORED_FOLDERS)
         return {
             path: (info.mtime_ns, info.size)
-            for folder in ("", *MIRRORED_FOLDERS, _UPDATE, *staged)
+            for folder in ("", *MIRRORED_FOLDERS, UPDATE, *staged)
             for path, info in self._list(folder)
-            if info.is_file and (is_run_file(path) or folder.startswith(_UPDATE))
+            if info.is_file and (is_run_file(path) or folder.startswith(UPDATE))
         }
 
     def has_other_files(self) -> bool:
@@ -99,7 +98,7 @@ class MirrorStore:
             return {path: path for path in state if is_run_file(path)}
         files = {}
         for path in committed:
-            staged = f"{_UPDATE}/{path}"
+            staged = f"{UPDATE}/{path}"
             files[path] = staged if staged in state else path
             if files[path] not in state:
                 raise RunError(f"{self.uri}: is no whole copy of a run, {path} is missing")
@@ -111,7 +110,7 @@ class MirrorStore:
 
     def stage(self, path: str, file: IO[bytes]) -> None:
         """Write a new file of the run, which holds from the next commit on."""
-        self._write(f"{_UPDATE}/{path}", file)
+        self._write(f"{UPDATE}/{path}", file)
 
     def commit(self, paths: Iterable[str]) -> None:
         """Replace the run's files by the staged ones and those that stay; these are all files."""
@@ -124,8 +123,8 @@ class MirrorStore:
         if self._read_commit(state) is not None:
             self._put_in_place(state, self.list_files(state))
             self._fs.delete_file(f"{self._base}/{COMMIT}")
-        if any(info.base_name == _UPDATE for _, info in self._list("")):
-            self._fs.delete_dir(f"{self._base}/{_UPDATE}")
+        if any(info.base_name == UPDATE for _, info in self._list("")):
+            self._fs.delete_dir(f"{self._base}/{UPDATE}")
 
     def _put_in_place(self, state: State, files: Mapping[str, str]) -> None:
         for path in sorted(files, key=_rank):

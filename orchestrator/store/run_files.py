@@ -21,7 +21,10 @@ __all__ = [
     "FOLDERS",
     "LEFTOVERS",
     "LOCK",
+    "REPAIRED",
+    "RESTORED",
     "SPEC",
+    "UPDATE",
     "check_files",
     "check_run_files",
     "remove_run_leftovers",
@@ -30,8 +33,10 @@ __all__ = [
 SPEC, LOCK = "spec.yaml", "run.lock"
 FIRST_BUDGET = ".budget.yaml"  #: the budget of a run that has no rows yet
 FOLDERS = ("events", "epochs", "trials", "checkpoints", "best")
-STAGING = (".repaired", ".restored")  #: folders in which a repair and a restore build a run
-_NAMES = (SPEC, LOCK, FIRST_BUDGET, *FOLDERS, *STAGING, ".update")  # the last one: of a mirror
+REPAIRED = ".repaired"  #: folder in which a repair makes the new tables
+RESTORED = ".restored"  #: folder that receives the files of a mirror
+UPDATE = ".update"  #: folder in which a mirror receives its next state
+_NAMES = (SPEC, LOCK, FIRST_BUDGET, *FOLDERS, REPAIRED, RESTORED, UPDATE)
 LEFTOVERS = ".*.tmp"  #: pattern of hidden files, also those that version 0.1 left behind
 
 
@@ -63,7 +68,7 @@ def remove_run_leftovers(run: Path) -> None:
     """Remove the temporaries of killed processes from a run, whose lock the caller holds."""
     for folder in (run, *(run / name for name in FOLDERS)):
         remove_leftovers(folder, LEFTOVERS)
-    for name in STAGING:  # emptied, and then killed before it was removed
+    for name in (REPAIRED, RESTORED):  # emptied, and then killed before it was removed
         with suppress(OSError):
             remove_empty_folder(run / name)
 

@@ -75,9 +75,10 @@ def read_best_identity(folder: Path) -> tuple[int, int] | None:
     """Read (trial, epoch) of the model in best/, or None if there is no whole model."""
     try:
         best = read_best(folder, _FILES)
-        _parse_files(best)
         if is_builtin_trainer(best.content["trainer"]):
-            load_model(folder)
+            _build_model(folder, best)
+        else:
+            _parse_files(best)
         return int(best.content["trial"]), int(best.content["epoch"])
     except (OSError, RunError, *_DAMAGE):
         return None
@@ -164,25 +165,12 @@ def load_model(folder: str | Path) -> Model:
     check_files(folder)
     try:
         best = read_best(folder, _FILES)
-        content = best.content
-        if not is_builtin_trainer(content["trainer"]):
+        if not is_builtin_trainer(best.content["trainer"]):
             raise RunError(
                 f"{folder}: predict needs a model of our own trainer, got one of "
-                f"{content['trainer']}; load model.safetensors with that trainer's load()"
+                f"{best.content['trainer']}; load model.safetensors with that trainer's load()"
             )
-        tables, weights = _parse_files(best)
-        config = dict(content["config"])
-        read_settings(config)  # a hyperparameter that no network can have is damage, too
-        model = Model(
-            weights=weights,
-            config=config,
-            preprocessing=Preprocessing.from_json(tables),
-            trial=int(content["trial"]),
-            epoch=int(content["epoch"]),
-            notes=_list_notes(folder, best),
-        )
-        _check_consistency(model)
-        return model
+        return _build_model(folder, best)
     except OSError as e:
         raise RunError(
             f"{folder}: needs the run's best model, but {Path(str(e.filename)).name} cannot be "
@@ -192,6 +180,28 @@ def load_model(folder: str | Path) -> Model:
         raise RunError(
             f"{folder}: the model is damaged ({e}); `caviar resume` makes it anew"
         ) from e
+
+
+def _build_model(folder: Path, best: BestFiles) -> Model:
+    """Build a model of ours from its files, and check that they fit together.
+
+    Raises:
+        RunError, and what is in `_DAMAGE`: If they do not.
+    """
+    content = best.content
+    tables, weights = _parse_files(best)
+    config = dict(content["config"])
+    read_settings(config)  # a hyperparameter that no network can have is damage, too
+    model = Model(
+        weights=weights,
+        config=config,
+        preprocessing=Preprocessing.from_json(tables),
+        trial=int(content["trial"]),
+        epoch=int(content["epoch"]),
+        notes=_list_notes(folder, best),
+    )
+    _check_consistency(model)
+    return model
 
 
 def _check_consistency(model: Model) -> None:

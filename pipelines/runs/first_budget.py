@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.errors import SpecError
 from orchestrator.search.budget import Budget
+from orchestrator.space.domains import is_number
 from orchestrator.store.files import atomic_write, remove_file
 from orchestrator.store.reading import list_parts
 from orchestrator.store.run_files import FIRST_BUDGET
@@ -39,8 +40,8 @@ def read_first_budget(folder: Path) -> Budget | None:
 
 
 def _is_limit(name: str, value: object) -> bool:
-    kinds = (int, float) if name == "seconds" else (int,)
-    return type(value) in kinds and 0 < value < math.inf  # type: ignore[operator] # a number
+    is_kind = name == "seconds" or isinstance(value, int)
+    return is_kind and is_number(value) and 0 < value < math.inf
 
 
 def forget_first_budget(folder: Path) -> None:

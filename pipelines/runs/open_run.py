@@ -298,7 +298,6 @@ def open_run(
         lock = Lock(folder)
     with contextlib.ExitStack() as closing:
         closing.callback(lock.release)
-        closing.callback(forget_first_budget, folder)
         # The lock is held only now, and until then another process may have made its run here.
         _check_is_free_or_same(folder, spec)
         is_new = not (folder / SPEC).exists()

@@ -46,6 +46,7 @@ from orchestrator.store.reading import (
     read_entries,
     read_intact_parts,
 )
+from orchestrator.store.run_files import REPAIRED
 from orchestrator.store.tables import Tables
 from pipelines.runs.from_spec import make_search, make_tables
 from pipelines.runs.older_runs import check_same_version_decided, check_version_can_write
@@ -57,7 +58,6 @@ __all__ = ["repair", "replay_run"]
 
 Row = dict[str, Any]
 
-_REPAIRED = ".repaired"  #: folder in which the new tables are made
 _WHOLE = "whole"  #: file in that folder that exists once all tables are on the disk
 
 
@@ -94,7 +94,7 @@ def repair(run: Path, *, trust_trainer: bool = False) -> str:
 
 
 def _repair(run: Path, spec: Spec) -> str:
-    fresh = run / _REPAIRED
+    fresh = run / REPAIRED
     if (fresh / _WHOLE).exists():
         _put_in_place(run, fresh)
         return f"{run}: the interrupted repair is finished"

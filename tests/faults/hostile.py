@@ -26,6 +26,7 @@ __all__ = [
     "mutate_file",
     "mutate_model",
     "mutate_table",
+    "renew_digests",
 ]  # fmt: skip
 
 INTEGERS = (-1, 0, 1, 2**31, 2**63 - 1, -(2**63))
@@ -239,11 +240,16 @@ def _change_header(path: Path, n: Numbers) -> None:
 def _change_structure(path: Path, n: Numbers) -> None:
     """Change a value inside a file, and its digest too: a stranger makes both fit together."""
     (_change_header if path.suffix == ".safetensors" else _change_text)(path, n)
-    config = path.with_name("config.yaml")
-    if path != config:
-        content = yaml.safe_load(config.read_text())
-        content["sha256"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        config.write_text(yaml.safe_dump(content))
+    if path.name != "config.yaml":
+        renew_digests(path.parent)
+
+
+def renew_digests(best: Path) -> None:
+    """Let config.yaml describe the files of a model as they are now."""
+    config = best / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    digests = {n: hashlib.sha256((best / n).read_bytes()).hexdigest() for n in content["sha256"]}
+    config.write_text(yaml.safe_dump({**content, "sha256": digests}))
 
 
 MODEL_MUTATIONS = FILE_MUTATIONS | {"change_structure": _change_structure}

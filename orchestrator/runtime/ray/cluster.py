@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from orchestrator.errors import InputError
 from orchestrator.quote import get_first_line
 from orchestrator.runtime.ray import internals
-from orchestrator.store.files import TEMPORARIES, remove_leftovers, temporary_folder
+from orchestrator.store.files import TEMPORARY_LENGTH, remove_leftovers, temporary_folder
 
 __all__ = ["connect", "count_processors", "describe_authentication", "disconnect"]
 
@@ -29,7 +30,6 @@ CONNECT_SECONDS = 5.0  #: for an address to answer
 #: Longest path of a local cluster's folder: its sockets have up to 66 characters more
 #: (session_DATE_TIME_MICROSECONDS_PROCESS/sockets/plasma_store), and Linux allows 107 in all.
 FOLDER_LENGTH = 40
-_EXAMPLE = TEMPORARIES.replace("*", "0" * 8)  #: a temporary's name, for its length
 REMOVE_SECONDS = 5.0  #: for the last processes of a local cluster to leave its folder
 
 logger = logging.getLogger("caviar.runtime.ray.cluster")
@@ -48,20 +48,19 @@ def connect(address: str | None, *, cpus: int | None) -> None:
     if address and address != "auto":
         _check_reachable(address)
     try:
-        with _silence_stderr():
+        with _silence_stderr(), internals.job_without_folders() as job_config:
             if ray.is_initialized():
                 raise RuntimeError("this process has joined one already; leave it first")
             internals.confine_to_loopback(enabled=address is None)
             if address is None:
-                _start(cpus)
+                _start(cpus, job_config)
             else:
-                with internals.job_without_folders() as job_config:
-                    ray.init(
-                        address=address,
-                        job_config=job_config,
-                        logging_level=logging.ERROR,
-                        log_to_driver=False,
-                    )
+                ray.init(
+                    address=address,
+                    job_config=job_config,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         internals.silence_death_notices()
     except Exception as e:
         _local.clean_up()
@@ -76,23 +75,22 @@ def disconnect() -> None:
     logger.info("left the Ray cluster")
 
 
-def _start(cpus: int | None) -> None:
+def _start(cpus: int | None, job_config: Any) -> None:
     """Start a cluster on this machine, and join it."""
     internals.skip_monitors()
     # Ray's processes inherit this: a terminal that is closed sends SIGHUP to them, too, and the
     # driver needs them until its session has ended. Ray does the same with SIGINT.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        with internals.job_without_folders() as job_config:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                job_config=job_config,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                _temp_dir=str(_local.set_up()),
-            )
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            job_config=job_config,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(_local.set_up()),
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -117,7 +115,8 @@ class _LocalCluster:
             A folder inside of it: Ray gives mode 0777 to the one that it gets.
         """
         parents = os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp"  # noqa: S108 # short
-        parent = next(Path(p) for p in parents if p and len(f"{p}/{_EXAMPLE}/s") <= FOLDER_LENGTH)
+        most = FOLDER_LENGTH - TEMPORARY_LENGTH - len("//s")
+        parent = next(Path(p) for p in parents if 0 < len(p) <= most)
         remove_leftovers(parent)
         self._folder = self._removing.enter_context(temporary_folder(parent, mode=0o700))
         if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
